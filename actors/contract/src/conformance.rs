@@ -1,0 +1,1 @@
+//! The tests every implementation of a port must pass.

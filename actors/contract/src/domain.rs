@@ -1,0 +1,520 @@
+//! A virtual machine. libvirt says domain, and so do code and wire; texts for people say virtual machine.
+//!
+//! ```text
+//!              define                     start (consumes a RightToRun)
+//!   (nothing) --------> shutoff ------------------------------> running <---------+
+//!       ^                 ^  ^                                  |  |  |           | resume
+//!       |   undefine      |  |   force-off, guest powers off    |  |  +--> paused-+
+//!       +-----------------+  +----------------------------------+  |
+//!                         ^        shutdown (asks the guest)       |
+//!                         +------------ shutdown <-----------------+
+//!   crashed: stopped by accident, counts as off.   pmsuspended: the guest sleeps, resume wakes it.
+//! ```
+
+use crate::{
+    BoxFuture, Bytes, DomainId, Effect, Fault, RightToRun, Role, Target, Verdict,
+    command::{Command, Document, Done, Started},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+// ---------------------------------------------------------------- state
+
+/// What a virtual machine is doing, in libvirt's words (`virDomainState`; `blocked` counts as running).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DomainState {
+    /// It runs.
+    Running,
+    /// Its virtual CPUs stand still.
+    Paused,
+    /// The guest is going down.
+    Shutdown,
+    /// It is off.
+    Shutoff,
+    /// It stopped by accident.
+    Crashed,
+    /// The guest put itself to sleep.
+    Pmsuspended,
+}
+
+impl DomainState {
+    /// All states.
+    pub const ALL: [DomainState; 6] = [
+        DomainState::Running,
+        DomainState::Paused,
+        DomainState::Shutdown,
+        DomainState::Shutoff,
+        DomainState::Crashed,
+        DomainState::Pmsuspended,
+    ];
+    /// libvirt's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            DomainState::Running => "running",
+            DomainState::Paused => "paused",
+            DomainState::Shutdown => "shutdown",
+            DomainState::Shutoff => "shutoff",
+            DomainState::Crashed => "crashed",
+            DomainState::Pmsuspended => "pmsuspended",
+        }
+    }
+    /// Whether a guest exists in memory.
+    pub fn is_active(self) -> bool {
+        !matches!(self, DomainState::Shutoff | DomainState::Crashed)
+    }
+}
+
+/// What is known of a virtual machine apart from its name and place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DomainFacts {
+    /// libvirt's own state. The entity's `state` says `unknown` instead while control is lost.
+    #[serde(rename = "libvirt_state")]
+    pub state: DomainState,
+    /// Why it is in that state, in libvirt's words, for example `booted` or `crashed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Arc<str>>,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Memory it may use, in bytes.
+    pub memory: Bytes,
+    /// Whether its definition stays when it is off.
+    pub persistent: bool,
+    /// Whether it starts with its host.
+    pub autostart: bool,
+    /// Whether its guest agent answers.
+    pub agent: bool,
+    /// `kvm` (hardware), `qemu` (software emulation), `test`, `xen`, `lxc` ...
+    pub virtualization: Arc<str>,
+    /// What people wrote about it (libvirt's description).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Arc<str>>,
+}
+
+/// A virtual machine as a hypervisor lists it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DomainRecord {
+    /// libvirt's UUID.
+    pub id: DomainId,
+    /// libvirt's name.
+    pub name: Arc<str>,
+    /// The rest.
+    pub facts: DomainFacts,
+}
+
+/// Which screen a new machine gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Graphics {
+    /// No screen; the serial console only.
+    None,
+    /// VNC, listening on loopback only.
+    #[default]
+    Vnc,
+}
+
+/// What a new machine is made from. The bridge builds the XML; nothing of it comes from the wire as XML.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DomainSpec {
+    /// Its name.
+    pub name: String,
+    /// Its memory.
+    pub memory: Bytes,
+    /// Its virtual CPUs.
+    pub vcpus: u32,
+    /// Its disk: pool name and volume name.
+    pub disk: Option<(String, String)>,
+    /// The name of the network its card is on.
+    pub network: Option<String>,
+    /// Its screen.
+    pub graphics: Graphics,
+    /// What people say about it.
+    pub note: Option<String>,
+}
+
+// ---------------------------------------------------------------- commands
+
+macro_rules! command {
+    ($type:ty, $name:literal, $effect:ident, $access:ident, $target:ident, $reply:ty) => {
+        impl Command for $type {
+            const NAME: &'static str = $name;
+            const EFFECT: Effect = Effect::$effect;
+            const ACCESS: Role = Role::$access;
+            const TARGET: Target = Target::$target;
+            type Reply = $reply;
+        }
+    };
+}
+pub(crate) use command;
+
+/// List the virtual machines of the whole cell, or of one host, or those with one name.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListDomains {
+    /// Only those on this hypervisor.
+    pub host: Option<String>,
+    /// Only those with this name or UUID.
+    pub name: Option<String>,
+    /// Only those in this state, for example running.
+    pub state: Option<String>,
+}
+command!(ListDomains, "domain.list", Read, Viewer, Cell, Vec<crate::Entity>);
+
+/// Show everything known about a virtual machine.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShowDomain {}
+command!(ShowDomain, "domain.info", Read, Viewer, Domain, crate::Entity);
+
+/// Show the definition of a virtual machine in libvirt's XML.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShowDomainXml {
+    /// The definition for the next start instead of the running one.
+    pub inactive: bool,
+}
+command!(ShowDomainXml, "domain.xml", Read, Viewer, Domain, Document);
+
+/// Define a new virtual machine on a hypervisor; it stays off.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DefineDomain {
+    /// Its name: letters, digits and . _ + - (at most 64).
+    pub name: String,
+    /// Its memory, for example 512MiB.
+    #[serde(default = "default_memory")]
+    pub memory: Bytes,
+    /// Its virtual CPUs.
+    #[serde(default = "default_vcpus")]
+    #[schemars(range(min = 1, max = 512))]
+    pub vcpus: u32,
+    /// Its disk as POOL/VOLUME; without one it has no disk.
+    #[serde(default)]
+    pub disk: Option<String>,
+    /// The network its card is on; without one it has no card.
+    #[serde(default)]
+    pub network: Option<String>,
+    /// Its screen.
+    #[serde(default)]
+    pub graphics: Graphics,
+    /// What to remember about it.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+fn default_memory() -> Bytes {
+    Bytes::mib(1024)
+}
+fn default_vcpus() -> u32 {
+    1
+}
+command!(DefineDomain, "domain.define", Change, Admin, Hypervisor, Defined);
+
+/// The answer of `domain.define`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Defined {
+    /// The new machine's UUID, which is also the local part of its address.
+    pub id: DomainId,
+    /// What was done.
+    pub message: String,
+}
+
+/// Forget the definition of a virtual machine that is off. Its disks stay.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UndefineDomain {}
+command!(UndefineDomain, "domain.undefine", Destroy, Admin, Domain, Done);
+
+/// Start a virtual machine that is off.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StartDomain {
+    /// Leave it paused before its first instruction.
+    pub paused: bool,
+}
+command!(StartDomain, "domain.start", Change, Admin, Domain, Done);
+
+/// Ask the guest to power off, and follow it until it has. Nothing is forced.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShutdownDomain {
+    /// How many seconds to wait before saying that the guest did not listen.
+    #[schemars(range(min = 1, max = 3600))]
+    pub timeout: u32,
+}
+impl Default for ShutdownDomain {
+    fn default() -> Self {
+        ShutdownDomain { timeout: 120 }
+    }
+}
+command!(ShutdownDomain, "domain.shutdown", Change, Admin, Domain, Started);
+
+/// Ask the guest to reboot.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RebootDomain {}
+command!(RebootDomain, "domain.reboot", Change, Admin, Domain, Done);
+
+/// Cut the power. The guest cannot save anything; nothing is deleted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ForceOffDomain {}
+command!(ForceOffDomain, "domain.force-off", Destroy, Admin, Domain, Done);
+
+/// Press the reset button. The guest cannot save anything.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResetDomain {}
+command!(ResetDomain, "domain.reset", Destroy, Admin, Domain, Done);
+
+/// Stop the virtual CPUs; memory stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PauseDomain {}
+command!(PauseDomain, "domain.pause", Change, Admin, Domain, Done);
+
+/// Let the virtual CPUs go on, or wake a sleeping guest.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResumeDomain {}
+command!(ResumeDomain, "domain.resume", Change, Admin, Domain, Done);
+
+/// Choose whether a virtual machine starts with its host.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AutostartDomain {
+    /// Whether it does.
+    pub enabled: bool,
+}
+impl Default for AutostartDomain {
+    fn default() -> Self {
+        AutostartDomain { enabled: true }
+    }
+}
+command!(AutostartDomain, "domain.autostart", Change, Admin, Domain, Done);
+
+/// Give a virtual machine that is off another name. Its address stays.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RenameDomain {
+    /// The new name: letters, digits and . _ + - (at most 64).
+    pub to: String,
+}
+command!(RenameDomain, "domain.rename", Change, Admin, Domain, Done);
+
+/// Remember something about a virtual machine; an empty text forgets it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NoteDomain {
+    /// The text, at most 4096 characters.
+    pub text: String,
+}
+command!(NoteDomain, "domain.note", Change, Admin, Domain, Done);
+
+// ---------------------------------------------------------------- policy
+
+/// May this command run on a machine with these facts, and if not, why.
+pub fn may(command: &str, facts: &DomainFacts) -> Verdict {
+    use DomainState::*;
+    let state = facts.state;
+    match command {
+        "domain.start" => match state {
+            Shutoff | Crashed => Verdict::Allowed,
+            Running => Verdict::refused("is running already"),
+            Paused => Verdict::refused("is paused; resume it instead"),
+            Pmsuspended => Verdict::refused("sleeps; resume it instead"),
+            Shutdown => Verdict::refused("is still going down; wait until it is off"),
+        },
+        "domain.shutdown" | "domain.reboot" => match state {
+            Running => Verdict::Allowed,
+            Paused => Verdict::refused("is paused and cannot hear it; resume it first"),
+            Pmsuspended => Verdict::refused("sleeps and cannot hear it; resume it first"),
+            Shutdown => Verdict::refused("is going down already"),
+            Shutoff | Crashed => Verdict::refused("is off"),
+        },
+        "domain.force-off" | "domain.reset" => {
+            if state.is_active() {
+                Verdict::Allowed
+            } else {
+                Verdict::refused("is off")
+            }
+        }
+        "domain.pause" => match state {
+            Running => Verdict::Allowed,
+            Paused => Verdict::refused("is paused already"),
+            Pmsuspended => Verdict::refused("sleeps"),
+            Shutdown => Verdict::refused("is going down"),
+            Shutoff | Crashed => Verdict::refused("is off"),
+        },
+        "domain.resume" => match state {
+            Paused | Pmsuspended => Verdict::Allowed,
+            Running => Verdict::refused("is running already"),
+            Shutdown => Verdict::refused("is going down"),
+            Shutoff | Crashed => Verdict::refused("is off; start it instead"),
+        },
+        "domain.undefine" => {
+            if state.is_active() {
+                Verdict::refused("is not off; shut it down first")
+            } else {
+                Verdict::Allowed
+            }
+        }
+        "domain.rename" => {
+            if state.is_active() {
+                Verdict::refused("can only be renamed while it is off")
+            } else {
+                Verdict::Allowed
+            }
+        }
+        "domain.autostart" => {
+            if facts.persistent {
+                Verdict::Allowed
+            } else {
+                Verdict::refused("has no definition that stays, so it cannot start with its host")
+            }
+        }
+        _ => Verdict::Allowed,
+    }
+}
+
+/// Whether a text may name a machine; the reason if not.
+pub fn check_name(name: &str) -> Result<(), Fault> {
+    let fits = !name.is_empty()
+        && name.len() <= 64
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
+        && name.as_bytes()[0].is_ascii_alphanumeric();
+    if fits {
+        Ok(())
+    } else {
+        let shown: String = name.chars().take(80).collect();
+        Err(Fault::invalid(format!(
+            "{shown:?} cannot be a name: use letters, digits and . _ + -, begin with a letter or digit, at most 64"
+        )))
+    }
+}
+
+/// Longest note, in characters.
+pub const NOTE_LIMIT: usize = 4096;
+
+/// Checks a note: its length, and that it has no characters that XML cannot carry.
+pub fn check_note(text: &str) -> Result<(), Fault> {
+    if text.chars().count() > NOTE_LIMIT {
+        return Err(Fault::invalid(format!("a note has at most {NOTE_LIMIT} characters")));
+    }
+    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+        return Err(Fault::invalid("a note cannot hold control characters"));
+    }
+    Ok(())
+}
+
+impl DefineDomain {
+    /// The checked spec, or the first thing that is wrong with it.
+    pub fn spec(self) -> Result<DomainSpec, Fault> {
+        check_name(&self.name)?;
+        if let Some(note) = &self.note {
+            check_note(note)?;
+        }
+        if self.memory < Bytes::mib(1) || self.memory > Bytes(16 << 40) {
+            return Err(Fault::invalid(format!("memory must be between 1 MiB and 16 TiB, not {}", self.memory)));
+        }
+        if !(1..=512).contains(&self.vcpus) {
+            return Err(Fault::invalid(format!("a machine has 1 to 512 virtual CPUs, not {}", self.vcpus)));
+        }
+        let plain = |s: &str| !s.is_empty() && s.len() <= 255 && !s.contains('/') && !s.contains("..") && !s.chars().any(char::is_control);
+        let disk = match self.disk {
+            None => None,
+            Some(text) => match text.split_once('/') {
+                Some((pool, volume)) if plain(pool) && plain(volume) => Some((pool.to_owned(), volume.to_owned())),
+                _ => return Err(Fault::invalid(format!("a disk is written POOL/VOLUME, not {text:?}"))),
+            },
+        };
+        if let Some(network) = &self.network
+            && !plain(network)
+        {
+            return Err(Fault::invalid(format!("{network:?} cannot be the name of a network")));
+        }
+        Ok(DomainSpec {
+            name: self.name,
+            memory: self.memory,
+            vcpus: self.vcpus,
+            disk,
+            network: self.network,
+            graphics: self.graphics,
+            note: self.note.filter(|n| !n.is_empty()),
+        })
+    }
+}
+
+/// What became of an operation that was interrupted between "accepted" and "done", judged by what libvirt says now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// What it wanted is so.
+    TookEffect,
+    /// What it wanted is not so; it may be asked again.
+    NoEffect,
+    /// Nobody can tell; a person should look before asking again.
+    Unknown,
+}
+
+/// Judges an interrupted command from what the machine is now (`None`: it is gone). Nothing is ever run again blindly.
+pub fn settle(command: &str, arguments: &serde_json::Value, now: Option<&DomainRecord>) -> Settled {
+    use Settled::*;
+    let so = |yes: bool| if yes { TookEffect } else { NoEffect };
+    let Some(now) = now else {
+        return so(command == "domain.undefine");
+    };
+    let state = now.facts.state;
+    match command {
+        "domain.start" => so(state.is_active()),
+        "domain.force-off" => so(!state.is_active()),
+        "domain.pause" => so(state == DomainState::Paused),
+        "domain.resume" => so(state == DomainState::Running),
+        "domain.shutdown" if !state.is_active() => TookEffect,
+        "domain.undefine" => NoEffect,
+        "domain.autostart" => so(arguments.get("enabled").and_then(|v| v.as_bool()).unwrap_or(true) == now.facts.autostart),
+        "domain.rename" => so(arguments.get("to").and_then(|v| v.as_str()) == Some(&*now.name)),
+        "domain.note" => {
+            let text = arguments.get("text").and_then(|v| v.as_str()).unwrap_or_default();
+            so(text == now.facts.note.as_deref().unwrap_or_default())
+        }
+        _ => Unknown,
+    }
+}
+
+// ---------------------------------------------------------------- port
+
+/// What the inside needs of a hypervisor to handle virtual machines. Every method may fail with `unavailable` while the
+/// connection is lost, and with `not-found` for a machine that is gone. State changes are reported as events
+/// ([`crate::host::HostChange`]), never by these answers.
+pub trait DomainPort: Send + Sync {
+    /// All machines, active and inactive (`virConnectListAllDomains`).
+    fn list(&self) -> BoxFuture<'_, Result<Vec<DomainRecord>, Fault>>;
+    /// One machine as it is now.
+    fn read(&self, id: DomainId) -> BoxFuture<'_, Result<DomainRecord, Fault>>;
+    /// The definition as XML (`virDomainGetXMLDesc`), without secrets.
+    fn xml(&self, id: DomainId, inactive: bool) -> BoxFuture<'_, Result<String, Fault>>;
+    /// Defines a new machine (`virDomainDefineXML`). `conflict` when the name is taken.
+    fn define(&self, spec: DomainSpec) -> BoxFuture<'_, Result<DomainId, Fault>>;
+    /// Forgets the definition (`virDomainUndefineFlags`).
+    fn undefine(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Starts it (`virDomainCreateWithFlags`). Consumes the right to run.
+    fn start(&self, right: RightToRun, paused: bool) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Asks the guest to power off (`virDomainShutdown`).
+    fn shutdown(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Asks the guest to reboot (`virDomainReboot`).
+    fn reboot(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Cuts the power (`virDomainDestroy`).
+    fn force_off(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Presses reset (`virDomainReset`).
+    fn reset(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Stops the virtual CPUs (`virDomainSuspend`).
+    fn pause(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Lets them go on (`virDomainResume`, `virDomainPMWakeup`).
+    fn resume(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Starts it with its host or not (`virDomainSetAutostart`).
+    fn set_autostart(&self, id: DomainId, enabled: bool) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Gives it another name (`virDomainRename`). `conflict` when the name is taken.
+    fn rename(&self, id: DomainId, to: String) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Sets the description, live and persistent (`virDomainSetMetadata`); `None` removes it.
+    fn set_note(&self, id: DomainId, note: Option<String>) -> BoxFuture<'_, Result<(), Fault>>;
+}

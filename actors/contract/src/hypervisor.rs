@@ -1,0 +1,107 @@
+//! A hypervisor: one libvirt connection and everything below it.
+//!
+//! ```text
+//!   connecting --> connected <--> lost
+//! ```
+
+use crate::{BoxFuture, Bytes, Effect, Fault, Role, Target, command::Command, domain::command};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Whether libvirt answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HypervisorState {
+    /// Not yet reached since the start.
+    Connecting,
+    /// It answers, events flow and everything was listed.
+    Connected,
+    /// It does not answer; retried with growing pauses.
+    Lost,
+}
+
+impl HypervisorState {
+    /// All states.
+    pub const ALL: [HypervisorState; 3] = [HypervisorState::Connecting, HypervisorState::Connected, HypervisorState::Lost];
+    /// The word on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            HypervisorState::Connecting => "connecting",
+            HypervisorState::Connected => "connected",
+            HypervisorState::Lost => "lost",
+        }
+    }
+}
+
+/// What is known of a hypervisor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HypervisorFacts {
+    /// Whether libvirt answers.
+    #[serde(rename = "link")]
+    pub state: HypervisorState,
+    /// The libvirt address, for example `qemu:///system`.
+    pub uri: Arc<str>,
+    /// libvirt's driver: `QEMU`, `Test`, `Xen`, `LXC` ...
+    pub driver: Arc<str>,
+    /// `kvm` when hardware virtualization was proved to work, `software` when guests are emulated, `none` where the
+    /// question does not arise (test driver).
+    pub acceleration: Arc<str>,
+    /// The name the host has for itself.
+    pub hostname: Arc<str>,
+    /// libvirt's version, for example `9.0.0`.
+    pub libvirt_version: Arc<str>,
+    /// The version of QEMU or whatever runs the guests.
+    pub hypervisor_version: Arc<str>,
+    /// Logical CPUs of the host.
+    pub cpus: u32,
+    /// Memory of the host, in bytes.
+    pub memory: Bytes,
+    /// How often one of its actors was restarted since the daemon started.
+    #[serde(default)]
+    pub restarts: u32,
+    /// The last of those restarts: which actor, and the cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_restart: Option<Arc<str>>,
+}
+
+impl HypervisorFacts {
+    /// What is known before the first connection.
+    pub fn connecting(uri: &str) -> HypervisorFacts {
+        let unknown: Arc<str> = "unknown".into();
+        HypervisorFacts {
+            state: HypervisorState::Connecting,
+            uri: uri.into(),
+            driver: unknown.clone(),
+            acceleration: unknown.clone(),
+            hostname: unknown.clone(),
+            libvirt_version: unknown.clone(),
+            hypervisor_version: unknown,
+            cpus: 0,
+            memory: Bytes(0),
+            restarts: 0,
+            last_restart: None,
+        }
+    }
+}
+
+/// List the hypervisors of the cell.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListHypervisors {
+    /// Only the one with this name.
+    pub name: Option<String>,
+}
+command!(ListHypervisors, "hypervisor.list", Read, Viewer, Cell, Vec<crate::Entity>);
+
+/// Show everything known about a hypervisor, restarts of its actors included.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShowHypervisor {}
+command!(ShowHypervisor, "hypervisor.info", Read, Viewer, Hypervisor, crate::Entity);
+
+/// What the inside needs of a hypervisor as a whole.
+pub trait HypervisorPort: Send + Sync {
+    /// The facts, with state `connected` (`virNodeGetInfo`, `virConnectGetVersion`, `virConnectGetCapabilities`).
+    fn facts(&self) -> BoxFuture<'_, Result<HypervisorFacts, Fault>>;
+}

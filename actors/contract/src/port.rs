@@ -1,0 +1,204 @@
+//! Ports of no single noun: what the inside needs from the outside, and what the outside may ask of the inside.
+
+use crate::{
+    BoxFuture, Caller, DomainId, Entity, EntityId, Epoch, Event, Fault, HypervisorName, Millis, OperationId, Ownership, Role, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// To whom a request goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Address {
+    /// The cell itself.
+    Cell,
+    /// One entity.
+    Entity(EntityId),
+}
+
+/// One request on its way to an actor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Request {
+    /// To whom.
+    pub target: Address,
+    /// The command's name, for example `domain.start`.
+    pub command: String,
+    /// Its arguments, a JSON object.
+    #[serde(default)]
+    pub arguments: Value,
+    /// Who asks, as stamped by the edge.
+    pub caller: Caller,
+}
+
+/// Inward: whoever can carry out requests. The agent's is its actors; the exchange's is the cell.
+///
+/// It authorises, journals, routes and answers; the answer of a command is its `Reply` as JSON.
+pub trait Dispatcher: Send + Sync {
+    /// Carries out one request.
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Value, Fault>>;
+}
+
+/// Outward: whoever wants to know of every change. Must not block; what does not fit its bounded queue is dropped, and the
+/// receiver notices by the hole in `seq`.
+pub trait Announcer: Send + Sync {
+    /// Tells of changes, in order.
+    fn announce(&self, events: Vec<Event>);
+}
+
+/// Everything an agent knows at the moment, to be asserted again after a reconnect.
+pub trait Inventory: Send + Sync {
+    /// All its entities.
+    fn entities(&self) -> Vec<Arc<Entity>>;
+}
+
+/// Outward: the other agents of the cell, reached through the exchange.
+pub trait Peers: Send + Sync {
+    /// Asks another hypervisor. `unavailable` when it cannot be reached.
+    fn ask(&self, peer: HypervisorName, request: Request) -> BoxFuture<'_, Result<Value, Fault>>;
+}
+
+/// Ownership and leadership: compare-and-set, nothing else. SQLite on one machine, etcd in a cluster.
+pub trait Authority: Send + Sync {
+    /// Takes every machine nobody owns for `owner` (epoch 1) and answers how each of the given ones stands.
+    fn claim_unowned(&self, domains: Vec<DomainId>, owner: HypervisorName) -> BoxFuture<'_, Result<Vec<Ownership>, Fault>>;
+    /// How one machine stands.
+    fn ownership(&self, domain: DomainId) -> BoxFuture<'_, Result<Option<Ownership>, Fault>>;
+    /// Hands a machine to `owner` with the next epoch, if its epoch is still `expected`; else `conflict`.
+    fn transfer(&self, domain: DomainId, expected: Epoch, owner: HypervisorName) -> BoxFuture<'_, Result<Ownership, Fault>>;
+    /// Forgets a machine that is gone, if its epoch is still `expected`; else `conflict`. The epoch is not reused: a
+    /// machine with that id that comes back begins above it.
+    fn forget(&self, domain: DomainId, expected: Epoch) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Tries to lead `role` until `now + lease`. Renewing keeps the epoch; a new leader gets the next one. `conflict`
+    /// while another holder's lease runs.
+    fn lead(&self, role: String, holder: String, lease: Millis, now: Timestamp) -> BoxFuture<'_, Result<Leadership, Fault>>;
+    /// Counts up and answers how often this process's data was opened. Later incarnations number their events higher.
+    fn incarnation(&self) -> BoxFuture<'_, Result<u64, Fault>>;
+}
+
+/// A lease on a role. It is not mutual exclusion (a holder may pause): the epoch fences at whoever acts on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leadership {
+    /// The fencing number.
+    pub epoch: Epoch,
+    /// Until when it holds.
+    pub until: Timestamp,
+}
+
+/// An operation that was accepted and must be answered exactly once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Chosen by the caller. Together with the bare JID it is the key.
+    pub id: OperationId,
+    /// Who asked: the bare JID.
+    pub caller: String,
+    /// The role they had.
+    pub role: Role,
+    /// The command.
+    pub command: String,
+    /// The target, as the local part of its address.
+    pub target: EntityId,
+    /// Its arguments.
+    pub arguments: Value,
+    /// When it was accepted.
+    pub accepted: Timestamp,
+}
+
+/// What the journal says to an operation that asks to be accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Acceptance {
+    /// It is new and now written down: carry it out.
+    New,
+    /// It was carried out before: this was the answer.
+    Done(Result<Value, Fault>),
+    /// It is being carried out right now, by somebody else's request.
+    Running,
+}
+
+/// Write-ahead of operations: accepted before it runs, done before it is answered. Nothing acknowledged is ever lost.
+pub trait Journal: Send + Sync {
+    /// Writes an operation down, unless it is there already. The same id with another command, target or arguments is
+    /// refused as `conflict`.
+    fn accept(&self, operation: Operation) -> BoxFuture<'_, Result<Acceptance, Fault>>;
+    /// Writes down how it ended.
+    fn complete(&self, caller: String, id: OperationId, outcome: Result<Value, Fault>, at: Timestamp) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Operations accepted and not done: what a crash interrupted.
+    fn interrupted(&self) -> BoxFuture<'_, Result<Vec<Operation>, Fault>>;
+    /// Forgets operations done before that time; the audit keeps its own record.
+    fn forget_before(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, Fault>>;
+}
+
+/// Time, so that tests own it.
+pub trait Clock: Send + Sync {
+    /// The time of day. Information only; never used for order.
+    fn now(&self) -> Timestamp;
+    /// Time since some fixed point, never going back.
+    fn monotonic(&self) -> Millis;
+}
+
+/// Who an account is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccountKind {
+    /// A person, with a role.
+    Person(Role),
+    /// The agent of a hypervisor: its local part is `hv.<name>`, and it may speak for the entities it leases.
+    Node,
+}
+
+/// Salted keys of one SCRAM mechanism (RFC 5802). No password is ever stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScramKeys {
+    /// `H(ClientKey)`.
+    pub stored: Vec<u8>,
+    /// `ServerKey`.
+    pub server: Vec<u8>,
+}
+
+/// One account of the embedded server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The local part of its JID.
+    pub local: String,
+    /// Who it is for.
+    pub kind: AccountKind,
+    /// The salt of all its keys.
+    pub salt: Vec<u8>,
+    /// PBKDF2 rounds.
+    pub iterations: u32,
+    /// Keys for SCRAM-SHA-1.
+    pub sha1: ScramKeys,
+    /// Keys for SCRAM-SHA-256.
+    pub sha256: ScramKeys,
+}
+
+/// An entry somebody put into their roster beyond the default one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RosterEntry {
+    /// The bare JID.
+    pub jid: String,
+    /// The name shown, if they chose one.
+    pub name: Option<String>,
+    /// The groups it is shown in.
+    pub groups: Vec<String>,
+}
+
+/// Accounts and what belongs to them.
+pub trait Accounts: Send + Sync {
+    /// The account with that local part.
+    fn find(&self, local: String) -> BoxFuture<'_, Result<Option<Account>, Fault>>;
+    /// All accounts, by name.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Account>, Fault>>;
+    /// Adds an account; `conflict` when it exists.
+    fn add(&self, account: Account) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Replaces an account's kind and keys; `not-found` when there is none.
+    fn replace(&self, account: Account) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Removes an account and its roster; `not-found` when there is none.
+    fn remove(&self, local: String) -> BoxFuture<'_, Result<(), Fault>>;
+    /// What somebody put into their roster.
+    fn roster(&self, local: String) -> BoxFuture<'_, Result<Vec<RosterEntry>, Fault>>;
+    /// Puts an entry into somebody's roster, or replaces it.
+    fn put_roster(&self, local: String, entry: RosterEntry) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Takes an entry out; `not-found` when it is not there.
+    fn remove_roster(&self, local: String, jid: String) -> BoxFuture<'_, Result<(), Fault>>;
+}

@@ -1,0 +1,155 @@
+//! A storage pool of a hypervisor: a place for volumes.
+
+use crate::{
+    BoxFuture, Bytes, Effect, Fault, PoolId, Role, Target, Verdict,
+    command::{Command, Done, Started},
+    domain::command,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What a storage pool is doing, in libvirt's words (`virStoragePoolState`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolState {
+    /// It can be used.
+    Running,
+    /// It is stopped.
+    Inactive,
+    /// It is being made.
+    Building,
+    /// It works, but not fully.
+    Degraded,
+    /// It runs but cannot be reached.
+    Inaccessible,
+}
+
+impl PoolState {
+    /// All states.
+    pub const ALL: [PoolState; 5] =
+        [PoolState::Running, PoolState::Inactive, PoolState::Building, PoolState::Degraded, PoolState::Inaccessible];
+    /// libvirt's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            PoolState::Running => "running",
+            PoolState::Inactive => "inactive",
+            PoolState::Building => "building",
+            PoolState::Degraded => "degraded",
+            PoolState::Inaccessible => "inaccessible",
+        }
+    }
+}
+
+/// What is known of a storage pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PoolFacts {
+    /// What it is doing, as libvirt says.
+    #[serde(rename = "libvirt_state")]
+    pub state: PoolState,
+    /// Room in all, in bytes; 0 while it is inactive.
+    pub capacity: Bytes,
+    /// Room taken, in bytes.
+    pub allocation: Bytes,
+    /// Room left, in bytes.
+    pub available: Bytes,
+    /// `dir`, `fs`, `logical`, `netfs`, `rbd`, `zfs` ...
+    #[serde(rename = "type")]
+    pub pool_type: Arc<str>,
+    /// Where it is on the host, if it is somewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<Arc<str>>,
+    /// Whether its definition stays when it is stopped.
+    pub persistent: bool,
+    /// Whether it starts with its host.
+    pub autostart: bool,
+}
+
+/// A pool as a hypervisor lists it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolRecord {
+    /// libvirt's UUID.
+    pub id: PoolId,
+    /// libvirt's name.
+    pub name: Arc<str>,
+    /// The rest.
+    pub facts: PoolFacts,
+}
+
+/// List the storage pools of the cell, or of one host.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListPools {
+    /// Only those on this hypervisor.
+    pub host: Option<String>,
+    /// Only those with this name or UUID.
+    pub name: Option<String>,
+}
+command!(ListPools, "storage-pool.list", Read, Viewer, Cell, Vec<crate::Entity>);
+
+/// Show everything known about a storage pool.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShowPool {}
+command!(ShowPool, "storage-pool.info", Read, Viewer, StoragePool, crate::Entity);
+
+/// List the volumes of a storage pool again, as files may have changed behind libvirt's back.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RefreshPool {}
+command!(RefreshPool, "storage-pool.refresh", Change, Admin, StoragePool, Started);
+
+/// Start a storage pool.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StartPool {}
+command!(StartPool, "storage-pool.start", Change, Admin, StoragePool, Done);
+
+/// Stop a storage pool. Nothing in it is deleted; machines cannot be started from it meanwhile.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StopPool {}
+command!(StopPool, "storage-pool.stop", Destroy, Admin, StoragePool, Done);
+
+/// Choose whether a storage pool starts with its host.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AutostartPool {
+    /// Whether it does.
+    pub enabled: bool,
+}
+impl Default for AutostartPool {
+    fn default() -> Self {
+        AutostartPool { enabled: true }
+    }
+}
+command!(AutostartPool, "storage-pool.autostart", Change, Admin, StoragePool, Done);
+
+/// May this command run on a pool with these facts, and if not, why.
+pub fn may(command: &str, facts: &PoolFacts) -> Verdict {
+    match (command, facts.state) {
+        ("storage-pool.start", PoolState::Inactive) => Verdict::Allowed,
+        ("storage-pool.start", _) => Verdict::refused("is started already"),
+        ("storage-pool.stop" | "storage-pool.refresh" | "volume.list" | "volume.info", PoolState::Inactive) => {
+            Verdict::refused("is not started")
+        }
+        ("storage-pool.autostart", _) if !facts.persistent => Verdict::refused("has no definition that stays"),
+        _ => Verdict::Allowed,
+    }
+}
+
+/// What the inside needs of a hypervisor to handle storage pools.
+pub trait PoolPort: Send + Sync {
+    /// All pools (`virConnectListAllStoragePools`).
+    fn list(&self) -> BoxFuture<'_, Result<Vec<PoolRecord>, Fault>>;
+    /// One pool as it is now.
+    fn read(&self, id: PoolId) -> BoxFuture<'_, Result<PoolRecord, Fault>>;
+    /// Lists its volumes again (`virStoragePoolRefresh`); may take long.
+    fn refresh(&self, id: PoolId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Starts it (`virStoragePoolCreate`).
+    fn start(&self, id: PoolId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Stops it (`virStoragePoolDestroy`).
+    fn stop(&self, id: PoolId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Starts it with its host or not (`virStoragePoolSetAutostart`).
+    fn set_autostart(&self, id: PoolId, enabled: bool) -> BoxFuture<'_, Result<(), Fault>>;
+}
