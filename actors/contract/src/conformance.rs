@@ -1,1 +1,0 @@
-//! The tests every implementation of a port must pass.
