@@ -1,0 +1,5 @@
+//! Who does it.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod routes;

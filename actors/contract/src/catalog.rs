@@ -226,7 +226,7 @@ pub fn entry<C: Command>() -> CommandEntry {
                 .collect()
         })
         .unwrap_or_default();
-    arguments.sort_by_key(|a| !a.required);
+    arguments.sort_by(|a, b| (!a.required, &a.name).cmp(&(!b.required, &b.name)));
     let title = description.split_once(". ").or_else(|| description.split_once("; ")).map_or(&*description, |(t, _)| t);
     CommandEntry {
         name: C::NAME.to_owned(),
