@@ -29,7 +29,7 @@ fn bad(text: &str, expected: &'static str) -> BadId {
 }
 
 macro_rules! string_serde {
-    ($type:ty, $name:literal) => {
+    ($type:ident) => {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
                 s.collect_str(self)
@@ -43,7 +43,7 @@ macro_rules! string_serde {
         }
         impl JsonSchema for $type {
             fn schema_name() -> std::borrow::Cow<'static, str> {
-                $name.into()
+                stringify!($type).into()
             }
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 schemars::json_schema!({ "type": "string" })
@@ -68,7 +68,7 @@ macro_rules! uuid_id {
                 Uuid::parse_str(s).map($type).map_err(|_| bad(s, concat!("a ", $name, " (a UUID)")))
             }
         }
-        string_serde!($type, $name);
+        string_serde!($type);
     };
 }
 
@@ -130,7 +130,7 @@ impl FromStr for HypervisorName {
         if fits { Ok(HypervisorName(s.into())) } else { Err(bad(s, "a hypervisor name (a-z, 0-9, '.', '-', at most 60)")) }
     }
 }
-string_serde!(HypervisorName, "hypervisor name");
+string_serde!(HypervisorName);
 
 /// The XMPP domain of a cell (a site or cluster), for example `vm.localhost`. Never contains a host's name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -178,7 +178,7 @@ impl FromStr for CellName {
         }
     }
 }
-string_serde!(CellName, "cell name");
+string_serde!(CellName);
 
 /// Any entity that has an address. Its text form is the local part of the JID.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -248,7 +248,7 @@ impl FromStr for EntityId {
         s.parse().map(EntityId::Domain).map_err(|_| bad(s, "an entity's address (a UUID, hv.NAME, net.UUID, pool.UUID or task.UUID)"))
     }
 }
-string_serde!(EntityId, "entity id");
+string_serde!(EntityId);
 
 impl From<DomainId> for EntityId {
     fn from(id: DomainId) -> Self {
