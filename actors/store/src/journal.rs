@@ -1,0 +1,141 @@
+//! Write-ahead of operations: accepted before they run, done before they are answered.
+//!
+//! ```text
+//!   (absent) --accept--> accepted --complete--> done --24 h later--> (absent)
+//!                           |                     |
+//!                           +-- accept: Running   +-- accept: Done(the same answer)
+//! ```
+
+use crate::Store;
+use crate::database::Database;
+use archipel_contract::port::{Acceptance, Journal, Operation};
+use archipel_contract::{BoxFuture, Fault, FaultKind, OperationId, Timestamp};
+use rusqlite::params;
+use serde_json::Value;
+use uuid::Uuid;
+
+type Outcome = Result<Value, Fault>;
+
+fn unreadable(what: &str, error: impl std::fmt::Display) -> Fault {
+    Fault::internal(format!("the stored {what} of an operation cannot be read; please report this")).because(error)
+}
+
+impl Database {
+    fn accept(&mut self, operation: &Operation) -> Result<Acceptance, Fault> {
+        self.newest = self.newest.max(operation.accepted);
+        let arguments = operation.arguments.to_string();
+        let target = operation.target.to_string();
+        let id = operation.id.0.as_bytes();
+        self.transact(|t| {
+            let inserted = t
+                .prepare_cached(
+                    "INSERT INTO operation (caller, id, role, command, target, arguments, accepted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+                     ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![
+                    operation.caller,
+                    id,
+                    operation.role.name(),
+                    operation.command,
+                    target,
+                    arguments,
+                    operation.accepted.0 as i64
+                ])?;
+            if inserted == 1 {
+                return Ok(Acceptance::New);
+            }
+            let (command, before_target, before_arguments, outcome) = t
+                .prepare_cached("SELECT command, target, arguments, outcome FROM operation WHERE caller = ?1 AND id = ?2")?
+                .query_row(params![operation.caller, id], |r| {
+                    Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?, r.get::<_, Option<String>>(3)?))
+                })?;
+            let same_arguments = before_arguments == arguments
+                || serde_json::from_str::<Value>(&before_arguments).is_ok_and(|before| before == operation.arguments);
+            if command != operation.command || before_target != target || !same_arguments {
+                let message = format!(
+                    "operation {} was {command} on {before_target} before; use a fresh operation id for another request",
+                    operation.id
+                );
+                return Err(Fault::new(FaultKind::Conflict, message).into());
+            }
+            match outcome {
+                None => Ok(Acceptance::Running),
+                Some(text) => Ok(Acceptance::Done(serde_json::from_str::<Outcome>(&text).map_err(|e| unreadable("outcome", e))?)),
+            }
+        })
+    }
+
+    fn complete(&mut self, caller: &str, id: OperationId, outcome: &Outcome, at: Timestamp) -> Result<(), Fault> {
+        self.newest = self.newest.max(at);
+        let text = serde_json::to_string(outcome).map_err(|e| unreadable("outcome", e))?;
+        self.transact(|t| {
+            // The first outcome stands: it may have been answered already.
+            let changed = t
+                .prepare_cached(
+                    "UPDATE operation SET completed = coalesce(completed, ?3), outcome = coalesce(outcome, ?4) WHERE caller = ?1 AND id = ?2",
+                )?
+                .execute(params![caller, id.0.as_bytes(), at.0 as i64, text])?;
+            if changed == 0 {
+                return Err(Fault::not_found(format!("no operation {id} of {caller} was accepted")).into());
+            }
+            Ok(())
+        })
+    }
+
+    fn interrupted(&mut self) -> Result<Vec<Operation>, Fault> {
+        let rows = {
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT caller, id, role, command, target, arguments, accepted FROM operation WHERE completed IS NULL ORDER BY accepted, id")
+                .map_err(|e| self.explain(e))?;
+            let rows = statement.query_map([], |r| {
+                Ok((
+                    r.get::<_, String>(0)?,
+                    r.get::<_, [u8; 16]>(1)?,
+                    r.get::<_, String>(2)?,
+                    r.get::<_, String>(3)?,
+                    r.get::<_, String>(4)?,
+                    r.get::<_, String>(5)?,
+                    r.get::<_, i64>(6)?,
+                ))
+            });
+            rows.and_then(|rows| rows.collect::<rusqlite::Result<Vec<_>>>()).map_err(|e| self.explain(e))?
+        };
+        rows.into_iter()
+            .map(|(caller, id, role, command, target, arguments, accepted)| {
+                Ok(Operation {
+                    id: OperationId(Uuid::from_bytes(id)),
+                    caller,
+                    role: role.parse().map_err(|e| unreadable("role", e))?,
+                    command,
+                    target: target.parse().map_err(|e| unreadable("target", e))?,
+                    arguments: serde_json::from_str(&arguments).map_err(|e| unreadable("arguments", e))?,
+                    accepted: Timestamp(accepted as u64),
+                })
+            })
+            .collect()
+    }
+
+    pub(crate) fn forget_before(&mut self, time: Timestamp) -> Result<u64, Fault> {
+        let time = i64::try_from(time.0).unwrap_or(i64::MAX);
+        self.transact(|t| Ok(t.prepare_cached("DELETE FROM operation WHERE completed < ?1")?.execute([time])? as u64))
+    }
+}
+
+impl Journal for Store {
+    fn accept(&self, operation: Operation) -> BoxFuture<'_, Result<Acceptance, Fault>> {
+        Box::pin(self.run(move |db| db.accept(&operation)))
+    }
+
+    fn complete(&self, caller: String, id: OperationId, outcome: Outcome, at: Timestamp) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(self.run(move |db| db.complete(&caller, id, &outcome, at)))
+    }
+
+    fn interrupted(&self) -> BoxFuture<'_, Result<Vec<Operation>, Fault>> {
+        Box::pin(self.run(Database::interrupted))
+    }
+
+    fn forget_before(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, Fault>> {
+        Box::pin(self.run(move |db| db.forget_before(time)))
+    }
+}
