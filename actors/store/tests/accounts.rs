@@ -1,4 +1,5 @@
 //! Accounts and rosters on SQLite.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use archipel_contract::port::{Account, AccountKind, Accounts, RosterEntry, ScramKeys};
 use archipel_contract::{FaultKind, Role};

@@ -1,4 +1,5 @@
 //! Ownership and leadership on SQLite.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use archipel_contract::port::Authority;
 use archipel_contract::{DomainId, Epoch, FaultKind, HypervisorName, Millis, Timestamp};

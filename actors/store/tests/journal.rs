@@ -1,4 +1,5 @@
 //! The write-ahead journal on SQLite.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use archipel_contract::port::{Acceptance, Journal, Operation};
 use archipel_contract::{Fault, FaultKind, Millis, OperationId, Role, Timestamp};

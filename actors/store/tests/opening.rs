@@ -1,4 +1,5 @@
 //! Opening: what is created, and what is refused with words that help.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use archipel_contract::FaultKind;
 use archipel_contract::port::Authority;
