@@ -1,0 +1,219 @@
+//! The link between an agent and the exchange: what is said once the stream is up.
+//!
+//! ```text
+//!   agent                                 exchange
+//!   hello            ---- iq set ---->    result: the exchange's epoch; a new assertion begins
+//!   assert [ENTITY]  ---- iq set ---->    result          (repeated; at most 200 entities and 128 KiB each)
+//!   asserted         ---- iq set ---->    result: what was known of this host and not asserted is gone
+//!   announce [EVENT] ---- message --->
+//!                    <--- iq set ----     request to an entity of this host
+//!   reply            ---- result ---->
+//!   request          ---- iq set ---->    routed to the agent of another hypervisor
+//! ```
+
+use super::json;
+use crate::ns;
+use archipel_contract::{Entity, Event, Fault, HypervisorName, port::Request};
+use minidom::Element;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// The most entities in one `assert`.
+pub const PAGE_ENTITIES: usize = 200;
+/// The most JSON in one `assert` or `announce`, in bytes; stanzas are limited to twice that.
+pub const PAGE_BYTES: usize = 128 * 1024;
+
+/// Who an agent is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The version of its program.
+    pub version: String,
+    /// The hypervisor it is the agent of.
+    pub host: HypervisorName,
+    /// How often its data was opened; grows with every start.
+    pub incarnation: u64,
+    /// How many entities it is about to assert.
+    pub entities: usize,
+}
+
+/// Whom an agent is talking to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The fencing number of the exchange's leadership.
+    pub exchange_epoch: u64,
+}
+
+/// What an `iq` of the link asks.
+#[derive(Debug, Clone)]
+pub enum Ask {
+    /// Begins a new assertion.
+    Hello(Hello),
+    /// Some of what the agent has.
+    Assert(Vec<Arc<Entity>>),
+    /// That was all.
+    Asserted,
+    /// Carry this out.
+    Request(Box<Request>),
+}
+
+impl Ask {
+    /// Whether an element belongs to the link.
+    pub fn is(element: &Element) -> bool {
+        element.ns() == ns::NODE
+    }
+
+    /// Reads the payload of an `iq` of type `set`.
+    pub fn parse(element: &Element) -> Result<Ask, Fault> {
+        if !Ask::is(element) {
+            return Err(Fault::invalid(format!("<{}/> is not of {}", element.name(), ns::NODE)));
+        }
+        match element.name() {
+            "hello" => json::need(element).map(Ask::Hello),
+            "assert" => json::need(element).map(Ask::Assert),
+            "asserted" => Ok(Ask::Asserted),
+            "request" => json::need(element).map(Box::new).map(Ask::Request),
+            other => Err(Fault::invalid(format!("<{other}/> means nothing on the link; the other side may be of another version"))),
+        }
+    }
+
+    /// As the payload of an `iq` of type `set`.
+    pub fn print(&self) -> Element {
+        match self {
+            Ask::Hello(hello) => holding("hello", json::print(hello)),
+            Ask::Assert(entities) => holding("assert", json::print(entities)),
+            Ask::Asserted => holding("asserted", json::print(&serde_json::json!({}))),
+            Ask::Request(request) => holding("request", json::print(request)),
+        }
+    }
+}
+
+/// An `assert` of entities that are JSON already.
+pub fn assert_json(entities: &[String]) -> Element {
+    holding("assert", json::of_text(array(entities)))
+}
+
+/// An `announce` of events that are JSON already: the payload of a message.
+pub fn announce_json(events: &[String]) -> Element {
+    holding("announce", json::of_text(array(events)))
+}
+
+/// An `announce`: the payload of a message.
+pub fn announce(events: &[Event]) -> Element {
+    holding("announce", json::print(events))
+}
+
+/// The events of a message, `None` when it does not announce any.
+pub fn announced(message: &Element) -> Option<Result<Vec<Event>, Fault>> {
+    message.get_child("announce", ns::NODE).map(json::need)
+}
+
+/// The good answer to a `hello`.
+pub fn welcome(welcome: Welcome) -> Element {
+    holding("welcome", json::print(&welcome))
+}
+
+/// Reads the good answer to a `hello`.
+pub fn welcomed(element: &Element) -> Result<Welcome, Fault> {
+    json::need(element)
+}
+
+/// The good answer to a `request`.
+pub fn reply(value: &Value) -> Element {
+    holding("reply", json::print(value))
+}
+
+/// Reads the good answer to a `request`.
+pub fn replied<T: DeserializeOwned>(element: &Element) -> Result<T, Fault> {
+    if !element.is("reply", ns::NODE) {
+        return Err(Fault::invalid(format!("<{}/> is not a reply", element.name())));
+    }
+    json::need(element)
+}
+
+fn holding(name: &str, container: Element) -> Element {
+    let mut element = Element::bare(name, ns::NODE);
+    element.append_child(container);
+    element
+}
+
+fn array(texts: &[String]) -> String {
+    let mut all = String::with_capacity(texts.iter().map(|t| t.len() + 1).sum::<usize>() + 2);
+    all.push('[');
+    for (n, text) in texts.iter().enumerate() {
+        if n > 0 {
+            all.push(',');
+        }
+        all.push_str(text);
+    }
+    all.push(']');
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stanza::{
+        feed::tests::{event, machine},
+        tests::over_the_wire,
+    };
+    use archipel_contract::{Caller, OperationId, Role, port::Address};
+    use serde_json::json;
+
+    fn parse(ask: &Ask) -> Ask {
+        Ask::parse(&over_the_wire(&ask.print())).expect("it parses back")
+    }
+
+    #[test]
+    fn a_hello_survives_the_wire() {
+        let hello = Hello { version: "0.1.0".into(), host: "alpha".parse().expect("a name"), incarnation: 7, entities: 1003 };
+        assert!(matches!(parse(&Ask::Hello(hello.clone())), Ask::Hello(back) if back == hello));
+        assert_eq!(welcomed(&over_the_wire(&welcome(Welcome { exchange_epoch: 3 }))), Ok(Welcome { exchange_epoch: 3 }));
+    }
+
+    #[test]
+    fn an_assertion_survives_the_wire() {
+        let all = vec![machine(1, 1), machine(2, 1)];
+        assert!(matches!(parse(&Ask::Assert(all.clone())), Ask::Assert(back) if back == all));
+        let texts: Vec<String> = all.iter().map(|e| json::text(e).expect("JSON")).collect();
+        assert!(matches!(Ask::parse(&over_the_wire(&assert_json(&texts))), Ok(Ask::Assert(back)) if back == all));
+        assert!(matches!(parse(&Ask::Asserted), Ask::Asserted));
+    }
+
+    #[test]
+    fn announced_events_survive_the_wire() {
+        let events = vec![event(1, 2), event(2, 3)];
+        let texts: Vec<String> = events.iter().map(|e| json::text(e).expect("JSON")).collect();
+        for payload in [announce(&events), announce_json(&texts)] {
+            let mut message = Element::bare("message", ns::CLIENT);
+            message.append_child(payload);
+            assert_eq!(announced(&over_the_wire(&message)), Some(Ok(events.clone())));
+        }
+        assert_eq!(announced(&Element::bare("message", ns::CLIENT)), None);
+    }
+
+    #[test]
+    fn a_request_and_its_reply_survive_the_wire() {
+        let request = Request {
+            target: Address::Entity(machine(1, 1).id.clone()),
+            command: "domain.start".into(),
+            arguments: json!({ "paused": true }),
+            caller: Caller { jid: "admin@vm.localhost/web".into(), role: Role::Admin, operation: OperationId::fresh() },
+        };
+        let Ask::Request(back) = parse(&Ask::Request(Box::new(request.clone()))) else { panic!("it is a request") };
+        assert_eq!(
+            (back.target, back.command, back.arguments, back.caller),
+            (request.target, request.command, request.arguments, request.caller)
+        );
+        let value = json!({ "message": "web1 is starting" });
+        assert_eq!(replied::<Value>(&over_the_wire(&reply(&value))), Ok(value));
+        assert!(replied::<Value>(&Element::bare("hello", ns::NODE)).is_err());
+    }
+
+    #[test]
+    fn what_the_link_does_not_know_is_refused() {
+        assert!(Ask::parse(&Element::bare("dance", ns::NODE)).is_err());
+        assert!(Ask::parse(&Element::bare("hello", "urn:x")).is_err());
+        assert!(Ask::parse(&Element::bare("hello", ns::NODE)).is_err());
+    }
+}
