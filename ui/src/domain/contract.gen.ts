@@ -1,0 +1,798 @@
+// Generated from actors/contract/catalog.json by `npm run gen`. Do not edit.
+import type { Catalog } from './catalog';
+
+/** The arguments of every command. */
+export interface CommandArguments {
+  'domain.autostart': { enabled?: boolean };
+  'domain.define': { name: string; disk?: string; graphics?: 'none' | 'vnc'; memory?: number | string; network?: string; note?: string; vcpus?: number };
+  'domain.force-off': Record<string, never>;
+  'domain.info': Record<string, never>;
+  'domain.list': { host?: string; name?: string; state?: string };
+  'domain.note': { text?: string };
+  'domain.pause': Record<string, never>;
+  'domain.reboot': Record<string, never>;
+  'domain.rename': { to: string };
+  'domain.reset': Record<string, never>;
+  'domain.resume': Record<string, never>;
+  'domain.shutdown': { timeout?: number };
+  'domain.start': { paused?: boolean };
+  'domain.undefine': Record<string, never>;
+  'domain.xml': { inactive?: boolean };
+  'hypervisor.info': Record<string, never>;
+  'hypervisor.list': { name?: string };
+  'network.autostart': { enabled?: boolean };
+  'network.info': Record<string, never>;
+  'network.list': { host?: string; name?: string };
+  'network.start': Record<string, never>;
+  'network.stop': Record<string, never>;
+  'storage-pool.autostart': { enabled?: boolean };
+  'storage-pool.info': Record<string, never>;
+  'storage-pool.list': { host?: string; name?: string };
+  'storage-pool.refresh': Record<string, never>;
+  'storage-pool.start': Record<string, never>;
+  'storage-pool.stop': Record<string, never>;
+  'task.cancel': Record<string, never>;
+  'task.list': { host?: string; state?: string };
+  'task.show': Record<string, never>;
+  'task.wait': { timeout?: number };
+  'volume.info': { volume: string };
+  'volume.list': Record<string, never>;
+}
+
+/** The name of a command. */
+export type CommandName = keyof CommandArguments;
+
+/** Everything that can be asked and everything that is told. */
+export const catalog: Catalog = {
+ "commands": [
+  {
+   "name": "domain.autostart",
+   "noun": "domain",
+   "verb": "autostart",
+   "title": "Choose whether a virtual machine starts with its host",
+   "description": "Choose whether a virtual machine starts with its host.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "enabled",
+     "kind": "boolean",
+     "required": false,
+     "default": true,
+     "description": "Whether it does."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.define",
+   "noun": "domain",
+   "verb": "define",
+   "title": "Define a new virtual machine on a hypervisor",
+   "description": "Define a new virtual machine on a hypervisor; it stays off.",
+   "effect": "change",
+   "access": "admin",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "name",
+     "kind": "text",
+     "required": true,
+     "description": "Its name: letters, digits and . _ + - (at most 64)."
+    },
+    {
+     "name": "disk",
+     "kind": "text",
+     "required": false,
+     "description": "Its disk as POOL/VOLUME; without one it has no disk."
+    },
+    {
+     "name": "graphics",
+     "kind": "choice",
+     "required": false,
+     "default": "vnc",
+     "choices": [
+      "none",
+      "vnc"
+     ],
+     "description": "Its screen."
+    },
+    {
+     "name": "memory",
+     "kind": "bytes",
+     "required": false,
+     "default": 1073741824,
+     "minimum": 0,
+     "description": "Its memory, for example 512MiB."
+    },
+    {
+     "name": "network",
+     "kind": "text",
+     "required": false,
+     "description": "The network its card is on; without one it has no card."
+    },
+    {
+     "name": "note",
+     "kind": "text",
+     "required": false,
+     "description": "What to remember about it."
+    },
+    {
+     "name": "vcpus",
+     "kind": "integer",
+     "required": false,
+     "default": 1,
+     "minimum": 1,
+     "maximum": 512,
+     "description": "Its virtual CPUs."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.force-off",
+   "noun": "domain",
+   "verb": "force-off",
+   "title": "Cut the power",
+   "description": "Cut the power. The guest cannot save anything; nothing is deleted.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [],
+   "refused": {
+    "crashed": "is off",
+    "shutoff": "is off"
+   }
+  },
+  {
+   "name": "domain.info",
+   "noun": "domain",
+   "verb": "info",
+   "title": "Show everything known about a virtual machine",
+   "description": "Show everything known about a virtual machine.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [],
+   "refused": {}
+  },
+  {
+   "name": "domain.list",
+   "noun": "domain",
+   "verb": "list",
+   "title": "List the virtual machines of the whole cell, or of one host, or those with one name",
+   "description": "List the virtual machines of the whole cell, or of one host, or those with one name.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "cell",
+   "arguments": [
+    {
+     "name": "host",
+     "kind": "text",
+     "required": false,
+     "description": "Only those on this hypervisor."
+    },
+    {
+     "name": "name",
+     "kind": "text",
+     "required": false,
+     "description": "Only those with this name or UUID."
+    },
+    {
+     "name": "state",
+     "kind": "text",
+     "required": false,
+     "description": "Only those in this state, for example running."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.note",
+   "noun": "domain",
+   "verb": "note",
+   "title": "Remember something about a virtual machine",
+   "description": "Remember something about a virtual machine; an empty text forgets it.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "text",
+     "kind": "text",
+     "required": false,
+     "default": "",
+     "description": "The text, at most 4096 characters."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.pause",
+   "noun": "domain",
+   "verb": "pause",
+   "title": "Stop the virtual CPUs",
+   "description": "Stop the virtual CPUs; memory stays.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [],
+   "refused": {
+    "crashed": "is off",
+    "paused": "is paused already",
+    "pmsuspended": "sleeps",
+    "shutdown": "is going down",
+    "shutoff": "is off"
+   }
+  },
+  {
+   "name": "domain.reboot",
+   "noun": "domain",
+   "verb": "reboot",
+   "title": "Ask the guest to reboot",
+   "description": "Ask the guest to reboot.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [],
+   "refused": {
+    "crashed": "is off",
+    "paused": "is paused and cannot hear it; resume it first",
+    "pmsuspended": "sleeps and cannot hear it; resume it first",
+    "shutdown": "is going down already",
+    "shutoff": "is off"
+   }
+  },
+  {
+   "name": "domain.rename",
+   "noun": "domain",
+   "verb": "rename",
+   "title": "Give a virtual machine that is off another name",
+   "description": "Give a virtual machine that is off another name. Its address stays.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "to",
+     "kind": "text",
+     "required": true,
+     "description": "The new name: letters, digits and . _ + - (at most 64)."
+    }
+   ],
+   "refused": {
+    "paused": "can only be renamed while it is off",
+    "pmsuspended": "can only be renamed while it is off",
+    "running": "can only be renamed while it is off",
+    "shutdown": "can only be renamed while it is off"
+   }
+  },
+  {
+   "name": "domain.reset",
+   "noun": "domain",
+   "verb": "reset",
+   "title": "Press the reset button",
+   "description": "Press the reset button. The guest cannot save anything.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [],
+   "refused": {
+    "crashed": "is off",
+    "shutoff": "is off"
+   }
+  },
+  {
+   "name": "domain.resume",
+   "noun": "domain",
+   "verb": "resume",
+   "title": "Let the virtual CPUs go on, or wake a sleeping guest",
+   "description": "Let the virtual CPUs go on, or wake a sleeping guest.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [],
+   "refused": {
+    "crashed": "is off; start it instead",
+    "running": "is running already",
+    "shutdown": "is going down",
+    "shutoff": "is off; start it instead"
+   }
+  },
+  {
+   "name": "domain.shutdown",
+   "noun": "domain",
+   "verb": "shutdown",
+   "title": "Ask the guest to power off, and follow it until it has",
+   "description": "Ask the guest to power off, and follow it until it has. Nothing is forced.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "timeout",
+     "kind": "integer",
+     "required": false,
+     "default": 120,
+     "minimum": 1,
+     "maximum": 3600,
+     "description": "How many seconds to wait before saying that the guest did not listen."
+    }
+   ],
+   "refused": {
+    "crashed": "is off",
+    "paused": "is paused and cannot hear it; resume it first",
+    "pmsuspended": "sleeps and cannot hear it; resume it first",
+    "shutdown": "is going down already",
+    "shutoff": "is off"
+   }
+  },
+  {
+   "name": "domain.start",
+   "noun": "domain",
+   "verb": "start",
+   "title": "Start a virtual machine that is off",
+   "description": "Start a virtual machine that is off.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "paused",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Leave it paused before its first instruction."
+    }
+   ],
+   "refused": {
+    "paused": "is paused; resume it instead",
+    "pmsuspended": "sleeps; resume it instead",
+    "running": "is running already",
+    "shutdown": "is still going down; wait until it is off"
+   }
+  },
+  {
+   "name": "domain.undefine",
+   "noun": "domain",
+   "verb": "undefine",
+   "title": "Forget the definition of a virtual machine that is off",
+   "description": "Forget the definition of a virtual machine that is off. Its disks stay.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [],
+   "refused": {
+    "paused": "is not off; shut it down first",
+    "pmsuspended": "is not off; shut it down first",
+    "running": "is not off; shut it down first",
+    "shutdown": "is not off; shut it down first"
+   }
+  },
+  {
+   "name": "domain.xml",
+   "noun": "domain",
+   "verb": "xml",
+   "title": "Show the definition of a virtual machine in libvirt's XML",
+   "description": "Show the definition of a virtual machine in libvirt's XML.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "inactive",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "The definition for the next start instead of the running one."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.info",
+   "noun": "hypervisor",
+   "verb": "info",
+   "title": "Show everything known about a hypervisor, restarts of its actors included",
+   "description": "Show everything known about a hypervisor, restarts of its actors included.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "hypervisor",
+   "arguments": [],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.list",
+   "noun": "hypervisor",
+   "verb": "list",
+   "title": "List the hypervisors of the cell",
+   "description": "List the hypervisors of the cell.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "cell",
+   "arguments": [
+    {
+     "name": "name",
+     "kind": "text",
+     "required": false,
+     "description": "Only the one with this name."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "network.autostart",
+   "noun": "network",
+   "verb": "autostart",
+   "title": "Choose whether a network starts with its host",
+   "description": "Choose whether a network starts with its host.",
+   "effect": "change",
+   "access": "admin",
+   "target": "network",
+   "arguments": [
+    {
+     "name": "enabled",
+     "kind": "boolean",
+     "required": false,
+     "default": true,
+     "description": "Whether it does."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "network.info",
+   "noun": "network",
+   "verb": "info",
+   "title": "Show everything known about a network",
+   "description": "Show everything known about a network.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "network",
+   "arguments": [],
+   "refused": {}
+  },
+  {
+   "name": "network.list",
+   "noun": "network",
+   "verb": "list",
+   "title": "List the virtual networks of the cell, or of one host",
+   "description": "List the virtual networks of the cell, or of one host.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "cell",
+   "arguments": [
+    {
+     "name": "host",
+     "kind": "text",
+     "required": false,
+     "description": "Only those on this hypervisor."
+    },
+    {
+     "name": "name",
+     "kind": "text",
+     "required": false,
+     "description": "Only those with this name or UUID."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "network.start",
+   "noun": "network",
+   "verb": "start",
+   "title": "Start a network",
+   "description": "Start a network.",
+   "effect": "change",
+   "access": "admin",
+   "target": "network",
+   "arguments": [],
+   "refused": {
+    "active": "is active already"
+   }
+  },
+  {
+   "name": "network.stop",
+   "noun": "network",
+   "verb": "stop",
+   "title": "Stop a network",
+   "description": "Stop a network. Machines attached to it lose their connection.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "network",
+   "arguments": [],
+   "refused": {
+    "inactive": "is not active"
+   }
+  },
+  {
+   "name": "storage-pool.autostart",
+   "noun": "storage-pool",
+   "verb": "autostart",
+   "title": "Choose whether a storage pool starts with its host",
+   "description": "Choose whether a storage pool starts with its host.",
+   "effect": "change",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "enabled",
+     "kind": "boolean",
+     "required": false,
+     "default": true,
+     "description": "Whether it does."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "storage-pool.info",
+   "noun": "storage-pool",
+   "verb": "info",
+   "title": "Show everything known about a storage pool",
+   "description": "Show everything known about a storage pool.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "storage-pool",
+   "arguments": [],
+   "refused": {}
+  },
+  {
+   "name": "storage-pool.list",
+   "noun": "storage-pool",
+   "verb": "list",
+   "title": "List the storage pools of the cell, or of one host",
+   "description": "List the storage pools of the cell, or of one host.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "cell",
+   "arguments": [
+    {
+     "name": "host",
+     "kind": "text",
+     "required": false,
+     "description": "Only those on this hypervisor."
+    },
+    {
+     "name": "name",
+     "kind": "text",
+     "required": false,
+     "description": "Only those with this name or UUID."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "storage-pool.refresh",
+   "noun": "storage-pool",
+   "verb": "refresh",
+   "title": "List the volumes of a storage pool again, as files may have changed behind libvirt's back",
+   "description": "List the volumes of a storage pool again, as files may have changed behind libvirt's back.",
+   "effect": "change",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "storage-pool.start",
+   "noun": "storage-pool",
+   "verb": "start",
+   "title": "Start a storage pool",
+   "description": "Start a storage pool.",
+   "effect": "change",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [],
+   "refused": {
+    "building": "is started already",
+    "degraded": "is started already",
+    "inaccessible": "is started already",
+    "running": "is started already"
+   }
+  },
+  {
+   "name": "storage-pool.stop",
+   "noun": "storage-pool",
+   "verb": "stop",
+   "title": "Stop a storage pool",
+   "description": "Stop a storage pool. Nothing in it is deleted; machines cannot be started from it meanwhile.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "task.cancel",
+   "noun": "task",
+   "verb": "cancel",
+   "title": "Stop a task",
+   "description": "Stop a task. What it has already done stays done.",
+   "effect": "change",
+   "access": "admin",
+   "target": "task",
+   "arguments": [],
+   "refused": {
+    "cancelled": "has ended already",
+    "done": "has ended already",
+    "failed": "has ended already"
+   }
+  },
+  {
+   "name": "task.list",
+   "noun": "task",
+   "verb": "list",
+   "title": "List the tasks of the cell, newest first",
+   "description": "List the tasks of the cell, newest first.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "cell",
+   "arguments": [
+    {
+     "name": "host",
+     "kind": "text",
+     "required": false,
+     "description": "Only those on this hypervisor."
+    },
+    {
+     "name": "state",
+     "kind": "text",
+     "required": false,
+     "description": "Only those in this state, for example running."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "task.show",
+   "noun": "task",
+   "verb": "show",
+   "title": "Show how a task stands",
+   "description": "Show how a task stands.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "task",
+   "arguments": [],
+   "refused": {}
+  },
+  {
+   "name": "task.wait",
+   "noun": "task",
+   "verb": "wait",
+   "title": "Wait until a task ends, at most the given time",
+   "description": "Wait until a task ends, at most the given time; answers how it stands then.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "task",
+   "arguments": [
+    {
+     "name": "timeout",
+     "kind": "integer",
+     "required": false,
+     "default": 60,
+     "minimum": 0,
+     "maximum": 3600,
+     "description": "How many seconds to wait at most."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "volume.info",
+   "noun": "volume",
+   "verb": "info",
+   "title": "Show everything known about a volume of a storage pool",
+   "description": "Show everything known about a volume of a storage pool.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "volume",
+     "kind": "text",
+     "required": true,
+     "description": "Its name in the pool."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "volume.list",
+   "noun": "volume",
+   "verb": "list",
+   "title": "List the volumes of a storage pool",
+   "description": "List the volumes of a storage pool.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "storage-pool",
+   "arguments": [],
+   "refused": {
+    "inactive": "is not started"
+   }
+  }
+ ],
+ "events": {
+  "domain.added": "a machine appeared: it was defined, or found when control began",
+  "domain.agent-connected": "the guest agent answers",
+  "domain.agent-disconnected": "the guest agent does not answer any more",
+  "domain.block-job": "a job on one of its disks went on or ended",
+  "domain.changed": "its definition, name, note or another fact changed",
+  "domain.crashed": "it stopped by accident",
+  "domain.degraded": "its actor failed and is being restarted",
+  "domain.device-added": "a device was plugged in",
+  "domain.device-removed": "a device was unplugged",
+  "domain.graphics": "somebody connected to or left its screen",
+  "domain.io-error": "a disk of it reports errors",
+  "domain.job": "a job of libvirt on it went on or ended",
+  "domain.known": "control over it is back",
+  "domain.paused": "its virtual CPUs stand still",
+  "domain.rebooted": "the guest rebooted",
+  "domain.resumed": "its virtual CPUs go on",
+  "domain.shutting-down": "the guest is going down by itself",
+  "domain.started": "it runs",
+  "domain.stopped": "it is off",
+  "domain.suspended": "the guest put itself to sleep",
+  "domain.undefined": "it is gone from libvirt",
+  "domain.unknown": "control over it was lost",
+  "domain.watchdog": "its watchdog fired",
+  "hypervisor.changed": "its facts or its condition changed",
+  "hypervisor.connected": "libvirt answers and everything was listed",
+  "hypervisor.lost": "libvirt does not answer any more; its entities are unknown",
+  "hypervisor.removed": "it was taken out of the configuration",
+  "network.added": "a network appeared",
+  "network.changed": "a fact of it changed",
+  "network.started": "it is active",
+  "network.stopped": "it is inactive",
+  "network.undefined": "it is gone from libvirt",
+  "storage-pool.added": "a storage pool appeared",
+  "storage-pool.changed": "a fact of it changed",
+  "storage-pool.refreshed": "its volumes were listed again",
+  "storage-pool.started": "it is active",
+  "storage-pool.stopped": "it is inactive",
+  "storage-pool.undefined": "it is gone from libvirt",
+  "task.finished": "it ended: done, failed or cancelled",
+  "task.progressed": "it went on",
+  "task.removed": "it was forgotten to make room",
+  "task.started": "a long piece of work began"
+ },
+ "states": {
+  "domain": [
+   "running",
+   "paused",
+   "shutdown",
+   "shutoff",
+   "crashed",
+   "pmsuspended"
+  ],
+  "hypervisor": [
+   "connecting",
+   "connected",
+   "lost"
+  ],
+  "network": [
+   "active",
+   "inactive"
+  ],
+  "storage-pool": [
+   "running",
+   "inactive",
+   "building",
+   "degraded",
+   "inaccessible"
+  ],
+  "task": [
+   "running",
+   "done",
+   "failed",
+   "cancelled"
+  ]
+ }
+};
