@@ -1,1 +1,29 @@
-//! Scriptable fakes of every port.
+//! Scriptable fakes of every port: an in-memory hypervisor with libvirt's order of events, an authority, a journal, accounts,
+//! a clock and a recorder of announcements. They need no runtime: a call is done when it is polled, unless the script says
+//! that it fails, waits or panics.
+
+mod accounts;
+mod announcer;
+mod authority;
+mod clock;
+mod domain;
+mod host;
+mod journal;
+mod network;
+mod script;
+mod storage_pool;
+
+pub use accounts::MemoryAccounts;
+pub use announcer::Recorder;
+pub use authority::MemoryAuthority;
+pub use clock::FakeClock;
+pub use host::FakeHost;
+pub use journal::MemoryJournal;
+pub use script::Script;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A fake keeps working after a scripted panic, so a poisoned lock is no news.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,100 @@
+//! Ownership and leadership in memory.
+
+use super::lock;
+use crate::{
+    BoxFuture, DomainId, Epoch, Fault, FaultKind, HypervisorName, Millis, Ownership, Timestamp,
+    port::{Authority, Leadership},
+};
+use std::collections::HashMap;
+use std::future::ready;
+use std::sync::Mutex;
+
+/// An authority that forgets everything when it is dropped.
+#[derive(Default)]
+pub struct MemoryAuthority(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    owned: HashMap<DomainId, Ownership>,
+    /// The highest epoch each machine ever had; never forgotten.
+    highest: HashMap<DomainId, u64>,
+    leaders: HashMap<String, (String, Leadership)>,
+    incarnation: u64,
+}
+
+fn conflict<T>(message: String) -> Result<T, Fault> {
+    Err(Fault::new(FaultKind::Conflict, message))
+}
+
+impl Inner {
+    fn own(&mut self, domain: DomainId, owner: HypervisorName) -> Ownership {
+        let highest = self.highest.entry(domain).or_default();
+        *highest += 1;
+        let ownership = Ownership { domain, epoch: Epoch(*highest), owner };
+        self.owned.insert(domain, ownership.clone());
+        ownership
+    }
+
+    fn check(&self, domain: DomainId, expected: Epoch) -> Result<(), Fault> {
+        match self.owned.get(&domain) {
+            Some(o) if o.epoch == expected => Ok(()),
+            Some(o) => conflict(format!("{domain} is at epoch {} and not {}; read it again", o.epoch.0, expected.0)),
+            None => conflict(format!("nobody owns {domain}; claim it first")),
+        }
+    }
+}
+
+impl Authority for MemoryAuthority {
+    fn claim_unowned(&self, domains: Vec<DomainId>, owner: HypervisorName) -> BoxFuture<'_, Result<Vec<Ownership>, Fault>> {
+        let mut inner = lock(&self.0);
+        let all = domains
+            .into_iter()
+            .map(|d| match inner.owned.get(&d) {
+                Some(o) => o.clone(),
+                None => inner.own(d, owner.clone()),
+            })
+            .collect();
+        Box::pin(ready(Ok(all)))
+    }
+
+    fn ownership(&self, domain: DomainId) -> BoxFuture<'_, Result<Option<Ownership>, Fault>> {
+        Box::pin(ready(Ok(lock(&self.0).owned.get(&domain).cloned())))
+    }
+
+    fn transfer(&self, domain: DomainId, expected: Epoch, owner: HypervisorName) -> BoxFuture<'_, Result<Ownership, Fault>> {
+        let mut inner = lock(&self.0);
+        let result = inner.check(domain, expected).map(|()| inner.own(domain, owner));
+        Box::pin(ready(result))
+    }
+
+    fn forget(&self, domain: DomainId, expected: Epoch) -> BoxFuture<'_, Result<(), Fault>> {
+        let mut inner = lock(&self.0);
+        let result = inner.check(domain, expected).map(|()| {
+            inner.owned.remove(&domain);
+        });
+        Box::pin(ready(result))
+    }
+
+    fn lead(&self, role: String, holder: String, lease: Millis, now: Timestamp) -> BoxFuture<'_, Result<Leadership, Fault>> {
+        let mut inner = lock(&self.0);
+        let until = Timestamp(now.0 + lease.0);
+        let epoch = match inner.leaders.get(&role) {
+            Some((who, held)) if *who == holder => held.epoch,
+            Some((who, held)) if held.until > now => {
+                let refusal = conflict(format!("{who} leads {role} until {}; try again then", held.until));
+                return Box::pin(ready(refusal));
+            }
+            Some((_, held)) => Epoch(held.epoch.0 + 1),
+            None => Epoch(1),
+        };
+        let leadership = Leadership { epoch, until };
+        inner.leaders.insert(role, (holder, leadership.clone()));
+        Box::pin(ready(Ok(leadership)))
+    }
+
+    fn incarnation(&self) -> BoxFuture<'_, Result<u64, Fault>> {
+        let mut inner = lock(&self.0);
+        inner.incarnation += 1;
+        Box::pin(ready(Ok(inner.incarnation)))
+    }
+}

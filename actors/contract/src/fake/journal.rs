@@ -1,0 +1,79 @@
+//! Operations in memory.
+
+use super::lock;
+use crate::{
+    BoxFuture, Fault, FaultKind, OperationId, Timestamp,
+    port::{Acceptance, Journal, Operation},
+};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::future::ready;
+use std::sync::Mutex;
+
+type Key = (String, OperationId);
+type Ended = (Result<Value, Fault>, Timestamp);
+
+/// A journal that forgets everything when it is dropped. Keep it over a restart of the agent to play a crash.
+#[derive(Default)]
+pub struct MemoryJournal(Mutex<HashMap<Key, (Operation, Option<Ended>)>>);
+
+impl MemoryJournal {
+    /// How an operation stands: `None` when it is unknown or not done.
+    pub fn outcome(&self, caller: &str, id: OperationId) -> Option<Result<Value, Fault>> {
+        lock(&self.0).get(&(caller.to_owned(), id)).and_then(|(_, ended)| ended.as_ref().map(|(outcome, _)| outcome.clone()))
+    }
+    /// How many operations it knows.
+    pub fn len(&self) -> usize {
+        lock(&self.0).len()
+    }
+    /// Whether it knows none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Journal for MemoryJournal {
+    fn accept(&self, operation: Operation) -> BoxFuture<'_, Result<Acceptance, Fault>> {
+        let mut all = lock(&self.0);
+        let key = (operation.caller.clone(), operation.id);
+        let answer = match all.get(&key) {
+            None => {
+                all.insert(key, (operation, None));
+                Ok(Acceptance::New)
+            }
+            Some((first, _))
+                if first.command != operation.command || first.target != operation.target || first.arguments != operation.arguments =>
+            {
+                Err(Fault::new(FaultKind::Conflict, format!("operation {} was another request; use a fresh id", operation.id)))
+            }
+            Some((_, Some((outcome, _)))) => Ok(Acceptance::Done(outcome.clone())),
+            Some((_, None)) => Ok(Acceptance::Running),
+        };
+        Box::pin(ready(answer))
+    }
+
+    fn complete(&self, caller: String, id: OperationId, outcome: Result<Value, Fault>, at: Timestamp) -> BoxFuture<'_, Result<(), Fault>> {
+        let answer = match lock(&self.0).get_mut(&(caller, id)) {
+            None => Err(Fault::not_found(format!("operation {id} was never accepted; accept it first"))),
+            Some((_, ended)) => {
+                ended.get_or_insert((outcome, at));
+                Ok(())
+            }
+        };
+        Box::pin(ready(answer))
+    }
+
+    fn interrupted(&self) -> BoxFuture<'_, Result<Vec<Operation>, Fault>> {
+        let mut open: Vec<Operation> = lock(&self.0).values().filter(|(_, ended)| ended.is_none()).map(|(o, _)| o.clone()).collect();
+        open.sort_by_key(|o| (o.accepted, o.id));
+        Box::pin(ready(Ok(open)))
+    }
+
+    fn forget_before(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, Fault>> {
+        let mut all = lock(&self.0);
+        let before = all.len();
+        all.retain(|_, (_, ended)| ended.as_ref().is_none_or(|(_, at)| *at >= time));
+        let gone = (before - all.len()) as u64;
+        Box::pin(ready(Ok(gone)))
+    }
+}
