@@ -10,3 +10,6 @@
 
 pub mod ns;
 pub mod stanza;
+pub mod server;
+pub mod sm;
+pub mod stream;

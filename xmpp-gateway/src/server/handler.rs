@@ -1,0 +1,32 @@
+//! What the embedded server tells the exchange, and nothing else: who is here, and what they said.
+//!
+//! ```text
+//!            opened            stanza*           closed
+//!   (bound) --------> live ------------------------------> gone
+//!                     | ^                          ^
+//!           suspended | | resumed                  | the window is over, or too much queued
+//!                     v |                          |
+//!                   suspended ---------------------+
+//! ```
+//! For one session these calls never overlap and never change their order. For different sessions they come from different threads.
+
+use super::session::Session;
+use std::sync::Arc;
+
+pub use super::session::QueueFull;
+pub use crate::stream::{Stanza, StreamCondition};
+
+/// Whoever serves the sessions. No method may block; each may spawn.
+pub trait SessionHandler: Send + Sync + 'static {
+    /// A resource was bound.
+    fn opened(&self, session: &Arc<Session>);
+    /// An `iq`, `message` or `presence`, in the order sent. `from` is stamped already: the session's full JID. A node's session
+    /// keeps the `from` it gave when that is an address of the cell and no person's; the handler checks the lease.
+    fn stanza(&self, session: &Arc<Session>, stanza: minidom::Element);
+    /// The connection broke. What is sent to the session now waits, within bounds, for its return.
+    fn suspended(&self, session: &Arc<Session>);
+    /// It came back; nothing is missing.
+    fn resumed(&self, session: &Arc<Session>);
+    /// Gone for good: closed, replaced, or not back in time. Nothing comes after this.
+    fn closed(&self, session: &Arc<Session>);
+}
