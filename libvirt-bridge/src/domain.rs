@@ -1,0 +1,329 @@
+//! The port for virtual machines.
+
+use crate::{
+    connection::{Lane, Link, Session, Trouble, ask},
+    fault,
+    xml::{domain as build, read},
+};
+use archipel_contract::{
+    BoxFuture, DomainId, Fault, RightToRun,
+    domain::{DomainFacts, DomainPort, DomainRecord, DomainSpec, DomainState},
+};
+use std::{collections::HashSet, sync::Arc};
+use uuid::Uuid;
+use virt::{
+    domain::{Domain, DomainRunningReason as R, DomainState as V, DomainStateReason},
+    domain::{DomainCrashedReason, DomainPausedReason as P, DomainShutdownReason, DomainShutoffReason as O},
+    enumutil::Enum,
+    error::Error,
+    sys,
+};
+
+impl Session {
+    fn domain(&self, id: DomainId) -> Result<Domain, Error> {
+        ask(|| self.connect.lookup_domain_by_uuid(id.0))
+    }
+
+    /// A machine as it is now; flags known from a filtered listing need not be asked for.
+    fn record(&self, domain: &Domain, flags: Option<(bool, bool)>) -> Result<DomainRecord, Trouble> {
+        let id = DomainId(domain.uuid()?);
+        let (state, reason) = state(domain)?;
+        let xml = ask(|| domain.xml_desc(0))?;
+        let told = read::domain(&xml).map_err(|e| unreadable("a virtual machine", e))?;
+        let (persistent, autostart) = match flags {
+            Some(flags) => flags,
+            None => (ask(|| domain.is_persistent())?, ask(|| domain.autostart())?),
+        };
+        Ok(DomainRecord {
+            id,
+            name: domain.name()?.into(),
+            facts: DomainFacts {
+                state,
+                reason: reason.map(Arc::from),
+                vcpus: told.vcpus,
+                memory: told.memory,
+                persistent,
+                autostart,
+                agent: told.agent,
+                virtualization: told.virtualization.into(),
+                note: told.note.map(Arc::from),
+            },
+        })
+    }
+
+    /// Which machines libvirt lists under a filter.
+    fn filtered(&self, filter: u32) -> Result<HashSet<Uuid>, Error> {
+        ask(|| self.connect.list_all_domains(filter))?.iter().map(Domain::uuid).collect()
+    }
+
+    /// Three listings and two calls a machine: persistence and autostart come from libvirt's own filters.
+    fn records(&self) -> Result<Vec<DomainRecord>, Trouble> {
+        let persistent = self.filtered(sys::VIR_CONNECT_LIST_DOMAINS_PERSISTENT)?;
+        let autostart = self.filtered(sys::VIR_CONNECT_LIST_DOMAINS_AUTOSTART)?;
+        let domains = ask(|| self.connect.list_all_domains(0))?;
+        let mut records = Vec::with_capacity(domains.len());
+        for domain in &domains {
+            let id = domain.uuid()?;
+            match self.record(domain, Some((persistent.contains(&id), autostart.contains(&id)))) {
+                Ok(record) => records.push(record),
+                // It went away between the listing and the look at it.
+                Err(Trouble::Libvirt(error)) if fault::is_gone(&error) => {}
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(records)
+    }
+
+    /// `conflict` if that name is taken: libvirt says it in words only, and words are translated.
+    fn taken(&self, name: &str, error: Error) -> Trouble {
+        match ask(|| self.connect.lookup_domain_by_name(name)) {
+            Ok(_) => conflict(name).because(error.message()).into(),
+            Err(_) => error.into(),
+        }
+    }
+
+    fn define(&self, spec: &DomainSpec) -> Result<DomainId, Trouble> {
+        if ask(|| self.connect.lookup_domain_by_name(&spec.name)).is_ok() {
+            return Err(conflict(&spec.name).into());
+        }
+        let disk = match &spec.disk {
+            None => None,
+            Some((pool, volume)) => Some(self.volume_for_disk(pool, volume)?),
+        };
+        let id = DomainId(Uuid::new_v4());
+        let xml = build::definition(id, spec, disk.as_ref(), &self.kind()?);
+        match ask(|| self.connect.define_domain_xml(&xml)) {
+            Ok(domain) => Ok(DomainId(domain.uuid()?)),
+            Err(error) => Err(self.taken(&spec.name, error)),
+        }
+    }
+
+    fn set_note(&self, id: DomainId, note: Option<&str>) -> Result<(), Trouble> {
+        if note.is_some_and(|n| n.contains('\0')) {
+            return Err(Fault::invalid("a note cannot hold control characters").into());
+        }
+        let domain = self.domain(id)?;
+        let mut flags = 0;
+        if ask(|| domain.is_active())? {
+            flags |= sys::VIR_DOMAIN_AFFECT_LIVE;
+        }
+        if ask(|| domain.is_persistent())? {
+            flags |= sys::VIR_DOMAIN_AFFECT_CONFIG;
+        }
+        ask(|| domain.set_metadata(sys::VIR_DOMAIN_METADATA_DESCRIPTION as i32, note, None, None, flags))?;
+        Ok(())
+    }
+}
+
+/// Forgets a definition. What libvirt keeps beside it goes too, but not a saved memory image (then libvirt refuses) and
+/// not the firmware's variables; drivers that know fewer of these flags are asked with fewer.
+fn undefine(domain: &Domain) -> Result<(), Trouble> {
+    if ask(|| domain.is_active())? {
+        return Err(Fault::wrong_state("it is not off; shut it down first").into());
+    }
+    let metadata = sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
+    let all = metadata | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
+    for flags in [all, metadata] {
+        match ask(|| domain.undefine_flags(flags)) {
+            Err(error) if fault::is_unknown_flag(&error) => {}
+            other => return Ok(other?),
+        }
+    }
+    Ok(ask(|| domain.undefine())?)
+}
+
+fn conflict(name: &str) -> Fault {
+    Fault::new(archipel_contract::FaultKind::Conflict, format!("a virtual machine named {name} exists already; choose another name"))
+}
+
+/// libvirt sent something that is not its own format.
+pub(crate) fn unreadable(what: &str, error: impl std::fmt::Display) -> Fault {
+    Fault::internal(format!("libvirt described {what} in a way that cannot be read; please report it")).because(error)
+}
+
+/// State and reason. A state of a later libvirt counts as running: the machine is there and must not be called off.
+fn state(domain: &Domain) -> Result<(DomainState, Option<&'static str>), Error> {
+    let (state, reason) = ask(|| {
+        let answer = domain.state()?;
+        // virt 0.5.0 answers Ok with the state -1 when the call failed.
+        if answer.0.is_unknown_and(|raw| raw == u32::MAX) { Err(Error::last_error()) } else { Ok(answer) }
+    })?;
+    let state = match state.known() {
+        Some(V::NoState | V::Running | V::Blocked) | None => DomainState::Running,
+        Some(V::Paused) => DomainState::Paused,
+        Some(V::Shutdown) => DomainState::Shutdown,
+        Some(V::Shutoff) => DomainState::Shutoff,
+        Some(V::Crashed) => DomainState::Crashed,
+        Some(V::PMSuspended) => DomainState::Pmsuspended,
+    };
+    let reason = match reason {
+        Enum::Known(reason) => word(reason),
+        Enum::Unknown(_) => None,
+    };
+    Ok((state, reason))
+}
+
+/// libvirt's word for a reason; `None` where it says that it does not know.
+fn word(reason: DomainStateReason) -> Option<&'static str> {
+    match reason {
+        DomainStateReason::NoState(_) | DomainStateReason::Blocked(_) | DomainStateReason::PMSuspended(_) => None,
+        DomainStateReason::Running(reason) => Some(match reason.known()? {
+            R::Unknown => return None,
+            R::Booted => "booted",
+            R::Migrated => "migrated",
+            R::Restored => "restored",
+            R::FromSnapshot => "from-snapshot",
+            R::Unpaused => "unpaused",
+            R::MigrationCancelled => "migration-canceled",
+            R::SaveCancelled => "save-canceled",
+            R::Wakeup => "wakeup",
+            R::Crashed => "crashed",
+            R::PostCopy => "postcopy",
+            R::PostCopyFailed => "postcopy-failed",
+        }),
+        DomainStateReason::Paused(reason) => Some(match reason.known()? {
+            P::Unknown => return None,
+            P::User => "user",
+            P::Migration => "migration",
+            P::Save => "save",
+            P::Dump => "dump",
+            P::IOError => "ioerror",
+            P::Watchdog => "watchdog",
+            P::FromSnapshot => "from-snapshot",
+            P::ShuttingDown => "shutting-down",
+            P::Snapshot => "snapshot",
+            P::Crashed => "crashed",
+            P::StartingUp => "starting-up",
+            P::PostCopy => "postcopy",
+            P::PostCopyFailed => "postcopy-failed",
+            P::APIError => "api-error",
+        }),
+        DomainStateReason::Shutdown(reason) => match reason.known()? {
+            DomainShutdownReason::Unknown => None,
+            DomainShutdownReason::User => Some("user"),
+        },
+        DomainStateReason::Shutoff(reason) => Some(match reason.known()? {
+            O::Unknown => return None,
+            O::Shutdown => "shutdown",
+            O::Destroyed => "destroyed",
+            O::Crashed => "crashed",
+            O::Migrated => "migrated",
+            O::Saved => "saved",
+            O::Failed => "failed",
+            O::FromSnapshot => "from-snapshot",
+            O::Daemon => "daemon",
+        }),
+        DomainStateReason::Crashed(reason) => match reason.known()? {
+            DomainCrashedReason::Unknown => None,
+            DomainCrashedReason::Panicked => Some("panicked"),
+        },
+    }
+}
+
+impl Link {
+    /// A call on one machine that answers nothing but whether it worked.
+    fn on(
+        &self,
+        id: DomainId,
+        doing: &'static str,
+        act: impl FnOnce(&Domain) -> Result<(), Trouble> + Send + 'static,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, doing, move |session| act(&session.domain(id)?))
+    }
+}
+
+impl DomainPort for Link {
+    fn list(&self) -> BoxFuture<'_, Result<Vec<DomainRecord>, Fault>> {
+        self.call(Lane::Read, "listing virtual machines", Session::records)
+    }
+
+    fn read(&self, id: DomainId) -> BoxFuture<'_, Result<DomainRecord, Fault>> {
+        self.call(Lane::Read, "reading a virtual machine", move |session| session.record(&session.domain(id)?, None))
+    }
+
+    fn xml(&self, id: DomainId, inactive: bool) -> BoxFuture<'_, Result<String, Fault>> {
+        let flags = if inactive { sys::VIR_DOMAIN_XML_INACTIVE } else { 0 };
+        self.call(Lane::Read, "reading a definition", move |session| {
+            let domain = session.domain(id)?;
+            Ok(ask(|| domain.xml_desc(flags))?)
+        })
+    }
+
+    fn define(&self, spec: DomainSpec) -> BoxFuture<'_, Result<DomainId, Fault>> {
+        self.call(Lane::Change, "defining a virtual machine", move |session| session.define(&spec))
+    }
+
+    fn undefine(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
+        self.on(id, "forgetting a definition", undefine)
+    }
+
+    fn start(&self, right: RightToRun, paused: bool) -> BoxFuture<'_, Result<(), Fault>> {
+        // The right moves into the call and is gone afterwards, whatever comes of it.
+        self.call(Lane::Change, "starting a virtual machine", move |session| {
+            let domain = session.domain(right.domain())?;
+            let flags = if paused { sys::VIR_DOMAIN_START_PAUSED } else { 0 };
+            Ok(ask(|| domain.create_with_flags(flags))?)
+        })
+    }
+
+    fn shutdown(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
+        self.on(id, "asking a guest to power off", |domain| Ok(ask(|| domain.shutdown())?))
+    }
+
+    fn reboot(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
+        self.on(id, "asking a guest to reboot", |domain| Ok(ask(|| domain.reboot(0))?))
+    }
+
+    fn force_off(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
+        self.on(id, "cutting the power", |domain| Ok(ask(|| domain.destroy())?))
+    }
+
+    fn reset(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
+        self.on(id, "pressing reset", |domain| Ok(ask(|| domain.reset())?))
+    }
+
+    fn pause(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
+        self.on(id, "pausing a virtual machine", |domain| {
+            // libvirt's QEMU driver is silent about a machine that is paused already.
+            match state(domain)?.0 {
+                DomainState::Paused => Err(Fault::wrong_state("it is paused already").into()),
+                _ => Ok(ask(|| domain.suspend())?),
+            }
+        })
+    }
+
+    fn resume(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
+        self.on(id, "resuming a virtual machine", |domain| match state(domain)?.0 {
+            DomainState::Pmsuspended => Ok(ask(|| domain.pm_wakeup(0))?),
+            DomainState::Running => Err(Fault::wrong_state("it is running already").into()),
+            _ => Ok(ask(|| domain.resume())?),
+        })
+    }
+
+    fn set_autostart(&self, id: DomainId, enabled: bool) -> BoxFuture<'_, Result<(), Fault>> {
+        self.on(id, "setting autostart", move |domain| Ok(ask(|| domain.set_autostart(enabled))?))
+    }
+
+    fn rename(&self, id: DomainId, to: String) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "renaming a virtual machine", move |session| {
+            let domain = session.domain(id)?;
+            if let Ok(other) = ask(|| session.connect.lookup_domain_by_name(&to))
+                && other.uuid()? != id.0
+            {
+                return Err(conflict(&to).into());
+            }
+            match ask(|| domain.rename(&to, 0)) {
+                Ok(()) => Ok(()),
+                Err(error) => match session.domain(id).and_then(|d| d.name()) {
+                    // It has the name already: what was asked for is so.
+                    Ok(name) if name == to => Ok(()),
+                    _ => Err(session.taken(&to, error)),
+                },
+            }
+        })
+    }
+
+    fn set_note(&self, id: DomainId, note: Option<String>) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "writing a note", move |session| session.set_note(id, note.as_deref()))
+    }
+}

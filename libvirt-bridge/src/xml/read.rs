@@ -1,0 +1,237 @@
+//! What the facts need, taken out of libvirt's XML.
+
+use super::tree::{self, BadXml, Element};
+use archipel_contract::Bytes;
+use quick_xml::{
+    Reader,
+    events::{BytesStart, Event},
+};
+
+/// What a machine's definition tells beyond what calls tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DomainFacts {
+    /// `kvm`, `qemu`, `test`, `xen` ...
+    pub virtualization: String,
+    /// Its description.
+    pub note: Option<String>,
+    /// Memory it may use.
+    pub memory: Bytes,
+    /// Virtual CPUs it has now.
+    pub vcpus: u32,
+    /// Whether libvirt says that its guest agent is connected.
+    pub agent: bool,
+}
+
+/// The name of the channel the QEMU guest agent talks through.
+pub const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
+
+/// Reads a machine's facts. It reads no further than it must: with thousands of machines this is most of a listing.
+pub fn domain(xml: &str) -> Result<DomainFacts, BadXml> {
+    let mut facts = DomainFacts::default();
+    // The text says where the agent's channel is; only then the devices, the larger part, have to be looked at.
+    let wants_devices = xml.contains(AGENT_CHANNEL);
+    let mut reader = Reader::from_str(xml);
+    let mut path: Vec<Vec<u8>> = Vec::new();
+    let mut text = String::new();
+    loop {
+        let broken = |why: String, at: u64| BadXml::Broken { at, why };
+        let event = reader.read_event().map_err(|e| broken(e.to_string(), reader.error_position()))?;
+        match event {
+            Event::Start(start) => {
+                if path.is_empty() {
+                    facts.virtualization = value(&start, b"type").unwrap_or_default();
+                } else if path.len() == 1 {
+                    match start.name().as_ref() {
+                        b"os" if !wants_devices => break,
+                        b"description" | b"memory" | b"vcpu" => text.clear(),
+                        b"metadata" => {
+                            let end = start.to_end().into_owned();
+                            reader.read_to_end(end.name()).map_err(|e| broken(e.to_string(), reader.error_position()))?;
+                            continue;
+                        }
+                        _ => {}
+                    }
+                    if start.name().as_ref() == b"memory" {
+                        facts.memory = Bytes(unit(value(&start, b"unit").as_deref()));
+                    }
+                    if start.name().as_ref() == b"vcpu" {
+                        facts.vcpus = value(&start, b"current").and_then(|v| v.parse().ok()).unwrap_or(0);
+                    }
+                }
+                path.push(start.name().as_ref().to_vec());
+                if path.len() > tree::DEPTH_LIMIT {
+                    return Err(BadXml::Limit("depth"));
+                }
+            }
+            Event::Empty(start) => {
+                if path.len() == 3 && path[1] == b"devices" && path[2] == b"channel" && start.name().as_ref() == b"target" {
+                    let is_agent = value(&start, b"name").as_deref() == Some(AGENT_CHANNEL);
+                    facts.agent |= is_agent && value(&start, b"state").as_deref() == Some("connected");
+                }
+            }
+            Event::Text(part) if path.len() == 2 => {
+                text.push_str(&part.xml10_content().map_err(|e| broken(e.to_string(), reader.buffer_position()))?);
+            }
+            Event::CData(part) if path.len() == 2 => {
+                text.push_str(&part.xml10_content().map_err(|e| broken(e.to_string(), reader.buffer_position()))?);
+            }
+            Event::GeneralRef(name) if path.len() == 2 => {
+                let character = name.resolve_char_ref().ok().flatten();
+                match (character, name.as_ref()) {
+                    (Some(c), _) => text.push(c),
+                    (None, b"lt") => text.push('<'),
+                    (None, b"gt") => text.push('>'),
+                    (None, b"amp") => text.push('&'),
+                    (None, b"quot") => text.push('"'),
+                    (None, b"apos") => text.push('\''),
+                    _ => return Err(BadXml::Refused("an entity of its own")),
+                }
+            }
+            Event::End(_) => {
+                if path.len() == 2 {
+                    match path[1].as_slice() {
+                        b"description" => facts.note = Some(std::mem::take(&mut text)).filter(|t| !t.is_empty()),
+                        b"memory" => facts.memory = Bytes(text.trim().parse::<u64>().unwrap_or(0).saturating_mul(facts.memory.0)),
+                        b"vcpu" if facts.vcpus == 0 => facts.vcpus = text.trim().parse().unwrap_or(0),
+                        _ => {}
+                    }
+                }
+                path.pop();
+            }
+            Event::DocType(_) => return Err(BadXml::Refused("a document type")),
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    Ok(facts)
+}
+
+fn value(start: &BytesStart<'_>, name: &[u8]) -> Option<String> {
+    let attribute = start.attributes().with_checks(false).flatten().find(|a| a.key.as_ref() == name)?;
+    attribute.unescape_value().ok().map(|v| v.into_owned())
+}
+
+/// How many bytes libvirt's unit is. Without one, memory is in KiB.
+fn unit(name: Option<&str>) -> u64 {
+    match name {
+        Some("b" | "bytes") => 1,
+        None | Some("k" | "K" | "KiB") => 1 << 10,
+        Some("KB") => 1000,
+        Some("m" | "M" | "MiB") => 1 << 20,
+        Some("MB") => 1_000_000,
+        Some("g" | "G" | "GiB") => 1 << 30,
+        Some("GB") => 1_000_000_000,
+        Some("t" | "T" | "TiB") => 1 << 40,
+        Some("TB") => 1_000_000_000_000,
+        Some(_) => 1 << 10,
+    }
+}
+
+/// What a network's definition tells: its bridge, and how it is forwarded.
+pub fn network(xml: &str) -> Result<(Option<String>, String), BadXml> {
+    let root = tree::parse(xml)?;
+    let bridge = root.child("bridge").and_then(|b| b.attribute("name")).map(str::to_owned);
+    let forward = match root.child("forward") {
+        // Without a mode libvirt means NAT; without the element, nothing leaves the network.
+        Some(forward) => forward.attribute("mode").unwrap_or("nat").to_owned(),
+        None => "isolated".to_owned(),
+    };
+    Ok((bridge, forward))
+}
+
+/// What a pool's definition tells: its type, and where it is.
+pub fn pool(xml: &str) -> Result<(String, Option<String>), BadXml> {
+    let root = tree::parse(xml)?;
+    let path = root.at(&["target", "path"]).map(|p| p.text().trim().to_owned()).filter(|p| !p.is_empty());
+    Ok((root.attribute("type").unwrap_or("unknown").to_owned(), path))
+}
+
+/// A volume as its description tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeFacts {
+    /// `file`, `block`, `dir`, `network`, `netdir` or `ploop`.
+    pub volume_type: String,
+    /// The format of its content, if libvirt says.
+    pub format: Option<String>,
+    /// Its size as a guest sees it.
+    pub capacity: Bytes,
+    /// What it takes.
+    pub allocation: Bytes,
+    /// Where it is.
+    pub path: String,
+}
+
+/// Reads a volume's description.
+pub fn volume(xml: &str) -> Result<VolumeFacts, BadXml> {
+    let root = tree::parse(xml)?;
+    let size = |name: &str| {
+        let element = root.child(name);
+        let number = element.and_then(|e| e.text().trim().parse::<u64>().ok()).unwrap_or(0);
+        Bytes(number.saturating_mul(unit(element.and_then(|e| e.attribute("unit")).or(Some("bytes")))))
+    };
+    Ok(VolumeFacts {
+        volume_type: root.attribute("type").unwrap_or("file").to_owned(),
+        format: root.at(&["target", "format"]).and_then(|f| f.attribute("type")).map(str::to_owned).filter(|f| f != "unknown"),
+        capacity: size("capacity"),
+        allocation: size("allocation"),
+        path: root.at(&["target", "path"]).map(Element::text).unwrap_or_default(),
+    })
+}
+
+/// What the host's capabilities tell: its architecture, and whether libvirt offers `kvm` for it.
+pub fn capabilities(xml: &str) -> Result<(String, bool), BadXml> {
+    let root = tree::parse(xml)?;
+    let arch = root.at(&["host", "cpu", "arch"]).map(Element::text).unwrap_or_default();
+    let kvm = root
+        .elements()
+        .filter(|e| e.name == "guest")
+        .filter_map(|g| g.child("arch"))
+        .filter(|a| a.attribute("name") == Some(&arch))
+        .any(|a| a.elements().any(|d| d.name == "domain" && d.attribute("type") == Some("kvm")));
+    Ok((arch, kvm))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUNNING: &str = "<domain type='qemu' id='3'><name>web1</name><metadata><x:description xmlns:x='urn:x'>no</x:description>\
+        <os/></metadata><description>a &lt;b&gt; &amp; c</description><memory unit='KiB'>131072</memory>\
+        <currentMemory unit='KiB'>65536</currentMemory><vcpu placement='static' current='2'>4</vcpu><os><type>hvm</type></os>\
+        <devices><channel type='unix'><source mode='bind'/><target type='virtio' name='org.qemu.guest_agent.0' state='connected'/>\
+        </channel></devices></domain>";
+
+    #[test]
+    fn a_running_machine_is_read() {
+        let facts = domain(RUNNING).unwrap();
+        assert_eq!(
+            facts,
+            DomainFacts { virtualization: "qemu".into(), note: Some("a <b> & c".into()), memory: Bytes::mib(128), vcpus: 2, agent: true }
+        );
+        assert!(!domain(&RUNNING.replace("'connected'", "'disconnected'")).unwrap().agent);
+    }
+
+    #[test]
+    fn units_are_honoured() {
+        let facts = domain("<domain type='test'><memory unit='GiB'>2</memory><vcpu>1</vcpu></domain>").unwrap();
+        assert_eq!((facts.memory, facts.vcpus, facts.note), (Bytes(2 << 30), 1, None));
+    }
+
+    #[test]
+    fn networks_pools_volumes_and_hosts_are_read() {
+        let net = "<network><name>default</name><forward mode='route'/><bridge name='virbr0'/></network>";
+        assert_eq!(network(net).unwrap(), (Some("virbr0".into()), "route".into()));
+        assert_eq!(network("<network><name>n</name></network>").unwrap(), (None, "isolated".into()));
+        assert_eq!(network("<network><forward/></network>").unwrap().1, "nat");
+        let text = "<pool type='dir'><name>p</name><target><path>/srv/p</path></target></pool>";
+        assert_eq!(pool(text).unwrap(), ("dir".into(), Some("/srv/p".into())));
+        let text = "<volume type='file'><name>a.qcow2</name><capacity unit='bytes'>1048576</capacity><allocation unit='KiB'>4</allocation>\
+                    <target><path>/srv/p/a.qcow2</path><format type='qcow2'/></target></volume>";
+        let found = volume(text).unwrap();
+        assert_eq!((found.capacity, found.allocation, found.format.as_deref()), (Bytes::MIB, Bytes(4096), Some("qcow2")));
+        let text = "<capabilities><host><cpu><arch>x86_64</arch></cpu></host><guest><os_type>hvm</os_type><arch name='x86_64'>\
+                    <domain type='qemu'/><domain type='kvm'/></arch></guest></capabilities>";
+        assert_eq!(capabilities(text).unwrap(), ("x86_64".into(), true));
+        assert_eq!(capabilities(&text.replace("<domain type='kvm'/>", "")).unwrap(), ("x86_64".into(), false));
+    }
+}
