@@ -1,1 +1,63 @@
-fn main() {}
+//! The daemon: reads the configuration and joins everything. It is the only crate that knows all others.
+#![forbid(unsafe_code)]
+
+mod account;
+mod arguments;
+mod config;
+mod notify;
+mod telemetry;
+
+use arguments::{Arguments, Verb};
+use clap::Parser;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Exit code for a wrong command line (sysexits.h: EX_USAGE).
+const USAGE: u8 = 64;
+/// Exit code for mistakes in the configuration (sysexits.h: EX_CONFIG).
+const CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version come here too; they are no mistake. A closed terminal cannot be told anything.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    if let Verb::Version(_) = arguments.verb {
+        account::print(&format!("archipeld {}\n", env!("CARGO_PKG_VERSION")));
+        return ExitCode::SUCCESS;
+    }
+    let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+    let settings = match config::load(&arguments.config(), environment) {
+        Ok(settings) => settings,
+        Err(mistakes) => {
+            for mistake in &mistakes {
+                complain(mistake);
+            }
+            return ExitCode::from(CONFIG);
+        }
+    };
+    let outcome = match &arguments.verb {
+        Verb::CheckConfig(_) => Ok("the configuration is good\n".to_owned()),
+        Verb::Account(account) => account::run(&settings, &account.verb, &mut std::io::stdin()),
+        Verb::Run(_) => Ok(String::new()),
+        Verb::Version(_) => Ok(String::new()),
+    };
+    match outcome {
+        Ok(text) => {
+            account::print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(fault) => {
+            complain(&fault);
+            ExitCode::from(fault.kind.exit_code())
+        }
+    }
+}
+
+fn complain(what: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "archipeld: {what}");
+}

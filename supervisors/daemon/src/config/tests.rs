@@ -1,0 +1,118 @@
+use super::*;
+
+fn with(text: &str, environment: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.toml");
+    std::fs::write(&file, text).unwrap();
+    load_words(&[file], environment)
+}
+
+fn load_words(files: &[PathBuf], environment: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+    let environment = environment.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    load(files, environment).map_err(|mistakes| {
+        let name = |m: &Mistake| m.place.rsplit('/').next().unwrap_or_default().to_owned();
+        mistakes.into_iter().map(|m| Mistake { place: name(&m), ..m }.to_string()).collect()
+    })
+}
+
+#[test]
+fn an_empty_file_is_a_whole_configuration() {
+    let settings = with("", &[]).unwrap();
+    assert_eq!(settings.cell.as_str(), "vm.localhost");
+    assert_eq!(settings.data_dir, Path::new("/var/lib/archipel"));
+    assert_eq!(settings.roles, Roles { agent: true, exchange: true });
+    assert_eq!((settings.xmpp_listen.as_str(), settings.http_listen.as_str()), ("127.0.0.1:5222", "127.0.0.1:8080"));
+    assert!(settings.hypervisors.is_empty() && settings.remote.is_none());
+}
+
+#[test]
+fn the_environment_overrides_files_and_later_files_earlier_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a.toml"), dir.path().join("b.toml"));
+    std::fs::write(&a, "cell = 'a.test'\n[xmpp]\nlisten = '127.0.0.1:1'\nresume_seconds = 5\n[[hypervisor]]\nname='x'\nuri='test:///x'")
+        .unwrap();
+    std::fs::write(&b, "[xmpp]\nlisten = '127.0.0.1:2'\n[[hypervisor]]\nname='y'\nuri='test:///y'\n").unwrap();
+    let environment =
+        [("ARCHIPEL__HTTP__LISTEN", "[::1]:3"), ("ARCHIPEL__XMPP__RESUME_SECONDS", "7"), ("ARCHIPEL__ROLES", "exchange,agent")];
+    let settings = load_words(&[a, b], &environment).unwrap();
+    assert_eq!(settings.cell.as_str(), "a.test");
+    assert_eq!((settings.xmpp_listen.as_str(), settings.http_listen.as_str()), ("127.0.0.1:2", "[::1]:3"));
+    assert_eq!(settings.resume, Duration::from_secs(7));
+    let names: Vec<_> = settings.hypervisors.iter().map(|h| h.name.as_str()).collect();
+    assert_eq!(names, ["y"], "a later list replaces an earlier one");
+}
+
+#[test]
+fn all_mistakes_of_all_places_are_reported_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a.toml"), dir.path().join("b.toml"));
+    let text = "cel = 'x'\ncell = 'Not A Cell'\nroles = ['agent', 'king']\n[xmpp]\nlisten = 'nonsense'\nport = 3\n[[hypervisor]]\nname = 'UPPER'\nuri = 'qemu'\n[http]\nlisten = 5\n";
+    std::fs::write(&a, text).unwrap();
+    std::fs::write(&b, "[log]\nformat = 'loud'\n").unwrap();
+    let missing = dir.path().join("c.toml");
+    let found = load_words(&[a, b, missing], &[("ARCHIPEL__LOG__COLOR", "red"), ("ARCHIPEL__XMPP__RESUME_SECONDS", "long")]).unwrap_err();
+    let all = found.join("\n");
+    for expected in [
+        "a.toml: cel: is unknown; known are cell,",
+        "a.toml: cell: \"Not A Cell\" is not a cell name",
+        "a.toml: roles: \"king\" is neither agent nor exchange",
+        "a.toml: xmpp.listen: \"nonsense\" is not host:port",
+        "a.toml: xmpp.port: is unknown; known are listen, resume_seconds",
+        "a.toml: hypervisor[1].name: \"UPPER\" is not a hypervisor name",
+        "a.toml: hypervisor[1].uri: \"qemu\" is not a libvirt address",
+        "a.toml: http.listen: must be a text in quotes, not a number",
+        "b.toml: log.format: \"loud\" is neither text nor json",
+        "c.toml: cannot be read",
+        "environment ARCHIPEL__LOG__COLOR: log.color: is unknown",
+        "environment ARCHIPEL__XMPP__RESUME_SECONDS: xmpp.resume_seconds: must be a whole number",
+    ] {
+        assert!(all.contains(expected), "missing {expected:?} in:\n{all}");
+    }
+    // The role that was named wrongly leaves no exchange, which is one more.
+    assert_eq!(found.len(), 13, "{all}");
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_named_and_the_others_are_still_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a.toml"), dir.path().join("b.toml"));
+    std::fs::write(&a, "cell = [").unwrap();
+    std::fs::write(&b, "cells = 'x'").unwrap();
+    let found = load_words(&[a, b], &[]).unwrap_err();
+    assert!(found.len() == 2 && found[0].starts_with("a.toml: is not TOML") && found[1].starts_with("b.toml: cells"), "{found:?}");
+}
+
+#[test]
+fn an_agent_alone_needs_to_know_its_exchange_and_a_safe_password_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let agent = "roles = ['agent']\n";
+    let found = with(agent, &[]).unwrap_err().join("\n");
+    assert!(found.contains("exchange: is missing"), "{found}");
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "x\n").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let text = format!("{agent}[exchange]\nserver = 'ex.test:5222'\npassword_file = '{}'\n", secret.display());
+    assert!(with(&text, &[]).unwrap_err().join("\n").contains("chmod 600"));
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let remote = with(&text, &[]).unwrap().remote.unwrap();
+    assert_eq!((remote.server.as_str(), remote.fingerprint), ("ex.test:5222", None));
+    let found = with(&text.replace("['agent']", "['agent', 'exchange']"), &[]).unwrap_err().join("\n");
+    assert!(found.contains("is for a process that is no exchange itself"), "{found}");
+    let found = with(&format!("{text}fingerprint = 'abc'\n"), &[]).unwrap_err().join("\n");
+    assert!(found.contains("64 hex digits"), "{found}");
+    assert!(with("[exchange]\nserver='a:1'\nroles=1", &[]).is_err());
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let twice = "[[hypervisor]]\nname='a'\nuri='test:///default'\n[[hypervisor]]\nname='a'\nuri='test:///default'\n";
+    let found = with(twice, &[]).unwrap_err();
+    assert!(found.len() == 2 && found[0].contains("two"), "{found:?}");
+    let found = with("[http]\nlisten='127.0.0.1:5222'\n", &[]).unwrap_err();
+    assert!(found[0].contains("two ports"), "{found:?}");
+    let found = with("data_dir='here'\n[http]\nallowed_origins=['*']\n", &[]).unwrap_err();
+    assert!(found.len() == 2 && found.iter().any(|f| f.contains("must begin with /")), "{found:?}");
+    assert!(with("[component]\nserver='a:1'\n", &[]).unwrap_err()[0].contains("remove the section"));
+    assert!(with("hypervisor = 'x'\n", &[]).unwrap_err()[0].contains("[[hypervisor]]"));
+}
