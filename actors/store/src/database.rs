@@ -4,7 +4,7 @@ use archipel_contract::{Fault, FaultKind, Millis, Timestamp};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,14 +47,7 @@ impl Database {
         };
         let path = data_dir.join("archipel.db");
         // SQLite would create it with the process's umask; it holds the keys of accounts. Its companions inherit the mode.
-        OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| cannot_write(&path).because(e))?;
+        private_file(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).map_err(|e| explain(&path, e))?;
         let mut database = Database { connection, path, newest: Timestamp(0), tidied: Timestamp(0), _lock: lock };
@@ -161,16 +154,24 @@ fn cannot_write(path: &Path) -> Fault {
     Fault::unavailable(format!("cannot write {}; give its folder to the user of archipeld, or set data_dir to another one", path.display()))
 }
 
+/// Opens a file that only its owner reads, and creates it if it must. When the administrator creates it in the daemon's folder,
+/// it becomes the daemon's: otherwise the first account made before the first start would lock the daemon out.
+fn private_file(path: &Path) -> Result<File, Fault> {
+    let fault = |e| cannot_write(path).because(e);
+    let existed = path.exists();
+    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path).map_err(fault)?;
+    if let (false, Some(folder)) = (existed, path.parent()) {
+        let (folder, own) = (folder.metadata().map_err(fault)?, file.metadata().map_err(fault)?);
+        if (folder.uid(), folder.gid()) != (own.uid(), own.gid()) && own.uid() == 0 {
+            fchown(&file, Some(folder.uid()), Some(folder.gid())).map_err(fault)?;
+        }
+    }
+    Ok(file)
+}
+
 fn lock(data_dir: &Path) -> Result<File, Fault> {
     let path = data_dir.join("archipel.lock");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|e| cannot_write(&path).because(e))?;
+    let mut file = private_file(&path)?;
     match file.try_lock() {
         Ok(()) => {
             // For the message of whoever comes second; a failure to write it harms nobody.
