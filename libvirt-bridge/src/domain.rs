@@ -7,7 +7,7 @@ use crate::{
 };
 use archipel_contract::{
     BoxFuture, DomainId, Fault, RightToRun,
-    domain::{DomainFacts, DomainPort, DomainRecord, DomainSpec, DomainState},
+    domain::{self as policy, DomainFacts, DomainPort, DomainRecord, DomainSpec, DomainState},
 };
 use std::{collections::HashSet, sync::Arc};
 use uuid::Uuid;
@@ -115,21 +115,32 @@ impl Session {
     }
 }
 
+/// A failure that its state explains is told as the policy tells it: drivers differ in the number they give, and the
+/// policy's words name the way out. libvirt's words stay as the cause.
+fn explained<T>(session: &Session, domain: &Domain, command: &str, answer: Result<T, Error>) -> Result<T, Trouble> {
+    answer.map_err(|error| {
+        if fault::may_be_state(&error)
+            && let Ok(record) = session.record(domain, None)
+            && let Err(refusal) = policy::may(command, &record.facts).check(&record.name)
+        {
+            return refusal.because(error.message()).into();
+        }
+        error.into()
+    })
+}
+
 /// Forgets a definition. What libvirt keeps beside it goes too, but not a saved memory image (then libvirt refuses) and
 /// not the firmware's variables; drivers that know fewer of these flags are asked with fewer.
-fn undefine(domain: &Domain) -> Result<(), Trouble> {
-    if ask(|| domain.is_active())? {
-        return Err(Fault::wrong_state("it is not off; shut it down first").into());
-    }
+fn undefine(domain: &Domain) -> Result<(), Error> {
     let metadata = sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
     let all = metadata | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
     for flags in [all, metadata] {
         match ask(|| domain.undefine_flags(flags)) {
             Err(error) if fault::is_unknown_flag(&error) => {}
-            other => return Ok(other?),
+            other => return other,
         }
     }
-    Ok(ask(|| domain.undefine())?)
+    ask(|| domain.undefine())
 }
 
 fn conflict(name: &str) -> Fault {
@@ -221,14 +232,31 @@ fn word(reason: DomainStateReason) -> Option<&'static str> {
 }
 
 impl Link {
-    /// A call on one machine that answers nothing but whether it worked.
+    /// Runs `command` on one machine, unless its state forbids it.
     fn on(
         &self,
         id: DomainId,
+        command: &'static str,
         doing: &'static str,
-        act: impl FnOnce(&Domain) -> Result<(), Trouble> + Send + 'static,
+        act: impl FnOnce(&Domain, DomainState) -> Result<(), Error> + Send + 'static,
     ) -> BoxFuture<'_, Result<(), Fault>> {
-        self.call(Lane::Change, doing, move |session| act(&session.domain(id)?))
+        self.call(Lane::Change, doing, move |session| {
+            let domain = session.domain(id)?;
+            let now = state(&domain)?.0;
+            // libvirt itself would silently accept these three: it pauses what is paused, makes a running machine one
+            // without a definition, and drivers differ about resuming what runs.
+            let refused = match command {
+                "domain.pause" => now == DomainState::Paused,
+                "domain.resume" => now == DomainState::Running,
+                "domain.undefine" => now.is_active(),
+                _ => false,
+            };
+            if refused {
+                let record = session.record(&domain, None)?;
+                policy::may(command, &record.facts).check(&record.name)?;
+            }
+            explained(session, &domain, command, act(&domain, now))
+        })
     }
 }
 
@@ -254,7 +282,7 @@ impl DomainPort for Link {
     }
 
     fn undefine(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on(id, "forgetting a definition", undefine)
+        self.on(id, "domain.undefine", "forgetting a definition", |domain, _| undefine(domain))
     }
 
     fn start(&self, right: RightToRun, paused: bool) -> BoxFuture<'_, Result<(), Fault>> {
@@ -262,63 +290,51 @@ impl DomainPort for Link {
         self.call(Lane::Change, "starting a virtual machine", move |session| {
             let domain = session.domain(right.domain())?;
             let flags = if paused { sys::VIR_DOMAIN_START_PAUSED } else { 0 };
-            Ok(ask(|| domain.create_with_flags(flags))?)
+            explained(session, &domain, "domain.start", ask(|| domain.create_with_flags(flags)))
         })
     }
 
     fn shutdown(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on(id, "asking a guest to power off", |domain| Ok(ask(|| domain.shutdown())?))
+        self.on(id, "domain.shutdown", "asking a guest to power off", |domain, _| ask(|| domain.shutdown()))
     }
 
     fn reboot(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on(id, "asking a guest to reboot", |domain| Ok(ask(|| domain.reboot(0))?))
+        self.on(id, "domain.reboot", "asking a guest to reboot", |domain, _| ask(|| domain.reboot(0)))
     }
 
     fn force_off(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on(id, "cutting the power", |domain| Ok(ask(|| domain.destroy())?))
+        self.on(id, "domain.force-off", "cutting the power", |domain, _| ask(|| domain.destroy()))
     }
 
     fn reset(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on(id, "pressing reset", |domain| Ok(ask(|| domain.reset())?))
+        self.on(id, "domain.reset", "pressing reset", |domain, _| ask(|| domain.reset()))
     }
 
     fn pause(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on(id, "pausing a virtual machine", |domain| {
-            // libvirt's QEMU driver is silent about a machine that is paused already.
-            match state(domain)?.0 {
-                DomainState::Paused => Err(Fault::wrong_state("it is paused already").into()),
-                _ => Ok(ask(|| domain.suspend())?),
-            }
-        })
+        self.on(id, "domain.pause", "pausing a virtual machine", |domain, _| ask(|| domain.suspend()))
     }
 
     fn resume(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on(id, "resuming a virtual machine", |domain| match state(domain)?.0 {
-            DomainState::Pmsuspended => Ok(ask(|| domain.pm_wakeup(0))?),
-            DomainState::Running => Err(Fault::wrong_state("it is running already").into()),
-            _ => Ok(ask(|| domain.resume())?),
+        self.on(id, "domain.resume", "resuming a virtual machine", |domain, now| match now {
+            DomainState::Pmsuspended => ask(|| domain.pm_wakeup(0)),
+            _ => ask(|| domain.resume()),
         })
     }
 
     fn set_autostart(&self, id: DomainId, enabled: bool) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on(id, "setting autostart", move |domain| Ok(ask(|| domain.set_autostart(enabled))?))
+        self.on(id, "domain.autostart", "setting autostart", move |domain, _| ask(|| domain.set_autostart(enabled)))
     }
 
     fn rename(&self, id: DomainId, to: String) -> BoxFuture<'_, Result<(), Fault>> {
         self.call(Lane::Change, "renaming a virtual machine", move |session| {
             let domain = session.domain(id)?;
-            if let Ok(other) = ask(|| session.connect.lookup_domain_by_name(&to))
-                && other.uuid()? != id.0
-            {
-                return Err(conflict(&to).into());
+            if let Ok(other) = ask(|| session.connect.lookup_domain_by_name(&to)) {
+                // It may have that name already: then what was asked for is so.
+                return if other.uuid()? == id.0 { Ok(()) } else { Err(conflict(&to).into()) };
             }
-            match ask(|| domain.rename(&to, 0)) {
-                Ok(()) => Ok(()),
-                Err(error) => match session.domain(id).and_then(|d| d.name()) {
-                    // It has the name already: what was asked for is so.
-                    Ok(name) if name == to => Ok(()),
-                    _ => Err(session.taken(&to, error)),
-                },
+            match explained(session, &domain, "domain.rename", ask(|| domain.rename(&to, 0))) {
+                Err(Trouble::Libvirt(error)) => Err(session.taken(&to, error)),
+                other => other,
             }
         })
     }

@@ -27,6 +27,11 @@ pub(crate) fn is_gone(error: &Error) -> bool {
     matches!(error.code().known().map(|n| meaning(n).0), Some(FaultKind::NotFound))
 }
 
+/// Whether the state of the thing may be the reason. Some drivers say "internal error" where others say "not now".
+pub(crate) fn may_be_state(error: &Error) -> bool {
+    matches!(error.code().known().map(|n| meaning(n).0), Some(FaultKind::WrongState | FaultKind::Internal))
+}
+
 /// Whether libvirt does not know a flag or call that was tried.
 pub(crate) fn is_unknown_flag(error: &Error) -> bool {
     matches!(

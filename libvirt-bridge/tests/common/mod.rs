@@ -1,5 +1,5 @@
 //! What the tests share: an observer that keeps everything, a made-up host, and waiting with a deadline.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use archipel_contract::{
     DomainId, Epoch, Fault, HypervisorName, Ownership, RightToRun,
@@ -8,7 +8,10 @@ use archipel_contract::{
 use archipel_libvirt::{LinkConfig, fixture::test_driver_xml};
 use std::{
     io::Write,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,12 +22,15 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Recorder {
     seen: Mutex<(Vec<HostChange>, bool)>,
     more: Condvar,
+    refused: AtomicUsize,
 }
 
 impl HostObserver for Recorder {
     fn observe(&self, change: HostChange) -> Result<(), HostChange> {
         let mut seen = self.seen.lock().unwrap();
         if seen.1 {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            self.more.notify_all();
             return Err(change);
         }
         seen.0.push(change);
@@ -42,6 +48,9 @@ impl Recorder {
     }
     pub fn full(&self, full: bool) {
         self.seen.lock().unwrap().1 = full;
+    }
+    pub fn wait_until_refused(&self) {
+        self.wait("a refusal", |_| self.refused.load(Ordering::SeqCst) > 0);
     }
     pub fn forget(&self) {
         self.seen.lock().unwrap().0.clear();
