@@ -136,7 +136,14 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
     let given = exchange.given();
     let server = exchange.address("server", None);
     let password_file = exchange.text("password_file").map(PathBuf::from);
-    let fingerprint = exchange.text("fingerprint").and_then(|text| check::fingerprint(&mut exchange, &text));
+    let fingerprint = match (exchange.text("fingerprint"), &server) {
+        (Some(text), _) => check::fingerprint(&mut exchange, &text),
+        (None, Some(server)) => {
+            check::fingerprint_needed(&mut exchange, server);
+            None
+        }
+        (None, None) => None,
+    };
     if let Some(file) = &password_file {
         check::secret(&mut exchange, "password_file", file);
     }

@@ -31,6 +31,16 @@ pub(super) fn fingerprint(section: &mut Section<'_>, text: &str) -> Option<Strin
     None
 }
 
+/// Over a network the exchange is known by its certificate; this machine itself is known anyway.
+pub(super) fn fingerprint_needed(section: &mut Section<'_>, server: &str) {
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
+    let local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if !local {
+        let what = "is missing; the exchange shows it at its start and on its health page (certificate)";
+        section.mistake("fingerprint", what);
+    }
+}
+
 /// A secret lies in a file that others cannot read.
 pub(super) fn secret(section: &mut Section<'_>, key: &'static str, file: &Path) {
     let shown = file.display();

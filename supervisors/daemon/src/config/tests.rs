@@ -92,16 +92,17 @@ fn an_agent_alone_needs_to_know_its_exchange_and_a_safe_password_file() {
     let secret = dir.path().join("secret");
     std::fs::write(&secret, "x\n").unwrap();
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let text = format!("{agent}[exchange]\nserver = 'ex.test:5222'\npassword_file = '{}'\n", secret.display());
+    let text = format!("{agent}[exchange]\nserver = '127.0.0.1:5222'\npassword_file = '{}'\n", secret.display());
     assert!(with(&text, &[]).unwrap_err().join("\n").contains("chmod 600"));
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     let remote = with(&text, &[]).unwrap().remote.unwrap();
-    assert_eq!((remote.server.as_str(), remote.fingerprint), ("ex.test:5222", None));
+    assert_eq!((remote.server.as_str(), remote.fingerprint), ("127.0.0.1:5222", None));
     let found = with(&text.replace("['agent']", "['agent', 'exchange']"), &[]).unwrap_err().join("\n");
     assert!(found.contains("is for a process that is no exchange itself"), "{found}");
     let found = with(&format!("{text}fingerprint = 'abc'\n"), &[]).unwrap_err().join("\n");
     assert!(found.contains("64 hex digits"), "{found}");
-    assert!(with("[exchange]\nserver='a:1'\nroles=1", &[]).is_err());
+    let found = with(&text.replace("127.0.0.1", "ex.test"), &[]).unwrap_err();
+    assert!(found.len() == 1 && found[0].contains("exchange.fingerprint: is missing"), "{found:?}");
 }
 
 #[test]

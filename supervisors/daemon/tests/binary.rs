@@ -1,0 +1,178 @@
+//! The program as its user meets it: arguments, exit codes, words, signals.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bed;
+
+use archipel_xmpp::client::{Client, Config, Tcp};
+use bed::{Bed, Running, archipeld, feed};
+use std::net::TcpListener;
+use std::sync::Arc;
+
+#[test]
+fn a_wrong_command_line_exits_64_and_help_exits_0() {
+    for wrong in [vec![], vec!["fly"], vec!["account", "add"], vec!["account", "add", "a", "--role", "king"], vec!["run", "--fast"]] {
+        assert_eq!(archipeld(&wrong).code, 64, "{wrong:?}");
+    }
+    let help = archipeld(&["--help"]);
+    assert_eq!(help.code, 0);
+    assert!(help.out.contains("Exit codes: 0 done; 64"), "{}", help.out);
+    for version in [["--version"], ["version"]] {
+        let said = archipeld(&version);
+        assert_eq!((said.code, said.out.trim()), (0, concat!("archipeld ", env!("CARGO_PKG_VERSION"))));
+    }
+}
+
+#[test]
+fn all_mistakes_in_the_configuration_are_said_at_once_with_file_and_key() {
+    let bed = Bed::new();
+    bed.configure("cell = 'UPPER'\nspeed = 3\n[http]\nlisten = 'x'\n");
+    for verb in ["check-config", "run"] {
+        let said = bed.archipeld(&[verb]);
+        assert_eq!(said.code, 78, "{}", said.err);
+        for part in ["archipel.toml: cell: \"UPPER\"", "archipel.toml: speed: is unknown; known are", "archipel.toml: http.listen: \"x\""] {
+            assert!(said.err.contains(part), "{part} is missing in {}", said.err);
+        }
+        assert_eq!(said.err.lines().count(), 3, "{}", said.err);
+    }
+}
+
+#[test]
+fn a_good_configuration_passes_and_changes_nothing() {
+    let bed = Bed::new();
+    let said = bed.archipeld(&["check-config"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "the configuration is good\n"), "{}", said.err);
+    assert!(!bed.data_dir().exists());
+    // The option may stand after the verb.
+    let said = archipeld(&["check-config", "--config", &bed.config()]);
+    assert_eq!(said.code, 0, "{}", said.err);
+}
+
+#[test]
+fn an_occupied_port_ends_the_start_and_is_named_with_its_key() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for key in ["http", "xmpp"] {
+        let bed = Bed::new();
+        let said = bed.archipeld_with(&["run"], &[(&format!("ARCHIPEL__{}__LISTEN", key.to_uppercase()), &address)]);
+        assert_eq!(said.code, 69, "{}", said.err);
+        assert!(said.err.contains(&address) && said.err.contains(&format!("{key}.listen")), "{}", said.err);
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_ends_the_start_and_is_named() {
+    let bed = Bed::new();
+    let said = bed.archipeld_with(&["run"], &[("ARCHIPEL__DATA_DIR", "/proc/archipel")]);
+    assert_eq!(said.code, 69, "{}", said.err);
+    assert!(said.err.contains("/proc/archipel") && said.err.contains("data_dir"), "{}", said.err);
+    let below_a_file = format!("{}/data", bed.config());
+    let said = bed.archipeld_with(&["run"], &[("ARCHIPEL__DATA_DIR", &below_a_file)]);
+    assert_eq!(said.code, 78, "{}", said.err);
+    assert!(said.err.contains("is not a folder"), "{}", said.err);
+}
+
+#[test]
+fn it_says_where_it_listens_serves_and_ends_well_on_a_signal() {
+    for signal in ["TERM", "INT"] {
+        let bed = Bed::new();
+        let mut daemon = bed.run();
+        let (code, page) = daemon.get("/");
+        assert!(code == 200 && page.to_lowercase().contains("<!doctype html>"), "{code} {page}");
+        let health = daemon.health_until("healthy", |health| health["healthy"] == true);
+        assert_eq!(health["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(health["roles"], serde_json::json!(["agent", "exchange"]));
+        assert_eq!(health["hypervisors"][0]["name"], "alpha");
+        let (code, metrics) = daemon.get("/metrics");
+        assert_eq!(code, 200);
+        for name in ["process_resident_memory_bytes", "archipel_libvirt_calls_total"] {
+            assert!(metrics.lines().any(|l| l.starts_with(name)), "{name} is missing in {metrics}");
+        }
+        daemon.signal(signal);
+        assert_eq!(daemon.end(), Some(0), "{}", daemon.log());
+    }
+}
+
+#[test]
+fn without_libvirt_it_runs_and_says_why_it_waits() {
+    let bed = Bed::new();
+    let missing = bed.path("no-such-socket");
+    bed.configure_hypervisor(&format!("qemu+unix:///system?socket={missing}"));
+    let daemon = bed.run();
+    let health = daemon.health_until("a reason", |health| health["reasons"].as_array().is_some_and(|r| !r.is_empty()));
+    assert_eq!(daemon.get("/health").0, 503);
+    assert_eq!(health["healthy"], false);
+    assert_eq!(health["hypervisors"][0]["state"], "connecting");
+    assert!(health["reasons"].to_string().contains("alpha"), "{health}");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_folder_is_refused_and_the_first_goes_on() {
+    let bed = Bed::new();
+    let daemon = bed.run();
+    let said = bed.archipeld(&["run"]);
+    assert_eq!(said.code, 75, "{}", said.err);
+    assert!(said.err.contains("in use by another archipeld") && said.err.contains(&daemon.pid().to_string()), "{}", said.err);
+    assert_eq!(daemon.get("/").0, 200);
+}
+
+#[test]
+fn a_killed_daemon_starts_again_on_the_same_folder() {
+    let bed = Bed::new();
+    let mut daemon = bed.run();
+    daemon.signal("KILL");
+    assert_eq!(daemon.end(), None);
+    let again = bed.run();
+    again.health_until("healthy", |health| health["healthy"] == true);
+}
+
+fn login(daemon: &Running, user: &str, password: &str) -> Result<(), archipel_contract::Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let config = Config::once(user, "vm.test", password, Arc::new(Tcp::new(daemon.xmpp(), None)));
+        let (client, _incoming) = Client::connect(config).await?;
+        client.close().await;
+        Ok(())
+    })
+}
+
+#[test]
+fn accounts_change_while_the_daemon_runs_and_count_from_the_next_login() {
+    let bed = Bed::new();
+    let daemon = bed.run();
+    assert!(login(&daemon, "zoe", "first").is_err());
+    let said = feed(bed.command(&["account", "add", "zoe@vm.test", "--role", "viewer", "--password-stdin"]), "first\n");
+    assert_eq!(said.code, 0, "{}", said.err);
+    login(&daemon, "zoe", "first").unwrap();
+    assert_eq!(feed(bed.command(&["account", "add", "zoe", "--password-stdin"]), "x\n").code, 73);
+    let said = feed(bed.command(&["account", "passwd", "zoe", "--password-stdin"]), "second");
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(login(&daemon, "zoe", "first").is_err());
+    login(&daemon, "zoe", "second").unwrap();
+    let listed = bed.archipeld(&["account", "list"]).out;
+    assert!(listed.lines().any(|l| l.split_whitespace().eq(["zoe@vm.test", "viewer"])), "{listed}");
+    assert!(listed.lines().any(|l| l.split_whitespace().eq(["hv.alpha@vm.test", "node"])), "{listed}");
+    assert_eq!(bed.archipeld(&["account", "remove", "zoe"]).code, 0);
+    assert!(login(&daemon, "zoe", "second").is_err());
+    assert_eq!(bed.archipeld(&["account", "remove", "zoe"]).code, 66);
+}
+
+#[test]
+fn accounts_can_be_made_before_the_first_start_and_a_made_up_password_works() {
+    let bed = Bed::new();
+    let said = bed.archipeld(&["account", "add", "admin", "--role", "admin"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let password = said.out.lines().find_map(|l| l.strip_prefix("password: ")).unwrap().to_owned();
+    let daemon = bed.run();
+    login(&daemon, "admin", &password).unwrap();
+}
+
+#[test]
+fn names_that_belong_to_entities_or_other_cells_are_refused() {
+    let bed = Bed::new();
+    for wrong in ["hv.alpha", "4dea22b3-1d52-4d8f-9f3b-0a8c1c0e6a11", "zoe@elsewhere.test", "a b"] {
+        assert_eq!(bed.archipeld(&["account", "add", wrong]).code, 64, "{wrong}");
+    }
+    assert_eq!(bed.archipeld(&["account", "add", "zoe", "--role", "node"]).code, 64);
+    assert_eq!(bed.archipeld(&["account", "add", "hv.beta", "--role", "node"]).code, 0);
+}
