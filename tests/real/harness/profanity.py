@@ -1,0 +1,62 @@
+"""Profanity, the terminal client, in tmux: what a person types and what they see."""
+
+import pathlib
+import subprocess
+import uuid
+
+from .base import Late, until
+from .daemon import ADMIN, PASSWORD
+
+
+class Profanity:
+    """One Profanity, signed in."""
+
+    def __init__(self, daemon):
+        self.daemon, self.home = daemon, pathlib.Path(daemon.work) / "profanity"
+        self.socket, self.log = f"archipel-{uuid.uuid4().hex[:8]}", self.home / "tmux"
+        self.home.mkdir(exist_ok=True)
+
+    def tmux(self, *arguments):
+        done = subprocess.run(["tmux", "-L", self.socket, *arguments], capture_output=True, text=True, timeout=20)
+        assert done.returncode == 0, f"tmux {arguments[0]}: {done.stderr}"
+        return done.stdout
+
+    def __enter__(self):
+        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "180", "-y", "50", f"env HOME={self.home} TERM=screen LANG=C.UTF-8 profanity -l ERROR")
+        self.sees("Profanity")
+        # Splash and notices aside, a client of this age signs in like this; loopback needs no TLS.
+        self.type(f"/connect {ADMIN} server 127.0.0.1 port {self.daemon.xmpp} tls disable")
+        self.sees("Enter password")
+        self.type(PASSWORD)
+        self.sees("logged in successfully", 20)
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["tmux", "-L", self.socket, "kill-server"], capture_output=True, timeout=20)
+
+    def screen(self):
+        return self.tmux("capture-pane", "-p", "-S", "-200")
+
+    def type(self, line):
+        self.tmux("send-keys", "-l", line)
+        self.tmux("send-keys", "Enter")
+
+    def sees(self, *texts, seconds=10):
+        """Waits until one of the texts is on the screen; gives it back."""
+        try:
+            return until(lambda: next((t for t in texts if t in self.screen()), None), seconds, f"Profanity showing {texts}", pause=0.03)
+        except Late as e:
+            raise Late(f"{e}; it shows:\n{self.screen()}") from None
+
+    def execute(self, command, jid):
+        """Runs an ad-hoc command to its end, filling in nothing and confirming what is asked."""
+        self.type("/win 1")
+        self.type("/clear")
+        until(lambda: "completed" not in self.screen() and "submit" not in self.screen(), 5, "an empty window")
+        self.type(f"/cmd exec {command} {jid}")
+        for _ in range(3):
+            found = self.sees("/form submit", "Command execution completed", "is starting", "Error", "Form submitted")
+            if found != "/form submit":
+                return
+            self.type("/form submit")
+            return
