@@ -17,6 +17,7 @@ use jid::FullJid;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// The session takes no more: its peer reads too slowly, or it is gone. The sender decides what to drop.
@@ -109,6 +110,8 @@ struct State {
     bytes: usize,
     ledger: Option<Ledger>,
     resumption: Option<String>,
+    /// The peer asked for our count; one answer serves any number of questions.
+    answer: bool,
     ending: Option<StreamError>,
 }
 
@@ -131,7 +134,7 @@ pub struct Session {
     pub(super) change: Notify,
     /// Held by the attached connection until it has done its last deed: a successor waits for it, so that two connections
     /// never handle stanzas of one session at once.
-    pub(super) attachment: tokio::sync::Mutex<()>,
+    pub(super) attachment: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl fmt::Debug for Session {
@@ -152,6 +155,7 @@ impl Session {
             bytes: 0,
             ledger: None,
             resumption: None,
+            answer: false,
             ending: None,
         };
         Session {
@@ -162,7 +166,7 @@ impl Session {
             state: Mutex::new(state),
             wake: Notify::new(),
             change: Notify::new(),
-            attachment: tokio::sync::Mutex::new(()),
+            attachment: Arc::default(),
         }
     }
 
@@ -244,10 +248,14 @@ impl Session {
         self.change.notify_one();
     }
 
-    /// Queues something that is no stanza, for the attached connection only.
+    /// Queues something that is no stanza, for the attached connection only. A peer that provokes these without reading
+    /// them gets no more of them.
     pub(super) fn plain(&self, xml: impl Into<Stanza>) {
         {
             let mut state = self.state.lock();
+            if state.queue.len() >= self.bounds.stanzas + 64 {
+                return;
+            }
             let xml = xml.into();
             state.bytes += xml.len();
             state.queue.push_back(Out::Plain(xml));
@@ -278,8 +286,13 @@ impl Session {
         if state.queue.is_empty() && state.queue.capacity() > 64 {
             state.queue = VecDeque::new();
         }
-        if state.ledger.as_mut().is_some_and(|l| l.take_request(false)) {
-            batch.push(Out::Plain(Stanza::from(REQUEST.to_owned())));
+        if let Some(ledger) = &mut state.ledger {
+            if std::mem::take(&mut state.answer) {
+                batch.push(Out::Plain(Stanza::from(format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", ledger.handled()))));
+            }
+            if ledger.take_request(false) {
+                batch.push(Out::Plain(Stanza::from(REQUEST.to_owned())));
+            }
         }
         match &state.ending {
             Some(error) if batch.is_empty() => Err(Ending::Error(error.clone())),
@@ -326,10 +339,8 @@ impl Session {
 
     /// The peer asks how many were handled.
     pub(super) fn answer_request(&self) {
-        let handled = self.state.lock().ledger.as_ref().map(Ledger::handled);
-        if let Some(h) = handled {
-            self.plain(format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>"));
-        }
+        self.state.lock().answer = true;
+        self.wake.notify_one();
     }
 
     /// The peer has handled `h`.
@@ -382,7 +393,7 @@ impl Session {
         Some(())
     }
 
-    /// Connection `number` broke. `true` if the session now waits for another one.
+    /// Connection `number` broke.
     pub(super) fn detach(&self, number: u64) -> Detached {
         let mut state = self.state.lock();
         if state.phase == Phase::Closed {
@@ -398,7 +409,7 @@ impl Session {
             state.phase = Phase::Closed;
             state.queue = VecDeque::new();
             state.ledger = None;
-            Detached::Gone
+            Detached::Ended
         }
     }
 
@@ -425,18 +436,18 @@ impl Session {
         state.ledger = None;
         true
     }
-
-    /// The number of the connection that may write now.
-    pub(super) fn connection(&self) -> u64 {
-        self.state.lock().connection
-    }
 }
 
 /// What became of a session when its connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Detached {
+    /// It waits for another connection.
     Waiting,
+    /// Another connection has it, or is about to.
     Superseded,
+    /// It ended just now; the caller tells the handler.
+    Ended,
+    /// It had ended before.
     Gone,
 }
 

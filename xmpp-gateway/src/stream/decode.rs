@@ -13,7 +13,7 @@
 use super::condition::{StreamCondition, StreamError};
 use super::ns;
 use minidom::Element;
-use rxml::error::{EndOrError, ErrorContext};
+use rxml::error::EndOrError;
 use rxml::{NcName, Parse, RawEvent, RawParser, RawQName};
 
 /// What one top-level element may cost.
@@ -144,7 +144,9 @@ impl Decoder {
             match input.split_first() {
                 None => return Ok(None),
                 Some((byte, rest)) if byte.is_ascii_whitespace() => *input = rest,
-                Some(_) => self.begun = true,
+                Some((b'<', _)) => self.begun = true,
+                // Said at once, since the parser would wait for the end of what it takes for text.
+                Some(_) => return Err(StreamError::new(StreamCondition::NotWellFormed, "this is not XML")),
             }
         }
         loop {
@@ -317,7 +319,7 @@ fn not_xml(error: rxml::Error) -> StreamError {
         rxml::Error::RestrictedXml(what) if what.starts_with("long") || what.contains("too long") => PolicyViolation,
         rxml::Error::RestrictedXml(_) | rxml::Error::UndeclaredEntity => RestrictedXml,
         // "<!" that begins neither a comment nor CDATA begins a DTD.
-        rxml::Error::UnexpectedByte(Some(ErrorContext::CdataSectionStart), _, _) => RestrictedXml,
+        rxml::Error::InvalidSyntax(what) if what.starts_with("malformed cdata or comment") => RestrictedXml,
         _ => NotWellFormed,
     };
     StreamError::new(condition, error.to_string())
@@ -383,7 +385,7 @@ mod tests {
             let got = read(&format!("{OPEN}{body}   <"), 3).1.map(|e| e.condition);
             assert_eq!(got, Some(StreamCondition::NotWellFormed), "{body}");
         }
-        assert_eq!(refused("text"), StreamCondition::BadFormat);
+        assert_eq!(refused("text<"), StreamCondition::BadFormat);
     }
 
     #[test]
