@@ -1,0 +1,490 @@
+//! The location table: where every entity of the cell is, and which node link may speak for it. Pure: no I/O, no clock.
+//!
+//! ```text
+//!   host:    (none) --hello--> asserting --asserted--> live --lost--> unreachable --hello--> asserting ...
+//!   entity:  absent --assert/announce--> known --lost--> unreachable --assert--> known
+//!              ^                            |                  |
+//!              +---- announced as gone, or not asserted again -+
+//! ```
+//! Two rules decide every conflict: a lower epoch never wins, and an entity held by another host changes hands only for a
+//! strictly higher epoch. Within one epoch the higher `seq` wins.
+//!
+//! The exchange itself says that an entity became unreachable, and such a change needs a number that no viewer has seen. So
+//! each host has a *shift* that is added to the numbers of its agent and grows by one whenever the exchange speaks in the
+//! agent's place. Viewers see one row of numbers without holes.
+
+use archipel_contract::{CellName, Cause, Condition, Entity, EntityId, Event, Facts, HypervisorName, Kind, Seq, Timestamp};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Order of the maps, so that walking them in turn is walking in the order of the local parts: a UUID begins with a hex
+/// digit, and `h` < `n` < `p` < `t`.
+const ORDER: [Kind; 5] = [Kind::Domain, Kind::Hypervisor, Kind::Network, Kind::StoragePool, Kind::Task];
+
+fn slot(kind: Kind) -> usize {
+    match kind {
+        Kind::Domain => 0,
+        Kind::Hypervisor => 1,
+        Kind::Network => 2,
+        Kind::StoragePool => 3,
+        Kind::Task => 4,
+    }
+}
+
+/// One accepted change, numbered as viewers see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    /// What is told.
+    pub event: Event,
+    /// The entity as it was, if it was known.
+    pub before: Option<Arc<Entity>>,
+}
+
+/// Why something a node said was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The link has not said hello, or another link took over.
+    NoLease,
+    /// The entity claims to be on a host that is not the link's own.
+    OtherHost(EntityId, HypervisorName),
+    /// Another host holds it with the same or a higher epoch.
+    Held(EntityId, HypervisorName),
+    /// What is known already is newer.
+    Stale(EntityId),
+}
+
+/// What came of an assertion or announcement.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// What changed, in order.
+    pub changes: Vec<Change>,
+    /// What was refused.
+    pub refused: Vec<Refusal>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    /// The link that speaks for the host; `None` while it is lost.
+    link: Option<u64>,
+    incarnation: u64,
+    shift: u64,
+    /// Entities asserted since the last hello; `None` once the assertion is complete.
+    seen: Option<HashSet<EntityId>>,
+    entities: BTreeSet<EntityId>,
+}
+
+/// The table.
+#[derive(Debug)]
+pub(crate) struct Locations {
+    cell: CellName,
+    maps: [BTreeMap<EntityId, Arc<Entity>>; 5],
+    names: HashMap<Arc<str>, Vec<EntityId>>,
+    leases: HashMap<HypervisorName, Lease>,
+    /// Texts that many entities share (`kvm`, `booted`, ...), kept once.
+    words: HashSet<Arc<str>>,
+}
+
+/// Shared words are bounded, so that a node cannot fill the memory with them.
+const MAX_WORDS: usize = 4096;
+
+impl Locations {
+    pub(crate) fn new(cell: CellName) -> Locations {
+        Locations { cell, maps: Default::default(), names: HashMap::new(), leases: HashMap::new(), words: HashSet::new() }
+    }
+
+    // ------------------------------------------------------------ reading
+
+    pub(crate) fn get(&self, id: &EntityId) -> Option<&Arc<Entity>> {
+        self.maps[slot(id.kind())].get(id)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.maps.iter().map(BTreeMap::len).sum()
+    }
+
+    /// All of a kind, by id.
+    pub(crate) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Entity>> {
+        self.maps[slot(kind)].values()
+    }
+
+    /// Those of a kind that people may mean by `name`: the name, the plain id, or the address.
+    pub(crate) fn named(&self, kind: Kind, name: &str) -> Vec<Arc<Entity>> {
+        let mut found: Vec<Arc<Entity>> = self
+            .names
+            .get(name)
+            .into_iter()
+            .flatten()
+            .filter(|id| id.kind() == kind)
+            .filter_map(|id| self.get(id).cloned())
+            .collect();
+        let local = self.cell.entity(name).ok().or_else(|| name.parse().ok()).or_else(|| plain(kind, name));
+        if let Some(entity) = local.filter(|id| id.kind() == kind).and_then(|id| self.get(&id))
+            && !found.iter().any(|f| f.id == entity.id)
+        {
+            found.push(entity.clone());
+        }
+        found
+    }
+
+    /// What is on a host, by kind and id.
+    pub(crate) fn on_host(&self, host: &HypervisorName) -> impl Iterator<Item = &Arc<Entity>> {
+        self.leases.get(host).into_iter().flat_map(|l| l.entities.iter()).filter_map(|id| self.get(id))
+    }
+
+    /// Entities in the order of their local parts, from the one after `after` on.
+    pub(crate) fn page(&self, after: Option<&EntityId>) -> impl Iterator<Item = &Arc<Entity>> {
+        let first = after.map_or(0, |id| slot(id.kind()));
+        ORDER.iter().enumerate().skip(first).flat_map(move |(at, _)| {
+            let from = match after {
+                Some(id) if at == first => Bound::Excluded(id),
+                _ => Bound::Unbounded,
+            };
+            self.maps[at].range((from, Bound::Unbounded)).map(|(_, e)| e)
+        })
+    }
+
+    /// The link that speaks for a host now.
+    pub(crate) fn link(&self, host: &HypervisorName) -> Option<u64> {
+        self.leases.get(host).and_then(|l| l.link)
+    }
+
+    /// What is added to the numbers of a host's agent.
+    pub(crate) fn shift(&self, host: &HypervisorName) -> u64 {
+        self.leases.get(host).map_or(0, |l| l.shift)
+    }
+
+    /// Hosts that ever said hello, and whether their link is live.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = (&HypervisorName, bool)> {
+        self.leases.iter().map(|(h, l)| (h, l.link.is_some()))
+    }
+
+    // ------------------------------------------------------------ what nodes say
+
+    /// A link begins to speak for a host and will assert everything. A newer link replaces an older one; an agent older
+    /// than the one that spoke last is refused.
+    pub(crate) fn hello(&mut self, host: &HypervisorName, link: u64, incarnation: u64) -> Result<(), Refusal> {
+        let lease = self.leases.entry(host.clone()).or_insert_with(|| Lease {
+            link: None,
+            incarnation,
+            shift: 0,
+            seen: None,
+            entities: BTreeSet::new(),
+        });
+        if incarnation < lease.incarnation {
+            return Err(Refusal::Stale(EntityId::Hypervisor(host.clone())));
+        }
+        if lease.link.is_none() && !lease.entities.is_empty() {
+            lease.shift += 1;
+        }
+        lease.link = Some(link);
+        lease.incarnation = incarnation;
+        lease.seen = Some(HashSet::new());
+        Ok(())
+    }
+
+    /// Takes a part of what an agent knows.
+    pub(crate) fn assert(&mut self, host: &HypervisorName, link: u64, entities: Vec<Arc<Entity>>, now: Timestamp) -> Outcome {
+        let mut outcome = Outcome::default();
+        let Some(shift) = self.speaks(host, link) else {
+            outcome.refused.push(Refusal::NoLease);
+            return outcome;
+        };
+        for entity in entities {
+            let mut entity = Arc::unwrap_or_clone(entity);
+            entity.seq = Seq(entity.seq.0.saturating_add(shift));
+            if let Some(refusal) = self.refuses(host, &entity) {
+                // An older assertion of an entity of one's own is still a sign of life.
+                if refusal == Refusal::Stale(entity.id.clone()) {
+                    self.see(host, &entity.id);
+                }
+                outcome.refused.push(refusal);
+                continue;
+            }
+            self.see(host, &entity.id);
+            let before = self.get(&entity.id).cloned();
+            if before.as_deref() == Some(&entity) {
+                continue;
+            }
+            if let Some(b) = before.as_deref()
+                && b.epoch == entity.epoch
+                && entity.seq < b.seq
+            {
+                outcome.refused.push(Refusal::Stale(entity.id.clone()));
+                continue;
+            }
+            let topic = topic_of_assertion(before.as_deref(), &entity);
+            let after = self.put(entity);
+            outcome.changes.push(Change { event: told(topic, &after, now), before });
+        }
+        outcome
+    }
+
+    /// The agent has asserted everything: what it did not mention is gone.
+    pub(crate) fn asserted(&mut self, host: &HypervisorName, link: u64, now: Timestamp) -> Outcome {
+        let mut outcome = Outcome::default();
+        if self.speaks(host, link).is_none() {
+            outcome.refused.push(Refusal::NoLease);
+            return outcome;
+        }
+        let Some(lease) = self.leases.get_mut(host) else { return outcome };
+        let Some(seen) = lease.seen.take() else { return outcome };
+        let gone: Vec<EntityId> = lease.entities.iter().filter(|id| !seen.contains(*id)).cloned().collect();
+        for id in gone {
+            if let Some(before) = self.take(&id) {
+                let event = Event {
+                    entity: id,
+                    cell: self.cell.clone(),
+                    topic: Cow::Borrowed(topic_of_absence(before.kind())),
+                    epoch: before.epoch,
+                    seq: before.seq.next(),
+                    at: now,
+                    cause: Cause::Archipel,
+                    detail: Some("its agent does not know it any more".into()),
+                    after: None,
+                };
+                outcome.changes.push(Change { event, before: Some(before) });
+            }
+        }
+        outcome
+    }
+
+    /// Takes changes as an agent tells them.
+    pub(crate) fn announce(&mut self, host: &HypervisorName, link: u64, events: Vec<Event>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let Some(shift) = self.speaks(host, link) else {
+            outcome.refused.push(Refusal::NoLease);
+            return outcome;
+        };
+        for mut event in events {
+            event.seq = Seq(event.seq.0.saturating_add(shift));
+            event.cell = self.cell.clone();
+            let before = self.get(&event.entity).cloned();
+            if let Some(before) = &before
+                && before.host == *host
+                && (event.epoch, event.seq) <= (before.epoch, before.seq)
+            {
+                outcome.refused.push(Refusal::Stale(event.entity.clone()));
+                continue;
+            }
+            match event.after.take() {
+                Some(after) => {
+                    let mut after = Arc::unwrap_or_clone(after);
+                    after.epoch = event.epoch;
+                    after.seq = event.seq;
+                    if after.id != event.entity {
+                        outcome.refused.push(Refusal::Stale(event.entity.clone()));
+                        continue;
+                    }
+                    if let Some(refusal) = self.refuses(host, &after) {
+                        outcome.refused.push(refusal);
+                        continue;
+                    }
+                    self.see(host, &after.id);
+                    event.after = Some(self.put(after));
+                }
+                None => match &before {
+                    Some(b) if b.host == *host => drop(self.take(&event.entity)),
+                    Some(b) => {
+                        outcome.refused.push(Refusal::Held(event.entity.clone(), b.host.clone()));
+                        continue;
+                    }
+                    None => continue,
+                },
+            }
+            outcome.changes.push(Change { event, before });
+        }
+        outcome
+    }
+
+    /// The link is gone for good: everything it spoke for becomes unreachable. Nothing is removed and nothing is assumed.
+    pub(crate) fn lost(&mut self, host: &HypervisorName, link: u64, now: Timestamp) -> Outcome {
+        let mut outcome = Outcome::default();
+        let Some(lease) = self.leases.get_mut(host).filter(|l| l.link == Some(link)) else { return outcome };
+        lease.link = None;
+        lease.seen = None;
+        lease.shift += 1;
+        let ids: Vec<EntityId> = lease.entities.iter().cloned().collect();
+        let why: Arc<str> = format!("the agent on {host} does not answer since {now}; it may well be running").into();
+        for id in ids {
+            let Some(before) = self.get(&id).cloned() else { continue };
+            let mut after = Entity::clone(&before);
+            after.condition = Condition::Unreachable;
+            after.why = Some(why.clone());
+            after.since = now;
+            after.seq = before.seq.next();
+            let topic = match after.kind() {
+                Kind::Domain => "domain.unknown",
+                Kind::Hypervisor => "hypervisor.lost",
+                Kind::Network => "network.changed",
+                Kind::StoragePool => "storage-pool.changed",
+                Kind::Task => "task.progressed",
+            };
+            let after = self.put(after);
+            let mut event = told(topic, &after, now);
+            event.detail = Some(why.clone());
+            outcome.changes.push(Change { event, before: Some(before) });
+        }
+        outcome
+    }
+
+    // ------------------------------------------------------------ inside
+
+    /// The host's shift, if this link speaks for it.
+    fn speaks(&self, host: &HypervisorName, link: u64) -> Option<u64> {
+        self.leases.get(host).filter(|l| l.link == Some(link)).map(|l| l.shift)
+    }
+
+    fn see(&mut self, host: &HypervisorName, id: &EntityId) {
+        if let Some(seen) = self.leases.get_mut(host).and_then(|l| l.seen.as_mut()) {
+            seen.insert(id.clone());
+        }
+    }
+
+    /// Why an entity (numbered as viewers see it) may not be taken from this host.
+    fn refuses(&self, host: &HypervisorName, entity: &Entity) -> Option<Refusal> {
+        if entity.host != *host || entity.cell != self.cell {
+            return Some(Refusal::OtherHost(entity.id.clone(), entity.host.clone()));
+        }
+        if let EntityId::Hypervisor(name) = &entity.id
+            && name != host
+        {
+            return Some(Refusal::OtherHost(entity.id.clone(), name.clone()));
+        }
+        let known = self.get(&entity.id)?;
+        if known.host != *host && entity.epoch <= known.epoch {
+            return Some(Refusal::Held(entity.id.clone(), known.host.clone()));
+        }
+        (entity.epoch < known.epoch).then(|| Refusal::Stale(entity.id.clone()))
+    }
+
+    fn put(&mut self, mut entity: Entity) -> Arc<Entity> {
+        self.share(&mut entity);
+        let id = entity.id.clone();
+        let entity = Arc::new(entity);
+        let old = self.maps[slot(id.kind())].insert(id.clone(), entity.clone());
+        if let Some(old) = &old {
+            if old.name != entity.name {
+                self.unname(old);
+            }
+            if old.host != entity.host
+                && let Some(lease) = self.leases.get_mut(&old.host)
+            {
+                lease.entities.remove(&id);
+            }
+        }
+        if old.is_none_or(|o| o.name != entity.name) {
+            self.names.entry(entity.name.clone()).or_insert_with(|| Vec::with_capacity(1)).push(id.clone());
+        }
+        if let Some(lease) = self.leases.get_mut(&entity.host) {
+            lease.entities.insert(id);
+        }
+        entity
+    }
+
+    fn take(&mut self, id: &EntityId) -> Option<Arc<Entity>> {
+        let old = self.maps[slot(id.kind())].remove(id)?;
+        self.unname(&old);
+        if let Some(lease) = self.leases.get_mut(&old.host) {
+            lease.entities.remove(id);
+        }
+        Some(old)
+    }
+
+    fn unname(&mut self, entity: &Entity) {
+        if let Some(ids) = self.names.get_mut(&entity.name) {
+            ids.retain(|id| *id != entity.id);
+            if ids.is_empty() {
+                self.names.remove(&entity.name);
+            }
+        }
+    }
+
+    /// Replaces texts that are equal in many entities by one copy.
+    fn share(&mut self, entity: &mut Entity) {
+        entity.cell = self.cell.clone();
+        if let Some((host, _)) = self.leases.get_key_value(&entity.host) {
+            entity.host = host.clone();
+        }
+        if let Some((name, _)) = self.names.get_key_value(&entity.name) {
+            entity.name = name.clone();
+        }
+        match &mut entity.facts {
+            Facts::Domain(f) => {
+                self.word(&mut f.virtualization);
+                if let Some(reason) = &mut f.reason {
+                    self.word(reason);
+                }
+            }
+            Facts::Network(f) => self.word(&mut f.forward),
+            Facts::StoragePool(f) => self.word(&mut f.pool_type),
+            Facts::Task(f) => {
+                self.word(&mut f.command);
+                self.word(&mut f.caller);
+            }
+            Facts::Hypervisor(_) => {}
+        }
+    }
+
+    fn word(&mut self, text: &mut Arc<str>) {
+        if let Some(known) = self.words.get(&**text) {
+            *text = known.clone();
+        } else if text.len() <= 64 && self.words.len() < MAX_WORDS {
+            self.words.insert(text.clone());
+        }
+    }
+}
+
+fn plain(kind: Kind, name: &str) -> Option<EntityId> {
+    match kind {
+        Kind::Hypervisor => name.parse().map(EntityId::Hypervisor).ok(),
+        Kind::Domain => name.parse().map(EntityId::Domain).ok(),
+        Kind::Network => name.parse().map(EntityId::Network).ok(),
+        Kind::StoragePool => name.parse().map(EntityId::StoragePool).ok(),
+        Kind::Task => name.parse().map(EntityId::Task).ok(),
+    }
+}
+
+fn told(topic: &'static str, after: &Arc<Entity>, at: Timestamp) -> Event {
+    Event {
+        entity: after.id.clone(),
+        cell: after.cell.clone(),
+        topic: Cow::Borrowed(topic),
+        epoch: after.epoch,
+        seq: after.seq,
+        at,
+        cause: Cause::Archipel,
+        detail: None,
+        after: Some(after.clone()),
+    }
+}
+
+/// What to call a difference found when an agent asserts: when it happened and why, nobody can tell.
+fn topic_of_assertion(before: Option<&Entity>, after: &Entity) -> &'static str {
+    let known = before.is_some();
+    let back = before.is_some_and(|b| b.state() == "unknown" && after.state() != "unknown");
+    match after.kind() {
+        Kind::Domain if back => "domain.known",
+        Kind::Domain if known => "domain.changed",
+        Kind::Domain => "domain.added",
+        Kind::Hypervisor if after.state() == "connected" && (back || !known) => "hypervisor.connected",
+        Kind::Hypervisor => "hypervisor.changed",
+        Kind::Network if known => "network.changed",
+        Kind::Network => "network.added",
+        Kind::StoragePool if known => "storage-pool.changed",
+        Kind::StoragePool => "storage-pool.added",
+        Kind::Task if known => "task.progressed",
+        Kind::Task => "task.started",
+    }
+}
+
+fn topic_of_absence(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Hypervisor => "hypervisor.removed",
+        Kind::Domain => "domain.undefined",
+        Kind::Network => "network.undefined",
+        Kind::StoragePool => "storage-pool.undefined",
+        Kind::Task => "task.removed",
+    }
+}

@@ -1,0 +1,80 @@
+//! What the exchange counts, in the process's default registry. A registry can hold a name only once, so all exchanges of a
+//! process (tests make many) share the same counters.
+
+use archipel_contract::FaultKind;
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts};
+use std::{collections::HashMap, sync::OnceLock};
+
+struct Shared {
+    entities: IntGaugeVec,
+    pushed: IntCounter,
+    holes: IntCounter,
+    commands: IntCounterVec,
+}
+
+fn shared() -> Option<&'static Shared> {
+    static SHARED: OnceLock<Option<Shared>> = OnceLock::new();
+    SHARED
+        .get_or_init(|| {
+            let made = Shared {
+                entities: IntGaugeVec::new(Opts::new("archipel_entities", "Entities of the cell by kind and state"), &["kind", "state"]).ok()?,
+                pushed: IntCounter::new("archipel_feed_events_total", "Changes pushed to subscribers of the feed").ok()?,
+                holes: IntCounter::new("archipel_feed_holes_total", "Pushes dropped because a subscriber was too slow").ok()?,
+                commands: IntCounterVec::new(
+                    Opts::new("archipel_exchange_commands_total", "Commands by name and outcome"),
+                    &["command", "outcome"],
+                )
+                .ok()?,
+            };
+            let registry = prometheus::default_registry();
+            let all: [Box<dyn prometheus::core::Collector>; 4] = [
+                Box::new(made.entities.clone()),
+                Box::new(made.pushed.clone()),
+                Box::new(made.holes.clone()),
+                Box::new(made.commands.clone()),
+            ];
+            for collector in all {
+                if let Err(error) = registry.register(collector) {
+                    tracing::warn!(%error, "a metric cannot be registered");
+                }
+            }
+            Some(made)
+        })
+        .as_ref()
+}
+
+/// The counters of an exchange.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {}
+
+impl Metrics {
+    pub(crate) fn entities(&self, counts: &HashMap<(&'static str, &'static str), i64>) {
+        if let Some(shared) = shared() {
+            shared.entities.reset();
+            for ((kind, state), count) in counts {
+                shared.entities.with_label_values(&[*kind, *state]).set(*count);
+            }
+        }
+    }
+
+    pub(crate) fn pushed(&self, events: usize) {
+        if let Some(shared) = shared() {
+            shared.pushed.inc_by(events as u64);
+        }
+    }
+
+    pub(crate) fn hole(&self) {
+        if let Some(shared) = shared() {
+            shared.holes.inc();
+        }
+    }
+
+    /// Only names of the catalog get here, so the label cannot grow without bounds; unknown ones are one label.
+    pub(crate) fn command(&self, command: &str, fault: Option<FaultKind>) {
+        if let Some(shared) = shared() {
+            let known = archipel_contract::catalog::Catalog::shipped().find(command).is_some();
+            let name = if known { command } else { "unknown" };
+            shared.commands.with_label_values(&[name, fault.map_or("ok", FaultKind::name)]).inc();
+        }
+    }
+}

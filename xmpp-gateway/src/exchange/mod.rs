@@ -1,0 +1,383 @@
+//! The exchange: the cell itself. It knows where every entity is, shows people an ordinary XMPP server full of machines, and
+//! passes what they ask to the agents.
+//!
+//! ```text
+//!   people's sessions                      nodes' sessions
+//!        | iq, message, presence                | hello, assert, announce, replies
+//!        v                                      v
+//!   roster presence disco adhoc chat feed      node
+//!        |             |                        |
+//!        |          dispatch ----requests---->  |
+//!        +----------- location table <----------+
+//! ```
+//!
+//! | file | service |
+//! |---|---|
+//! | `location` | where every entity is and who may speak for it (pure) |
+//! | `node` | the links to the agents |
+//! | `dispatch` | carrying out requests: authorise, answer or forward |
+//! | `feed` | the cell feed |
+//! | `adhoc`, `stage` | commands with forms or JSON; their stages (pure) |
+//! | `chat`, `line` | commands as chat; what a line means (pure) |
+//! | `people`, `roster`, `presence`, `look` | who is here, whom they see, and how an entity looks (pure) |
+//! | `disco`, `services` | what clients ask at login |
+//!
+//! Locks are taken in the order location table, people, feed; none is held across an await.
+//! Everything that reads the table and then tells somebody holds the table's lock meanwhile, so that nobody hears of two changes
+//! in the wrong order.
+
+pub(crate) mod adhoc;
+pub(crate) mod chat;
+pub(crate) mod disco;
+pub(crate) mod dispatch;
+pub(crate) mod feed;
+pub(crate) mod line;
+pub(crate) mod location;
+pub(crate) mod look;
+pub(crate) mod metrics;
+pub(crate) mod node;
+pub(crate) mod people;
+pub(crate) mod presence;
+pub(crate) mod reply;
+pub(crate) mod roster;
+pub(crate) mod services;
+pub(crate) mod stage;
+pub(crate) mod words;
+pub(crate) mod xml;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    ns,
+    server::handler::{SessionHandler, Stanza},
+    server::session::Session,
+    stanza::{adhoc::Command, set_attr},
+};
+use archipel_contract::{
+    CellName, Entity, EntityId, Epoch, Fault, Kind, Millis, Role, Timestamp,
+    catalog::Catalog,
+    port::{AccountKind, Accounts, Clock},
+};
+use location::{Locations, Outcome, Refusal};
+use minidom::Element;
+use parking_lot::{Mutex, RwLock};
+use reply::{Refused, Reply};
+use rxml::xml_ncname;
+use std::sync::{Arc, Weak};
+
+/// What an exchange is made of.
+#[derive(Clone)]
+pub struct ExchangeConfig {
+    /// The cell it serves.
+    pub cell: CellName,
+    /// Accounts and their rosters.
+    pub accounts: Arc<dyn Accounts>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The fencing number of its leadership, told to agents.
+    pub epoch: Epoch,
+    /// The version of the program, told to whoever asks.
+    pub version: String,
+    /// How long an agent may take to answer.
+    pub answer_within: Millis,
+    /// The commands there are.
+    pub catalog: &'static Catalog,
+}
+
+impl ExchangeConfig {
+    /// The usual configuration: ten seconds to answer, the shipped catalog.
+    pub fn new(cell: CellName, accounts: Arc<dyn Accounts>, clock: Arc<dyn Clock>, epoch: Epoch) -> ExchangeConfig {
+        ExchangeConfig {
+            cell,
+            accounts,
+            clock,
+            epoch,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            answer_within: Millis::seconds(10),
+            catalog: Catalog::shipped(),
+        }
+    }
+}
+
+/// The cell. It implements [`SessionHandler`] for the server and [`archipel_contract::port::Dispatcher`] for everybody else.
+pub struct Exchange {
+    me: Weak<Exchange>,
+    cell: CellName,
+    accounts: Arc<dyn Accounts>,
+    clock: Arc<dyn Clock>,
+    epoch: Epoch,
+    version: String,
+    answer_within: Millis,
+    catalog: &'static Catalog,
+    locations: RwLock<Locations>,
+    links: node::Links,
+    people: Mutex<people::People>,
+    feed: feed::Feed,
+    commands: Mutex<stage::Sessions>,
+    chat: Mutex<chat::Talks>,
+    metrics: metrics::Metrics,
+}
+
+/// How the exchange is doing.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Health {
+    /// Entities known.
+    pub entities: usize,
+    /// Hosts whose agent is linked.
+    pub hosts_linked: usize,
+    /// Hosts whose agent was linked and is not now.
+    pub hosts_lost: usize,
+    /// Sessions of people.
+    pub people: usize,
+    /// Subscriptions to the feed.
+    pub subscribers: usize,
+    /// Requests sent to agents and not yet answered.
+    pub waiting: usize,
+}
+
+/// Where a stanza of a person goes.
+enum Place {
+    /// Their own account: no address, or their own bare JID.
+    Account,
+    /// The cell itself.
+    Cell,
+    /// An entity of the cell.
+    Entity(Arc<Entity>),
+    /// Something that looks like an entity and is not there.
+    NoEntity(EntityId),
+    /// An account of the cell, with the resource if one was given.
+    Person(String, Option<String>),
+    /// Another domain.
+    Elsewhere,
+}
+
+impl Exchange {
+    /// A cell nobody is in yet.
+    pub fn new(config: ExchangeConfig) -> Arc<Exchange> {
+        Arc::new_cyclic(|me| Exchange {
+            me: me.clone(),
+            locations: RwLock::new(Locations::new(config.cell.clone())),
+            cell: config.cell,
+            accounts: config.accounts,
+            clock: config.clock,
+            epoch: config.epoch,
+            version: config.version,
+            answer_within: config.answer_within,
+            catalog: config.catalog,
+            links: node::Links::default(),
+            people: Mutex::default(),
+            feed: feed::Feed::default(),
+            commands: Mutex::default(),
+            chat: Mutex::default(),
+            metrics: metrics::Metrics::default(),
+        })
+    }
+
+    /// Numbers for the health page.
+    pub fn health(&self) -> Health {
+        let (entities, hosts_linked, hosts_lost) = {
+            let table = self.locations.read();
+            let linked = table.hosts().filter(|(_, live)| *live).count();
+            (table.len(), linked, table.hosts().count() - linked)
+        };
+        Health {
+            entities,
+            hosts_linked,
+            hosts_lost,
+            people: self.people.lock().sessions(),
+            subscribers: self.feed.subscribers(),
+            waiting: self.links.counts().1,
+        }
+    }
+
+    /// Brings the gauges up to date; to be called at a scrape.
+    pub fn collect(&self) {
+        let mut counts = std::collections::HashMap::new();
+        {
+            let table = self.locations.read();
+            for entity in Kind::ALL.into_iter().flat_map(|k| table.of_kind(k)) {
+                *counts.entry((entity.kind().name(), entity.state())).or_insert(0i64) += 1;
+            }
+        }
+        self.metrics.entities(&counts);
+    }
+
+    /// What the cell knows of an entity now.
+    pub fn look_up(&self, id: &EntityId) -> Option<Arc<Entity>> {
+        self.entity(id)
+    }
+
+    /// Changes the location table and tells everybody, in one breath. Answers what was refused.
+    fn change(self: &Arc<Self>, act: impl FnOnce(&mut Locations, Timestamp) -> Outcome) -> Vec<Refusal> {
+        let mut table = self.locations.write();
+        let outcome = act(&mut table, self.clock.now());
+        if !outcome.changes.is_empty() {
+            self.tell_presence(&table, &outcome.changes);
+            self.push_feed(outcome.changes.into_iter().map(|c| c.event));
+        }
+        drop(table);
+        for refusal in &outcome.refused {
+            match refusal {
+                Refusal::Held(id, holder) => tracing::warn!(entity = %id, %holder, "refused: another host holds it with at least this epoch"),
+                Refusal::OtherHost(id, host) => tracing::warn!(entity = %id, %host, "refused: an agent may speak only for its own host"),
+                Refusal::NoLease => tracing::warn!("refused: the link does not speak for its host"),
+                Refusal::Stale(id) => tracing::debug!(entity = %id, "older than what is known; ignored"),
+            }
+        }
+        outcome.refused
+    }
+
+    fn place(&self, session: &Session, to: Option<&str>) -> Place {
+        let Some(to) = to else { return Place::Account };
+        let (bare, resource) = to.split_once('/').map_or((to, None), |(b, r)| (b, Some(r.to_owned())));
+        let Some((local, domain)) = bare.split_once('@') else {
+            return if bare == self.cell.as_str() { Place::Cell } else { Place::Elsewhere };
+        };
+        if domain != self.cell.as_str() {
+            return Place::Elsewhere;
+        }
+        if session.jid().node().is_some_and(|n| n.as_str() == local) && resource.is_none() {
+            return Place::Account;
+        }
+        match local.parse::<EntityId>() {
+            Ok(id) => self.entity(&id).map_or(Place::NoEntity(id), Place::Entity),
+            Err(_) => Place::Person(local.to_owned(), resource),
+        }
+    }
+
+    fn on_iq(self: &Arc<Self>, session: &Arc<Session>, role: Role, iq: Element) {
+        let kind = iq.attr("type").unwrap_or_default().to_owned();
+        let place = self.place(session, iq.attr("to"));
+        if matches!(kind.as_str(), "result" | "error") {
+            if let Place::Person(local, Some(resource)) = place {
+                self.pass_on(session, &local, &resource, iq);
+            }
+            return;
+        }
+        // Without an id there is nothing an answer could be matched with.
+        let Some(reply) = Reply::to(session, &iq) else { return };
+        let mut children = iq.children();
+        let (Some(payload), None) = (children.next(), children.next()) else { return reply.refuse(Refused::BadRequest) };
+        let set = match kind.as_str() {
+            "get" => false,
+            "set" => true,
+            _ => return reply.refuse(Refused::BadRequest),
+        };
+        match place {
+            Place::Elsewhere => reply.refuse(Refused::RemoteServerNotFound),
+            Place::NoEntity(id) => reply.fault(&dispatch::no_such(&id.plain())),
+            Place::Person(local, Some(resource)) => {
+                if !self.pass_on(session, &local, &resource, iq.clone()) {
+                    reply.refuse(Refused::ServiceUnavailable);
+                }
+            }
+            // Nothing about other people's accounts, whether they exist or not.
+            Place::Person(_, None) => reply.refuse(Refused::ServiceUnavailable),
+            Place::Account if payload.is("query", "jabber:iq:roster") => self.on_roster(session, set, payload, reply),
+            place => {
+                let entity = match &place {
+                    Place::Entity(entity) => Some(entity),
+                    _ => None,
+                };
+                let account = matches!(place, Place::Account);
+                if payload.is("query", disco::INFO) || payload.is("query", disco::ITEMS) {
+                    let full = iq.attr("to").is_some_and(|to| to.contains('/'));
+                    self.on_disco(role, account, entity, full, payload, &reply);
+                } else if Command::is(payload) && set && !account {
+                    self.on_command(session, role, entity.cloned(), payload, reply);
+                } else if payload.is("pubsub", ns::PUBSUB) && matches!(place, Place::Cell) {
+                    self.on_feed(session, payload, &reply);
+                } else {
+                    self.on_service(account, entity, set, payload, &reply);
+                }
+            }
+        }
+    }
+
+    /// Passes a stanza on to another session of the cell. Answers whether there is one.
+    fn pass_on(&self, from: &Session, local: &str, resource: &str, mut stanza: Element) -> bool {
+        let target = self.people.lock().session(local, resource);
+        let Some(target) = target else { return false };
+        set_attr(&mut stanza, xml_ncname!("from"), &from.jid().to_string());
+        if target.send(Stanza::from(&stanza)).is_err() {
+            tracing::debug!(to = %target.jid(), "a stanza between people was dropped because the queue is full");
+        }
+        true
+    }
+
+    fn on_message(self: &Arc<Self>, session: &Arc<Session>, role: Role, message: Element) {
+        match self.place(session, message.attr("to")) {
+            Place::Cell => self.on_chat(session, role, None, &message),
+            Place::Entity(entity) => self.on_chat(session, role, Some(entity), &message),
+            Place::Account => self.route_message(session, None, None, message),
+            Place::Person(local, resource) => self.route_message(session, Some(local), resource, message),
+            Place::NoEntity(id) => self.bounce(session, &message, Refused::ItemNotFound, Some(&dispatch::no_such(&id.plain()).message)),
+            Place::Elsewhere => self.bounce(session, &message, Refused::RemoteServerNotFound, None),
+        }
+    }
+
+    /// Gives a message back with an error, unless it is one itself.
+    fn bounce(&self, session: &Session, message: &Element, refused: Refused, text: Option<&str>) {
+        if message.attr("type") == Some("error") {
+            return;
+        }
+        let mut xml = xml::Xml::stanza("message");
+        xml.attr("type", "error").attr_opt("id", message.attr("id")).attr_opt("from", message.attr("to")).attr("to", &session.jid().to_string());
+        refused.write(&mut xml, text);
+        if session.send(Stanza::from(xml.finish())).is_err() {
+            tracing::debug!(to = %session.jid(), "an error was dropped because the queue is full");
+        }
+    }
+}
+
+impl SessionHandler for Exchange {
+    fn opened(&self, session: &Arc<Session>) {
+        if let AccountKind::Person(_) = session.kind() {
+            self.people.lock().open(session);
+        }
+    }
+
+    fn stanza(&self, session: &Arc<Session>, stanza: Element) {
+        let Some(me) = self.me.upgrade() else { return };
+        let role = match session.kind() {
+            AccountKind::Person(role) => role,
+            AccountKind::Node => {
+                if me.on_node_stanza(session, &stanza) {
+                    return;
+                }
+                // An agent may also ask what any client asks (ping, disco); it changes nothing that way.
+                if stanza.name() == "iq" {
+                    me.on_iq(session, Role::Viewer, stanza);
+                }
+                return;
+            }
+        };
+        match stanza.name() {
+            "iq" => me.on_iq(session, role, stanza),
+            "message" => me.on_message(session, role, stanza),
+            "presence" => me.on_presence(session, stanza),
+            other => tracing::debug!(element = other, "not a stanza; ignored"),
+        }
+    }
+
+    fn suspended(&self, _session: &Arc<Session>) {}
+
+    fn resumed(&self, _session: &Arc<Session>) {}
+
+    fn closed(&self, session: &Arc<Session>) {
+        let Some(me) = self.me.upgrade() else { return };
+        match session.kind() {
+            AccountKind::Node => me.on_link_closed(session),
+            AccountKind::Person(_) => {
+                me.feed.unsubscribe(session.id());
+                me.commands.lock().close(session.jid());
+                me.leave(session);
+            }
+        }
+    }
+}
+
+/// A fault in one sentence for people, the cause included.
+pub(crate) fn sentence(fault: &Fault) -> String {
+    fault.to_string()
+}

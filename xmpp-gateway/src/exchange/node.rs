@@ -1,0 +1,289 @@
+//! The exchange's side of the node links: it takes what agents assert and announce, and sends them requests.
+//!
+//! ```text
+//!   request:  waiting --reply--> answered
+//!                |------- timeout -------> timeout (the outcome is unknown)
+//!                +------- link closed ---> timeout (the outcome is unknown)
+//! ```
+//! Each link may have [`MAX_WAITING`] requests under way; beyond that callers are told `busy`.
+
+use super::{Exchange, location::Refusal, reply::Reply, xml::Xml};
+use crate::{
+    ns,
+    server::handler::Stanza,
+    server::session::Session,
+    stanza::{fault, node},
+};
+use archipel_contract::{EntityId, Fault, FaultKind, HypervisorName, Millis, port::Request};
+use minidom::Element;
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::sync::oneshot;
+
+/// The most requests under way on one link.
+pub(crate) const MAX_WAITING: usize = 1024;
+
+struct Link {
+    session: Arc<Session>,
+    host: HypervisorName,
+    waiting: usize,
+}
+
+struct Waiting {
+    link: u64,
+    answer: oneshot::Sender<Result<Value, Fault>>,
+}
+
+#[derive(Default)]
+struct State {
+    links: HashMap<u64, Link>,
+    waiting: HashMap<u64, Waiting>,
+}
+
+/// The links and what is under way on them.
+#[derive(Default)]
+pub(crate) struct Links {
+    state: Mutex<State>,
+    next: AtomicU64,
+}
+
+/// Takes a request off the books when its caller stops waiting, however that happens.
+struct Ticket<'a> {
+    links: &'a Links,
+    id: u64,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.links.forget(self.id);
+    }
+}
+
+impl Links {
+    fn open(&self, session: &Arc<Session>, host: HypervisorName) {
+        self.state.lock().links.insert(session.id(), Link { session: session.clone(), host, waiting: 0 });
+    }
+
+    fn host(&self, link: u64) -> Option<HypervisorName> {
+        self.state.lock().links.get(&link).map(|l| l.host.clone())
+    }
+
+    fn forget(&self, id: u64) {
+        let mut state = self.state.lock();
+        if let Some(waiting) = state.waiting.remove(&id)
+            && let Some(link) = state.links.get_mut(&waiting.link)
+        {
+            link.waiting -= 1;
+        }
+    }
+
+    /// How many links there are, and how many requests are under way.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.links.len(), state.waiting.len())
+    }
+
+    /// Sends a request over a link and waits for its answer.
+    async fn ask(&self, cell: &str, link: u64, to: &str, request: &Request, within: Millis) -> Result<Value, Fault> {
+        let (answer, answered) = oneshot::channel();
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (session, host) = {
+            let mut state = self.state.lock();
+            let Some(entry) = state.links.get_mut(&link) else { return Err(gone_before(None)) };
+            if entry.waiting >= MAX_WAITING {
+                return Err(Fault::busy(format!("too much is asked of {} at once; try again in a moment", entry.host)));
+            }
+            entry.waiting += 1;
+            let found = (entry.session.clone(), entry.host.clone());
+            state.waiting.insert(id, Waiting { link, answer });
+            found
+        };
+        let _ticket = Ticket { links: self, id };
+        let mut xml = Xml::stanza("iq");
+        xml.attr("type", "set").attr("id", &format!("r{id}")).attr("from", cell).attr("to", to);
+        xml.element(&node::Ask::Request(Box::new(request.clone())).print());
+        if session.send(Stanza::from(xml.finish())).is_err() {
+            return Err(Fault::busy(format!("the queue to {host} is full; try again in a moment")));
+        }
+        match tokio::time::timeout(within.duration(), answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Fault::new(
+                FaultKind::Timeout,
+                format!("the agent on {host} went away before it answered; look at the state before asking again"),
+            )),
+            Err(_) => Err(Fault::new(
+                FaultKind::Timeout,
+                format!("the agent on {host} did not answer within {} s; look at the state before asking again", within.0.div_ceil(1000)),
+            )),
+        }
+    }
+}
+
+fn gone_before(host: Option<&HypervisorName>) -> Fault {
+    match host {
+        Some(host) => Fault::unavailable(format!("the agent on {host} cannot be reached; try again when it is back")),
+        None => Fault::unavailable("its agent cannot be reached; try again when it is back"),
+    }
+}
+
+/// The hypervisor whose agent this session is.
+fn host_of(session: &Session) -> Option<HypervisorName> {
+    session.jid().node().and_then(|n| n.as_str().strip_prefix("hv.")).and_then(|n| n.parse().ok())
+}
+
+impl Exchange {
+    /// A stanza of a node's session. Answers whether it was one of the link.
+    pub(super) fn on_node_stanza(self: &Arc<Self>, session: &Arc<Session>, stanza: &Element) -> bool {
+        match (stanza.name(), stanza.attr("type")) {
+            ("message", _) => match node::announced(stanza) {
+                Some(Ok(events)) => {
+                    if let Some(host) = self.links.host(session.id()) {
+                        self.change(|table, _| table.announce(&host, session.id(), events));
+                    } else {
+                        tracing::warn!(link = %session.jid(), "announced before hello; ignored");
+                    }
+                    true
+                }
+                Some(Err(fault)) => {
+                    tracing::warn!(link = %session.jid(), %fault, "an announcement cannot be read; ignored");
+                    true
+                }
+                None => false,
+            },
+            ("iq", Some("result" | "error")) => self.on_answer(session, stanza),
+            ("iq", Some("set")) => {
+                let Some(payload) = stanza.children().next().filter(|p| p.ns() == ns::NODE) else { return false };
+                let Some(reply) = Reply::to(session, stanza) else { return true };
+                match node::Ask::parse(payload) {
+                    Ok(ask) => self.on_ask(session, stanza.attr("to"), ask, reply),
+                    Err(fault) => reply.fault(&fault),
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn on_ask(self: &Arc<Self>, session: &Arc<Session>, to: Option<&str>, ask: node::Ask, reply: Reply) {
+        let link = session.id();
+        match ask {
+            node::Ask::Hello(hello) => {
+                let Some(host) = host_of(session).filter(|h| *h == hello.host) else {
+                    reply.fault(&Fault::new(
+                        FaultKind::Forbidden,
+                        format!("{} may not speak for the host {}; its account must be hv.{}", session.jid(), hello.host, hello.host),
+                    ));
+                    return;
+                };
+                let greeted = self.locations.write().hello(&host, link, hello.incarnation);
+                if greeted.is_err() {
+                    reply.fault(&Fault::new(FaultKind::Conflict, format!("a newer agent of {host} has spoken already; stop this one")));
+                    return;
+                }
+                tracing::info!(%host, version = hello.version, incarnation = hello.incarnation, entities = hello.entities, "an agent joined");
+                self.links.open(session, host);
+                reply.element(&node::welcome(node::Welcome { exchange_epoch: self.epoch.0 }));
+            }
+            node::Ask::Assert(entities) => {
+                let Some(host) = self.links.host(link) else { return reply.fault(&no_lease()) };
+                let refused = self.change(|table, now| table.assert(&host, link, entities, now));
+                answer_assertion(&reply, &refused);
+            }
+            node::Ask::Asserted => {
+                let Some(host) = self.links.host(link) else { return reply.fault(&no_lease()) };
+                let refused = self.change(|table, now| table.asserted(&host, link, now));
+                answer_assertion(&reply, &refused);
+            }
+            node::Ask::Request(request) => {
+                // From one agent to another: the exchange only carries it.
+                let peer = to.and_then(|to| self.cell.entity(to).ok());
+                let Some(EntityId::Hypervisor(peer)) = peer else {
+                    reply.fault(&Fault::invalid("an agent may ask only another hypervisor of the cell"));
+                    return;
+                };
+                let exchange = self.clone();
+                tokio::spawn(async move {
+                    let to = exchange.cell.jid(&EntityId::Hypervisor(peer.clone()));
+                    match exchange.ask_host(&peer, &to, &request, exchange.patience(&request)).await {
+                        Ok(value) => reply.element(&node::reply(&value)),
+                        Err(fault) => reply.fault(&fault),
+                    }
+                });
+            }
+        }
+    }
+
+    fn on_answer(&self, session: &Arc<Session>, stanza: &Element) -> bool {
+        let Some(id) = stanza.attr("id").and_then(|id| id.strip_prefix('r')).and_then(|id| id.parse::<u64>().ok()) else { return false };
+        let mut state = self.links.state.lock();
+        if state.waiting.get(&id).is_none_or(|w| w.link != session.id()) {
+            return false;
+        }
+        let Some(waiting) = state.waiting.remove(&id) else { return false };
+        if let Some(link) = state.links.get_mut(&session.id()) {
+            link.waiting -= 1;
+        }
+        drop(state);
+        let answer = if stanza.attr("type") == Some("result") {
+            stanza.children().next().map_or_else(|| Ok(Value::Null), node::replied::<Value>)
+        } else {
+            Err(fault::of_stanza(stanza))
+        };
+        // Whoever asked may have stopped waiting; then nobody minds.
+        let _ = waiting.answer.send(answer);
+        true
+    }
+
+    /// A node's session is gone for good.
+    pub(super) fn on_link_closed(self: &Arc<Self>, session: &Arc<Session>) {
+        let host = {
+            let mut state = self.links.state.lock();
+            // Dropping the senders tells everybody who waits.
+            state.waiting.retain(|_, w| w.link != session.id());
+            state.links.remove(&session.id()).map(|l| l.host)
+        };
+        if let Some(host) = host {
+            tracing::warn!(%host, "the agent's link is gone; what it spoke for is unreachable");
+            self.change(|table, now| table.lost(&host, session.id(), now));
+        }
+    }
+
+    /// Asks the agent of a host, wherever it is.
+    pub(super) async fn ask_host(&self, host: &HypervisorName, to: &str, request: &Request, within: Millis) -> Result<Value, Fault> {
+        let Some(link) = self.locations.read().link(host) else { return Err(gone_before(Some(host))) };
+        self.links.ask(self.cell.as_str(), link, to, request, within).await
+    }
+}
+
+fn no_lease() -> Fault {
+    Fault::new(FaultKind::Conflict, "this link does not speak for its host; say hello first, or stop because another link took over")
+}
+
+/// Refusals of single entities do not stop an agent: they are listed for it and logged here.
+fn answer_assertion(reply: &Reply, refused: &[Refusal]) {
+    if refused.contains(&Refusal::NoLease) {
+        return reply.fault(&no_lease());
+    }
+    let held: Vec<Value> = refused
+        .iter()
+        .filter_map(|r| match r {
+            Refusal::Held(id, host) => Some(serde_json::json!({ "entity": id, "kind": "conflict", "holder": host })),
+            Refusal::OtherHost(id, host) => Some(serde_json::json!({ "entity": id, "kind": "forbidden", "holder": host })),
+            Refusal::Stale(_) | Refusal::NoLease => None,
+        })
+        .collect();
+    if held.is_empty() {
+        reply.done();
+    } else {
+        reply.with(|xml| {
+            xml.open_ns("refused", ns::NODE).json(&Value::Array(held).to_string()).close();
+        });
+    }
+}
