@@ -16,6 +16,7 @@ use crate::{
     event::{Relay, raw},
     fault,
     queue::{Queue, Refused},
+    xml::domain::Kind,
 };
 use archipel_contract::{
     BoxFuture, Fault, FaultKind,
@@ -92,8 +93,8 @@ pub(crate) struct Session {
     pub(crate) connect: Connect,
     pub(crate) uri: Arc<str>,
     number: u64,
-    /// What was found out about hardware virtualization, once asked for.
-    pub(crate) acceleration: OnceLock<Arc<str>>,
+    /// What guests run on here, once asked for.
+    pub(crate) kind: OnceLock<Kind>,
     /// libvirt's name of the driver, once asked for.
     pub(crate) driver: OnceLock<Arc<str>>,
 }
@@ -452,6 +453,6 @@ fn connect(shared: &Arc<Shared>, number: u64) -> Result<(Arc<Session>, raw::Regi
     }
     let hook = || Hook { shared: Arc::downgrade(shared), number };
     let registrations = raw::register(&connect, &hook);
-    let session = Session { connect, uri: config.uri.as_str().into(), number, acceleration: OnceLock::new(), driver: OnceLock::new() };
+    let session = Session { connect, uri: config.uri.as_str().into(), number, kind: OnceLock::new(), driver: OnceLock::new() };
     Ok((Arc::new(session), registrations))
 }

@@ -33,34 +33,31 @@ impl Session {
         Ok(self.driver.get_or_init(|| driver).clone())
     }
 
-    /// `kvm`, `software` or `none`; found out once for each connection.
-    fn acceleration(&self) -> Result<Arc<str>, Trouble> {
-        if let Some(known) = self.acceleration.get() {
+    /// What new machines run on here; found out once for each connection, as libvirt may probe QEMU for seconds.
+    pub(crate) fn kind(&self) -> Result<Kind, Trouble> {
+        if let Some(known) = self.kind.get() {
             return Ok(known.clone());
         }
-        let found = match &*self.driver()? {
-            "QEMU" => {
-                let xml = ask(|| self.connect.capabilities())?;
-                let (_, offered) = read::capabilities(&xml).map_err(|e| unreadable("the host", e))?;
-                // Capabilities and the device node alone prove nothing: /dev/kvm can open and still run no guest.
-                if offered && is_local_qemu(&self.uri) && kvm_is_proved() { "kvm" } else { "software" }
-            }
-            _ => "none",
-        };
-        Ok(self.acceleration.get_or_init(|| found.into()).clone())
-    }
-
-    /// What new machines run on here.
-    pub(crate) fn kind(&self) -> Result<Kind, Trouble> {
         let driver = self.driver()?;
-        Ok(match &*driver {
+        let kind = match &*driver {
             "QEMU" => {
                 let xml = ask(|| self.connect.capabilities())?;
-                let (arch, _) = read::capabilities(&xml).map_err(|e| unreadable("the host", e))?;
-                Kind::Qemu { arch, kvm: &*self.acceleration()? == "kvm" }
+                let (arch, offered) = read::capabilities(&xml).map_err(|e| unreadable("the host", e))?;
+                // Capabilities and the device node alone prove nothing: /dev/kvm can open and still run no guest.
+                Kind::Qemu { arch, kvm: offered && is_local_qemu(&self.uri) && kvm_is_proved() }
             }
             "Test" => Kind::Test,
             other => Kind::Other(other.to_lowercase()),
+        };
+        Ok(self.kind.get_or_init(|| kind).clone())
+    }
+
+    /// `kvm`, `software` or `none`.
+    fn acceleration(&self) -> Result<Arc<str>, Trouble> {
+        Ok(match self.kind()? {
+            Kind::Qemu { kvm: true, .. } => "kvm".into(),
+            Kind::Qemu { kvm: false, .. } => "software".into(),
+            Kind::Test | Kind::Other(_) => "none".into(),
         })
     }
 }

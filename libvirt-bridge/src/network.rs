@@ -8,7 +8,7 @@ use crate::{
 };
 use archipel_contract::{
     BoxFuture, Fault, NetworkId,
-    network::{NetworkFacts, NetworkPort, NetworkRecord, NetworkState},
+    network::{self as policy, NetworkFacts, NetworkPort, NetworkRecord, NetworkState},
 };
 use std::sync::Arc;
 use virt::{error::Error, network::Network};
@@ -35,14 +35,18 @@ fn record(network: &Network) -> Result<NetworkRecord, Trouble> {
 }
 
 impl Link {
+    /// Runs `command` on one network, unless its state forbids it: drivers differ about stopping what is stopped.
     fn on_network(
         &self,
         id: NetworkId,
+        command: &'static str,
         doing: &'static str,
         act: impl FnOnce(&Network) -> Result<(), Error> + Send + 'static,
     ) -> BoxFuture<'_, Result<(), Fault>> {
         self.call(Lane::Change, doing, move |session| {
             let network = lookup(session, id)?;
+            let now = record(&network)?;
+            policy::may(command, &now.facts).check(&format!("the network {}", now.name))?;
             Ok(ask(|| act(&network))?)
         })
     }
@@ -69,14 +73,14 @@ impl NetworkPort for Link {
     }
 
     fn start(&self, id: NetworkId) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on_network(id, "starting a network", Network::create)
+        self.on_network(id, "network.start", "starting a network", Network::create)
     }
 
     fn stop(&self, id: NetworkId) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on_network(id, "stopping a network", Network::destroy)
+        self.on_network(id, "network.stop", "stopping a network", Network::destroy)
     }
 
     fn set_autostart(&self, id: NetworkId, enabled: bool) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on_network(id, "setting autostart", move |network| network.set_autostart(enabled))
+        self.on_network(id, "network.autostart", "setting autostart", move |network| network.set_autostart(enabled))
     }
 }

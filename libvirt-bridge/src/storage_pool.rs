@@ -8,7 +8,7 @@ use crate::{
 };
 use archipel_contract::{
     BoxFuture, Bytes, Fault, PoolId,
-    storage_pool::{PoolFacts, PoolPort, PoolRecord, PoolState},
+    storage_pool::{self as policy, PoolFacts, PoolPort, PoolRecord, PoolState},
 };
 use std::sync::Arc;
 use virt::{error::Error, storage_pool::StoragePool, sys};
@@ -47,15 +47,19 @@ fn record(pool: &StoragePool) -> Result<PoolRecord, Trouble> {
 }
 
 impl Link {
+    /// Runs `command` on one pool, unless its state forbids it.
     fn on_pool(
         &self,
         lane: Lane,
         id: PoolId,
+        command: &'static str,
         doing: &'static str,
         act: impl FnOnce(&StoragePool) -> Result<(), Error> + Send + 'static,
     ) -> BoxFuture<'_, Result<(), Fault>> {
         self.call(lane, doing, move |session| {
             let pool = lookup(session, id)?;
+            let now = record(&pool)?;
+            policy::may(command, &now.facts).check(&format!("the storage pool {}", now.name))?;
             Ok(ask(|| act(&pool))?)
         })
     }
@@ -82,19 +86,19 @@ impl PoolPort for Link {
     }
 
     fn refresh(&self, id: PoolId) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on_pool(Lane::Long, id, "refreshing a storage pool", |pool| pool.refresh(0))
+        self.on_pool(Lane::Long, id, "storage-pool.refresh", "refreshing a storage pool", |pool| pool.refresh(0))
     }
 
     fn start(&self, id: PoolId) -> BoxFuture<'_, Result<(), Fault>> {
         // Starting a pool lists its volumes too, so it is as long a call as a refresh.
-        self.on_pool(Lane::Long, id, "starting a storage pool", |pool| pool.create(0))
+        self.on_pool(Lane::Long, id, "storage-pool.start", "starting a storage pool", |pool| pool.create(0))
     }
 
     fn stop(&self, id: PoolId) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on_pool(Lane::Change, id, "stopping a storage pool", StoragePool::destroy)
+        self.on_pool(Lane::Change, id, "storage-pool.stop", "stopping a storage pool", StoragePool::destroy)
     }
 
     fn set_autostart(&self, id: PoolId, enabled: bool) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on_pool(Lane::Change, id, "setting autostart", move |pool| pool.set_autostart(enabled))
+        self.on_pool(Lane::Change, id, "storage-pool.autostart", "setting autostart", move |pool| pool.set_autostart(enabled))
     }
 }

@@ -1,0 +1,36 @@
+//! The contract's suite, which every implementation of the ports must pass, against libvirt's test driver and, where
+//! `ARCHIPEL_TEST_QEMU_URI` names one, a real QEMU.
+
+mod common;
+
+use archipel_contract::conformance::host;
+use common::{connected, made_up};
+
+macro_rules! against_the_test_driver {
+    ($($name:ident($($tag:expr)?);)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let (config, _file) = made_up(3);
+            let (host, _recorder) = connected(config);
+            host::$name(&host $(, $tag)?).await;
+        }
+    )*};
+}
+
+against_the_test_driver! {
+    domain_life("test");
+    unknown_domain();
+    network_life();
+    pool_life();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn domain_life_on_qemu() {
+    let Ok(uri) = std::env::var("ARCHIPEL_TEST_QEMU_URI") else {
+        println!("SKIPPED domain_life_on_qemu: ARCHIPEL_TEST_QEMU_URI names no libvirtd");
+        return;
+    };
+    let (host, _recorder) = connected(archipel_libvirt::LinkConfig::new("alpha".parse().unwrap(), uri));
+    host::domain_life(&host, &std::process::id().to_string()).await;
+    host::unknown_domain(&host).await;
+}
