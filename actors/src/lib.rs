@@ -1,5 +1,37 @@
-//! Who does it.
+//! Who does it: one actor per noun on actix, and the routes by which every surface reaches them.
+//!
+//! The actors know the contract's ports and nothing of libvirt, XMPP or the database. They are thin: what they know stands
+//! on the [`board`], what a report means is pure ([`domain_change`]), and a request comes only through [`dispatch`].
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`routes`] | THE list of commands, and the catalog made from it |
+//! | [`dispatch`] | the way of a request: authorise, check, journal, run once, answer |
+//! | [`ask`] [`life`] | any command as a message; one life of an actor as seen from outside |
+//! | [`directory`] | from an id to the way to its actor |
+//! | [`board`] | what is known of each entity; the only way to tell of a change |
+//! | [`hypervisor`] [`domain`] [`storage_pool`] [`network`] [`task`] | the actors |
+//! | [`reconcile`] | makes the board equal to what libvirt lists |
+//! | [`settle`] | what became of an operation whose end nobody saw |
+//! | [`scope`] | what the actors of one hypervisor share; the port for children |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod ask;
+pub mod board;
+pub mod directory;
+pub mod dispatch;
+pub mod domain;
+pub mod domain_change;
+pub mod hypervisor;
+pub mod life;
+pub mod metrics;
+pub mod network;
+pub mod reconcile;
 pub mod routes;
+pub mod scope;
+pub mod settle;
+pub mod storage_pool;
+pub mod task;
+
+pub use life::Life;

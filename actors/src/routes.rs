@@ -1,7 +1,21 @@
-//! THE list of commands.
+//! THE list of commands. A command that is not here cannot be reached; one that is here and whose actor has no handler for
+//! it does not compile. Adding a command is its declaration in the contract, its handler in the actor and its line here.
 
+use crate::{
+    ask::Ask,
+    directory::{Directory, Resident},
+    domain::DomainActor,
+    hypervisor::HypervisorActor,
+    life::Posted,
+    network::NetworkActor,
+    storage_pool::PoolActor,
+    task::TaskActor,
+};
+use actix::Handler;
 use archipel_contract::{
+    BoxFuture, Caller, Command, EntityId, Fault,
     catalog::{Catalog, CommandEntry, entry},
+    command::parse_arguments,
     domain::*,
     hypervisor::*,
     network::*,
@@ -9,47 +23,95 @@ use archipel_contract::{
     task::*,
     volume::*,
 };
+use serde_json::Value;
+use std::time::Duration;
+
+/// How long a request waits for an actor that is being restarted.
+const RESTART: Duration = Duration::from_secs(5);
+
+/// A checked request, ready to go to its actor. `None`: the actor ended before it answered.
+pub type Errand = Box<dyn for<'a> FnOnce(&'a Directory, EntityId, Caller) -> BoxFuture<'a, Option<Result<Value, Fault>>> + Send>;
+
+/// One command of the list.
+pub struct Route {
+    /// What every surface knows of it.
+    pub entry: CommandEntry,
+    /// Reads the arguments and answers the errand; `None` for commands of the cell, which the exchange answers.
+    pub prepare: Option<fn(Value) -> Result<Errand, Fault>>,
+}
+
+fn of_cell<C: Command>() -> Route {
+    Route { entry: entry::<C>(), prepare: None }
+}
+
+fn of<A, C>() -> Route
+where
+    C: Command,
+    A: Resident + Handler<Posted<Ask<C>>>,
+{
+    Route { entry: entry::<C>(), prepare: Some(prepare::<A, C>) }
+}
+
+fn prepare<A, C>(arguments: Value) -> Result<Errand, Fault>
+where
+    C: Command,
+    A: Resident + Handler<Posted<Ask<C>>>,
+{
+    let command: C = parse_arguments(arguments)?;
+    Ok(Box::new(move |directory, target, caller| {
+        Box::pin(async move {
+            let Some(post) = directory.arrival::<A>(&target, RESTART).await else {
+                return Some(Err(Fault::unavailable(format!("the actor of {target} is being restarted; ask again in a moment"))));
+            };
+            let reply = post.ask(Ask { command, caller }).await?;
+            Some(reply.and_then(|r| {
+                serde_json::to_value(r).map_err(|e| Fault::internal("an answer could not be written; please report this").because(e))
+            }))
+        })
+    }))
+}
+
+/// All commands.
+pub fn list() -> Vec<Route> {
+    vec![
+        of_cell::<ListHypervisors>(),
+        of::<HypervisorActor, ShowHypervisor>(),
+        of_cell::<ListDomains>(),
+        of::<DomainActor, ShowDomain>(),
+        of::<DomainActor, ShowDomainXml>(),
+        of::<HypervisorActor, DefineDomain>(),
+        of::<DomainActor, UndefineDomain>(),
+        of::<DomainActor, StartDomain>(),
+        of::<DomainActor, ShutdownDomain>(),
+        of::<DomainActor, RebootDomain>(),
+        of::<DomainActor, ForceOffDomain>(),
+        of::<DomainActor, ResetDomain>(),
+        of::<DomainActor, PauseDomain>(),
+        of::<DomainActor, ResumeDomain>(),
+        of::<DomainActor, AutostartDomain>(),
+        of::<DomainActor, RenameDomain>(),
+        of::<DomainActor, NoteDomain>(),
+        of_cell::<ListNetworks>(),
+        of::<NetworkActor, ShowNetwork>(),
+        of::<NetworkActor, StartNetwork>(),
+        of::<NetworkActor, StopNetwork>(),
+        of::<NetworkActor, AutostartNetwork>(),
+        of_cell::<ListPools>(),
+        of::<PoolActor, ShowPool>(),
+        of::<PoolActor, RefreshPool>(),
+        of::<PoolActor, StartPool>(),
+        of::<PoolActor, StopPool>(),
+        of::<PoolActor, AutostartPool>(),
+        of::<PoolActor, ListVolumes>(),
+        of::<PoolActor, ShowVolume>(),
+        of_cell::<ListTasks>(),
+        of::<TaskActor, ShowTask>(),
+        of::<TaskActor, CancelTask>(),
+        of::<TaskActor, WaitTask>(),
+    ]
+}
 
 /// The catalog of everything listed here.
 pub fn catalog() -> Catalog {
-    Catalog::of(entries())
-}
-
-fn entries() -> Vec<CommandEntry> {
-    vec![
-        entry::<ListHypervisors>(),
-        entry::<ShowHypervisor>(),
-        entry::<ListDomains>(),
-        entry::<ShowDomain>(),
-        entry::<ShowDomainXml>(),
-        entry::<DefineDomain>(),
-        entry::<UndefineDomain>(),
-        entry::<StartDomain>(),
-        entry::<ShutdownDomain>(),
-        entry::<RebootDomain>(),
-        entry::<ForceOffDomain>(),
-        entry::<ResetDomain>(),
-        entry::<PauseDomain>(),
-        entry::<ResumeDomain>(),
-        entry::<AutostartDomain>(),
-        entry::<RenameDomain>(),
-        entry::<NoteDomain>(),
-        entry::<ListNetworks>(),
-        entry::<ShowNetwork>(),
-        entry::<StartNetwork>(),
-        entry::<StopNetwork>(),
-        entry::<AutostartNetwork>(),
-        entry::<ListPools>(),
-        entry::<ShowPool>(),
-        entry::<RefreshPool>(),
-        entry::<StartPool>(),
-        entry::<StopPool>(),
-        entry::<AutostartPool>(),
-        entry::<ListVolumes>(),
-        entry::<ShowVolume>(),
-        entry::<ListTasks>(),
-        entry::<ShowTask>(),
-        entry::<CancelTask>(),
-        entry::<WaitTask>(),
-    ]
+    Catalog::of(list().into_iter().map(|r| r.entry).collect())
 }

@@ -1,0 +1,307 @@
+//! The way of a request to its actor and back.
+//!
+//! ```text
+//!   request -> known? -> allowed? -> right target? -> arguments? --read--> actor -> answer
+//!                                                          |
+//!                                                        change
+//!                                                          v
+//!              journal: accept --done before--> the first answer
+//!                         |  \--running-------> waits for the first one's end
+//!                         v
+//!                       actor -> journal: complete -> answer
+//! ```
+//! A change goes on when whoever asked has gone: it is carried by a task of the agent's own thread, and its end is written
+//! down before anybody hears of it. The same operation sent twice runs once.
+
+use crate::{
+    ask::bare,
+    board::Board,
+    directory::Directory,
+    metrics,
+    routes::{self, Errand, Route},
+    settle::{self, Interruption},
+};
+use archipel_contract::{
+    BoxFuture, Caller, Effect, EntityId, Fault, OperationId,
+    access::authorise,
+    catalog::{ArgumentKind, CommandEntry},
+    host::Host,
+    port::{Acceptance, Address, Clock, Dispatcher, Journal, Operation, Request},
+};
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tracing::Instrument;
+
+/// Changes under way at the same time; more are told to come back.
+const UNDER_WAY: u32 = 1024;
+/// How long a repeated request waits for the end of the first one.
+const FIRST_ONE: Duration = Duration::from_secs(150);
+
+type Outcome = Result<Value, Fault>;
+type Key = (String, OperationId);
+
+/// Carries futures on the agent's own thread. `false`: the thread has ended.
+pub type Runner = Arc<dyn Fn(BoxFuture<'static, ()>) -> bool + Send + Sync>;
+
+/// Asks for a fresh life of an actor whose restarts were used up.
+pub type Reviver = Arc<dyn Fn(&EntityId) + Send + Sync>;
+
+/// One hypervisor as the dispatcher knows it.
+#[derive(Clone)]
+pub struct Post {
+    /// Its ports, to look at what became of an interrupted operation.
+    pub host: Host,
+    /// What is known of its entities.
+    pub board: Arc<Board>,
+}
+
+/// What the dispatcher is made of.
+pub struct Parts {
+    /// Where actors are found.
+    pub directory: Arc<Directory>,
+    /// The hypervisors of this agent.
+    pub hosts: Vec<Post>,
+    /// What was accepted and must be answered.
+    pub journal: Arc<dyn Journal>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Carries changes to their end.
+    pub runner: Runner,
+    /// Brings back actors that were given up.
+    pub reviver: Reviver,
+}
+
+/// The agent's dispatcher: every surface's only way to its actors.
+pub struct Routes {
+    inner: Arc<Inner>,
+    table: HashMap<String, Route>,
+}
+
+struct Inner {
+    parts: Parts,
+    open: AtomicBool,
+    room: Arc<Semaphore>,
+    under_way: Mutex<HashMap<Key, watch::Receiver<Option<Outcome>>>>,
+}
+
+impl Routes {
+    /// The dispatcher over all routes. Panics when two commands have one name, which the first test finds.
+    pub fn new(parts: Parts) -> Routes {
+        let mut table = HashMap::new();
+        for route in routes::list() {
+            let name = route.entry.name.clone();
+            assert!(table.insert(name.clone(), route).is_none(), "{name} is listed twice");
+        }
+        let inner = Inner {
+            parts,
+            open: AtomicBool::new(true),
+            room: Arc::new(Semaphore::new(UNDER_WAY as usize)),
+            under_way: Mutex::default(),
+        };
+        Routes { inner: Arc::new(inner), table }
+    }
+
+    /// Takes no more changes, and waits until those under way have ended, at most that long. `false`: some have not.
+    pub async fn close(&self, limit: Duration) -> bool {
+        self.inner.open.store(false, Ordering::Release);
+        tokio::time::timeout(limit, self.inner.room.acquire_many(UNDER_WAY)).await.is_ok_and(|r| r.is_ok())
+    }
+
+    async fn route(&self, request: Request) -> (&'static str, Outcome) {
+        let Some(route) = self.table.get(&request.command) else {
+            let shown: String = request.command.chars().take(80).collect();
+            return ("unknown", Err(Fault::invalid(format!("there is no command {shown:?}; ask for the list of commands"))));
+        };
+        let name = name_of(&route.entry);
+        (name, self.carry(route, request).await)
+    }
+
+    async fn carry(&self, route: &Route, request: Request) -> Outcome {
+        let Request { target, command, arguments, caller } = request;
+        let entry = &route.entry;
+        authorise(&caller, &command, entry.access)?;
+        let target = check_target(entry, target)?;
+        let Some(prepare) = route.prepare else {
+            return Err(Fault::invalid(format!("{command} is asked of the cell itself; send it to the cell's address")));
+        };
+        check_ranges(entry, &arguments)?;
+        let errand = prepare(arguments.clone())?;
+        let Some(home) = self.inner.home(&target) else {
+            return Err(Fault::not_found(format!("there is no {} at that address; list them again", entry_noun(entry))));
+        };
+        if route.entry.effect == Effect::Read {
+            self.inner.revive(&target);
+            let answer = errand(&self.inner.parts.directory, target.clone(), caller).await;
+            return answer.unwrap_or_else(|| Err(self.inner.ended(&target)));
+        }
+        let operation = Operation {
+            id: caller.operation,
+            caller: bare(&caller.jid).to_owned(),
+            role: caller.role,
+            command,
+            target,
+            arguments: if arguments.is_null() { Value::Object(Default::default()) } else { arguments },
+            accepted: self.inner.parts.clock.now(),
+        };
+        self.inner.clone().change(home, operation, caller, errand).await
+    }
+}
+
+impl Dispatcher for Routes {
+    fn call(&self, request: Request) -> BoxFuture<'_, Outcome> {
+        let span = tracing::info_span!("command", command = %request.command.chars().take(80).collect::<String>(), operation = %request.caller.operation);
+        Box::pin(
+            async move {
+                let begun = Instant::now();
+                let (name, outcome) = self.route(request).await;
+                metrics::command(name, &outcome, begun.elapsed());
+                outcome
+            }
+            .instrument(span),
+        )
+    }
+}
+
+/// The name as a metric label: one of the catalog's, so that nobody can make labels up.
+fn name_of(entry: &CommandEntry) -> &'static str {
+    archipel_contract::catalog::Catalog::shipped().find(&entry.name).map_or("unlisted", |e| e.name.as_str())
+}
+
+fn entry_noun(entry: &CommandEntry) -> &'static str {
+    entry.target.kind().map_or("cell", noun)
+}
+
+fn noun(kind: archipel_contract::Kind) -> &'static str {
+    match kind {
+        archipel_contract::Kind::Domain => "virtual machine",
+        archipel_contract::Kind::StoragePool => "storage pool",
+        other => other.name(),
+    }
+}
+
+fn check_target(entry: &CommandEntry, target: Address) -> Result<EntityId, Fault> {
+    match (target, entry.target.kind()) {
+        (Address::Entity(id), Some(kind)) if id.kind() == kind => Ok(id),
+        (Address::Entity(id), Some(kind)) => {
+            Err(Fault::invalid(format!("{} is asked of a {}, and {id} is a {}", entry.name, noun(kind), noun(id.kind()))))
+        }
+        (Address::Cell, Some(kind)) => Err(Fault::invalid(format!("{} is asked of a {}; name one", entry.name, noun(kind)))),
+        (_, None) => Err(Fault::invalid(format!("{} is asked of the cell itself; send it to the cell's address", entry.name))),
+    }
+}
+
+/// The limits that the catalog promises hold on every surface, because they are checked here.
+fn check_ranges(entry: &CommandEntry, arguments: &Value) -> Result<(), Fault> {
+    for argument in entry.arguments.iter().filter(|a| a.kind == ArgumentKind::Integer) {
+        let Some(value) = arguments.get(&argument.name).and_then(Value::as_i64) else { continue };
+        if argument.minimum.is_some_and(|m| value < m) || argument.maximum.is_some_and(|m| value > m) {
+            let (least, most) = (argument.minimum.unwrap_or(i64::MIN), argument.maximum.unwrap_or(i64::MAX));
+            return Err(Fault::invalid(format!("{}: {} must be between {least} and {most}, not {value}", entry.name, argument.name)));
+        }
+    }
+    Ok(())
+}
+
+impl Inner {
+    fn home(&self, target: &EntityId) -> Option<Post> {
+        self.parts.hosts.iter().find(|p| p.board.get(target).is_some()).cloned()
+    }
+
+    fn revive(&self, target: &EntityId) {
+        (self.parts.reviver)(target);
+    }
+
+    /// The answer to a request that changes nothing, when its actor ended before it answered.
+    fn ended(&self, target: &EntityId) -> Fault {
+        match self.home(target) {
+            Some(_) => Fault::unavailable(format!("the actor of {target} failed and is being restarted; ask again")),
+            None => Fault::not_found(format!("{target} is gone; list them again")),
+        }
+    }
+
+    async fn change(self: Arc<Self>, home: Post, operation: Operation, caller: Caller, errand: Errand) -> Outcome {
+        if !self.open.load(Ordering::Acquire) {
+            return Err(Fault::unavailable("the agent is shutting down; ask again when it is back"));
+        }
+        let Ok(room) = self.room.clone().try_acquire_owned() else {
+            return Err(Fault::busy("too many changes are under way; ask again in a moment"));
+        };
+        let key: Key = (operation.caller.clone(), operation.id);
+        let (tell, told) = watch::channel(None);
+        // Stands before the journal is asked, so that whoever is told "running" finds somebody to wait for.
+        let first = self.under_way.lock().entry(key.clone()).or_insert_with(|| told.clone()).clone();
+        let is_first = first.same_channel(&told);
+        let this = self.clone();
+        let work = async move {
+            let outcome = this.run(home, operation, caller, errand, (!is_first).then_some(first)).await;
+            if is_first {
+                this.under_way.lock().remove(&key);
+            }
+            tell.send_replace(Some(outcome));
+            drop(room);
+        }
+        .instrument(tracing::Span::current());
+        if !(self.parts.runner)(Box::pin(work)) {
+            return Err(Fault::unavailable("the agent has ended; ask again when it is back"));
+        }
+        heard(told).await
+    }
+
+    async fn run(
+        &self,
+        home: Post,
+        operation: Operation,
+        caller: Caller,
+        errand: Errand,
+        first: Option<watch::Receiver<Option<Outcome>>>,
+    ) -> Outcome {
+        let journal = &self.parts.journal;
+        match journal.accept(operation.clone()).await? {
+            Acceptance::Done(outcome) => return outcome,
+            Acceptance::Running => {
+                let settling = Fault::busy("this operation is under way and its end is not known yet; ask again in a moment");
+                return match first {
+                    Some(first) => tokio::time::timeout(FIRST_ONE, heard(first)).await.unwrap_or(Err(settling)),
+                    None => Err(settling),
+                };
+            }
+            Acceptance::New => {}
+        }
+        self.revive(&operation.target);
+        let answer = errand(&self.parts.directory, operation.target.clone(), caller).await;
+        let outcome = match answer {
+            Some(outcome) => outcome,
+            None => settle::settle(&home.host, &home.board, &operation, Interruption::ActorFailed).await,
+        };
+        let written = journal.complete(operation.caller.clone(), operation.id, outcome.clone(), self.parts.clock.now()).await;
+        audit(&operation, &outcome);
+        match written {
+            Ok(()) => outcome,
+            Err(fault) => {
+                tracing::error!(operation = %operation.id, %fault, "the end of an operation could not be written down");
+                outcome
+            }
+        }
+    }
+}
+
+async fn heard(mut told: watch::Receiver<Option<Outcome>>) -> Outcome {
+    let lost = || Fault::unavailable("the operation was interrupted and may or may not have taken effect; look before asking again");
+    let end = told.wait_for(Option::is_some).await.map_err(|_| lost())?;
+    end.clone().unwrap_or_else(|| Err(lost()))
+}
+
+fn audit(operation: &Operation, outcome: &Outcome) {
+    let (ended, message) = match outcome {
+        Ok(_) => ("ok", String::new()),
+        Err(fault) => (fault.kind.name(), fault.to_string()),
+    };
+    tracing::info!(target: "archipel::audit", who = %operation.caller, role = operation.role.name(), what = %operation.command,
+        target_entity = %operation.target, operation = %operation.id, outcome = ended, fault = %message, "change");
+}

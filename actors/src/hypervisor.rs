@@ -1,0 +1,262 @@
+//! The actor of one hypervisor: hears what libvirt reports, keeps the list of its machines, networks and pools right.
+//!
+//! ```text
+//!   begin --watch--> connecting --Connected--> listing --> connected --Lost--> lost --Connected--> listing ...
+//!                                                 ^            |
+//!                                                 +--Overflow--+
+//! ```
+//! First watch, then list, then apply what was reported meanwhile: it waits in the queue. The queue is bounded; when it is
+//! full the bridge drops what follows and says `Overflow`, and everything is listed again.
+
+use crate::{
+    ask::{Ask, bare, ending},
+    board::{Change, Draft},
+    domain::{self, DomainActor},
+    life::{Life, Post, Posted, Undelivered},
+    network::{self, NetworkActor},
+    reconcile,
+    scope::{LONG, Scope, within},
+    storage_pool::{self, PoolActor},
+};
+use actix::prelude::*;
+use archipel_contract::{
+    Condition, Entity, EntityId, Epoch, Facts, Fault, FaultKind,
+    domain::{Defined, DefineDomain},
+    event::Cause,
+    host::{DomainChange, HostChange, HostObserver, NetworkChange, PoolChange},
+    hypervisor::{HypervisorFacts, HypervisorState, ShowHypervisor},
+};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Reports that may wait, per hypervisor. Beyond it the bridge drops and everything is listed again.
+pub const REPORTS: usize = 65_536;
+/// How long to wait for word of the connection after a listing failed, before starting over.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The actor of one hypervisor.
+pub struct HypervisorActor {
+    scope: Rc<Scope>,
+    life: Arc<Life>,
+    fresh: bool,
+}
+
+/// Puts reports into the queue, or gives them back when it is full.
+struct Ear(mpsc::Sender<HostChange>);
+
+impl HostObserver for Ear {
+    fn observe(&self, change: HostChange) -> Result<(), HostChange> {
+        match self.0.try_send(change) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(change)) => Err(change),
+            // That life is over; the next one watches anew and lists everything.
+            Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+        }
+    }
+}
+
+/// Puts the hypervisor on its board, before anything is known of it.
+pub fn introduce(scope: &Scope) {
+    let facts = HypervisorFacts::connecting(&scope.host.uri);
+    let draft = Draft::new(scope.host.name.as_str().into(), Epoch(0), Facts::Hypervisor(facts));
+    scope.board.publish(Change::to(scope.host.name.clone(), "hypervisor.changed", Cause::Archipel, draft));
+}
+
+/// What is known of the hypervisor itself.
+pub fn facts(scope: &Scope) -> Option<(Arc<Entity>, HypervisorFacts)> {
+    let entity = scope.board.get(&scope.host.name.clone().into())?;
+    if let Facts::Hypervisor(facts) = &entity.facts {
+        let facts = facts.clone();
+        return Some((entity, facts));
+    }
+    None
+}
+
+impl HypervisorActor {
+    /// The actor of this hypervisor; `fresh` when an earlier life of it failed.
+    pub fn new(scope: Rc<Scope>, life: Arc<Life>, fresh: bool) -> HypervisorActor {
+        HypervisorActor { scope, life, fresh }
+    }
+}
+
+/// Hears reports until something goes wrong that a fresh start must mend.
+async fn hear(scope: Rc<Scope>, mut reports: mpsc::Receiver<HostChange>, fresh: bool) -> Fault {
+    let silent = || Fault::internal("nobody reports changes of this hypervisor any more");
+    let mut pending = None;
+    if fresh {
+        // Word that the connection broke may have died with the life before this one.
+        match tokio::time::timeout(PATIENCE, reports.recv()).await {
+            Ok(Some(report)) => pending = Some(report),
+            Ok(None) => return silent(),
+            Err(_) => reconcile::lose(&scope, "it was silent after a restart of its actor"),
+        }
+    }
+    loop {
+        let report = match pending.take() {
+            Some(report) => report,
+            None => match reports.recv().await {
+                Some(report) => report,
+                None => return silent(),
+            },
+        };
+        match report {
+            HostChange::Connected | HostChange::Overflow => {
+                if let Err(fault) = reconcile::list(&scope).await {
+                    tracing::warn!(host = %scope.host.name, %fault, "listing failed");
+                    match word_of_the_link(&mut reports).await {
+                        Some(report) if fault.kind == FaultKind::Unavailable => pending = Some(report),
+                        Some(HostChange::Lost(why)) => pending = Some(HostChange::Lost(why)),
+                        _ => return fault,
+                    }
+                }
+            }
+            HostChange::Lost(why) => reconcile::lose(&scope, &why),
+            HostChange::Domain(id, change) => domain_changed(&scope, id.into(), change),
+            HostChange::Network(id, change) => network_changed(&scope, id.into(), change),
+            HostChange::StoragePool(id, change) => pool_changed(&scope, id.into(), change),
+            HostChange::NodeDevice(device, change) => tracing::debug!(host = %scope.host.name, %device, ?change, "device of the host"),
+        }
+    }
+}
+
+/// The next report about the connection itself. Others are dropped: everything will be listed again.
+async fn word_of_the_link(reports: &mut mpsc::Receiver<HostChange>) -> Option<HostChange> {
+    let word = async {
+        loop {
+            match reports.recv().await? {
+                report @ (HostChange::Connected | HostChange::Lost(_) | HostChange::Overflow) => return Some(report),
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, word).await.ok().flatten()
+}
+
+/// The way to the actor a report is for. One that is being restarted reads everything anyway; one nobody knew begins.
+fn reach<A: crate::directory::Resident>(scope: &Scope, id: &EntityId, begins: bool) -> Option<Post<A>> {
+    if let Some(post) = scope.directory.find(id) {
+        return Some(post);
+    }
+    if !begins || scope.board.get(id).is_some() {
+        return None;
+    }
+    scope.keeper.start(id.clone());
+    scope.directory.find(id)
+}
+
+fn domain_changed(scope: &Rc<Scope>, id: EntityId, change: DomainChange) {
+    let begins = match &change {
+        DomainChange::State(state, _) => state.is_active(),
+        DomainChange::Appeared(_) | DomainChange::Defined(_) => true,
+        _ => false,
+    };
+    let Some(post) = reach::<DomainActor>(scope, &id, begins) else { return };
+    if post.tell(domain::Observed(change)) == Err(Undelivered::Full) {
+        // What is lost by this is only the steps between: the machine is read again when it has room.
+        let again = post.ask(domain::Observed(DomainChange::Changed("too many changes at once")));
+        scope.catch_up(id, again);
+    }
+}
+
+fn network_changed(scope: &Rc<Scope>, id: EntityId, change: NetworkChange) {
+    let begins = change != NetworkChange::Undefined;
+    let Some(post) = reach::<NetworkActor>(scope, &id, begins) else { return };
+    if post.tell(network::Observed(change)) == Err(Undelivered::Full) {
+        scope.catch_up(id, post.ask(network::Observed(NetworkChange::Defined)));
+    }
+}
+
+fn pool_changed(scope: &Rc<Scope>, id: EntityId, change: PoolChange) {
+    let begins = change != PoolChange::Undefined;
+    let Some(post) = reach::<PoolActor>(scope, &id, begins) else { return };
+    if post.tell(storage_pool::Observed(change)) == Err(Undelivered::Full) {
+        scope.catch_up(id, post.ask(storage_pool::Observed(PoolChange::Defined)));
+    }
+}
+
+impl Actor for HypervisorActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if self.life.is_over() {
+            return;
+        }
+        ctx.set_mailbox_capacity(256);
+        let (ear, reports) = mpsc::channel(REPORTS);
+        let scope = self.scope.clone();
+        self.scope.host.link.watch(Arc::new(Ear(ear)));
+        ctx.spawn(hear(scope, reports, self.fresh).into_actor(self).map(|fault, this, ctx| {
+            this.life.fail(fault);
+            ctx.stop();
+        }));
+    }
+}
+
+impl Handler<Posted<Ask<ShowHypervisor>>> for HypervisorActor {
+    type Result = Result<Entity, Fault>;
+    fn handle(&mut self, _: Posted<Ask<ShowHypervisor>>, _: &mut Self::Context) -> Self::Result {
+        facts(&self.scope).map(|(e, _)| Entity::clone(&e)).ok_or_else(|| Fault::internal("this hypervisor is not known; please report this"))
+    }
+}
+
+impl Handler<Posted<Ask<DefineDomain>>> for HypervisorActor {
+    type Result = ResponseActFuture<Self, Result<Defined, Fault>>;
+    fn handle(&mut self, posted: Posted<Ask<DefineDomain>>, _: &mut Self::Context) -> Self::Result {
+        let Some(Ask { command, caller }) = posted.take() else { return Box::pin(fut::ready(ending())) };
+        let scope = self.scope.clone();
+        let define = async move {
+            let spec = command.spec()?;
+            match facts(&scope) {
+                Some((_, f)) if f.state == HypervisorState::Connected => {}
+                _ => {
+                    let host = &scope.host.name;
+                    return Err(Fault::unavailable(format!("libvirt on {host} does not answer; define it when control is back")));
+                }
+            }
+            let name = spec.name.clone();
+            if scope.expected.borrow().contains_key(&name) {
+                return Err(Fault::new(FaultKind::Conflict, format!("{name} is being defined already; choose another name")));
+            }
+            scope.expected.borrow_mut().insert(name.clone(), bare(&caller.jid).into());
+            let defined = within(LONG, scope.host.domains.define(spec)).await;
+            if defined.is_err() {
+                scope.expected.borrow_mut().remove(&name);
+            }
+            Ok(Defined { id: defined?, message: format!("{name} is defined and off") })
+        };
+        Box::pin(define.into_actor(self))
+    }
+}
+
+/// One of this host's actors was restarted: counts it where people look.
+pub fn count_restart(scope: &Scope, which: &str) {
+    if let Some((entity, mut facts)) = facts(scope) {
+        facts.restarts = facts.restarts.saturating_add(1);
+        facts.last_restart = Some(which.into());
+        let mut draft = Draft::of(&entity);
+        draft.facts = Facts::Hypervisor(facts);
+        scope.board.publish(Change::to(scope.host.name.clone(), "hypervisor.changed", Cause::Archipel, draft));
+    }
+}
+
+/// An actor failed: its entity shows it until a fresh life has read it again.
+pub fn degrade(scope: &Scope, id: &EntityId, why: &str) {
+    let Some(entity) = scope.board.get(id) else { return };
+    // Lost control says more than a failed actor.
+    if !matches!(entity.condition, Condition::Ok | Condition::Degraded) {
+        return;
+    }
+    let topic = match id {
+        EntityId::Domain(_) => "domain.degraded",
+        EntityId::Hypervisor(_) => "hypervisor.changed",
+        EntityId::Network(_) => "network.changed",
+        EntityId::StoragePool(_) => "storage-pool.changed",
+        EntityId::Task(_) => return,
+    };
+    let draft = Draft::of(&entity).in_condition(Condition::Degraded, Some(why.into()));
+    if draft != Draft::of(&entity) {
+        scope.board.publish(Change::to(id.clone(), topic, Cause::Archipel, draft));
+    }
+}

@@ -1,0 +1,149 @@
+//! Makes the board equal to what libvirt lists, and back from lost control. Idempotent and without input: it may run at any
+//! time, and running it twice changes nothing.
+
+use crate::{board::{Change, Draft}, domain, hypervisor, network, scope::{LONG, SHORT, Scope, within}, storage_pool};
+use archipel_contract::{
+    Condition, Entity, EntityId, Epoch, Facts, Fault,
+    domain::DomainRecord,
+    event::Cause,
+    hypervisor::HypervisorState,
+    port::Inventory,
+};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Changes told as one batch.
+const BATCH: usize = 500;
+
+/// Lists everything, tells what differs, begins the actors that are missing and ends those of what is gone.
+pub async fn list(scope: &Rc<Scope>) -> Result<(), Fault> {
+    let host = &scope.host;
+    let facts = within(SHORT, host.hypervisor.facts()).await?;
+    let domains = within(LONG, host.domains.list()).await?;
+    let networks = within(LONG, host.networks.list()).await?;
+    let pools = within(LONG, host.pools.list()).await?;
+    let domains = owned(scope, domains).await?;
+
+    let mut changes = Vec::new();
+    let mut found: HashSet<EntityId> = HashSet::with_capacity(domains.len() + networks.len() + pools.len());
+    let mut note = |id: EntityId, news: Option<(&'static str, Draft)>, found: &mut HashSet<EntityId>| {
+        if let Some((topic, draft)) = news {
+            changes.push(Change::to(id.clone(), topic, Cause::Libvirt, draft));
+        }
+        found.insert(id);
+    };
+    for (epoch, record) in domains {
+        let id = EntityId::Domain(record.id);
+        let before = scope.board.get(&id);
+        // A new epoch is news even when nothing else is.
+        let news = match before {
+            Some(e) if e.epoch != epoch => domain::compare(None, epoch, record).map(|(_, draft)| ("domain.changed", draft)),
+            before => domain::compare(before.as_deref(), epoch, record),
+        };
+        note(id, news, &mut found);
+    }
+    for record in networks {
+        let id = EntityId::Network(record.id);
+        let news = network::compare(scope.board.get(&id).as_deref(), record);
+        note(id, news, &mut found);
+    }
+    for record in pools {
+        let id = EntityId::StoragePool(record.id);
+        let news = storage_pool::compare(scope.board.get(&id).as_deref(), record);
+        note(id, news, &mut found);
+    }
+    for batch in chunks(changes) {
+        scope.board.publish_all(batch);
+        // Ten thousand machines must not keep everybody else waiting.
+        tokio::task::yield_now().await;
+    }
+    for id in found.iter() {
+        scope.keeper.start(id.clone());
+    }
+    for entity in scope.board.entities() {
+        if listed_by_libvirt(&entity) && !found.contains(&entity.id) {
+            remove(scope, &entity);
+        }
+    }
+    connected(scope, facts);
+    (scope.listed)();
+    Ok(())
+}
+
+fn chunks(changes: Vec<Change>) -> impl Iterator<Item = Vec<Change>> {
+    let mut rest = changes.into_iter();
+    std::iter::from_fn(move || {
+        let batch: Vec<Change> = rest.by_ref().take(BATCH).collect();
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+fn listed_by_libvirt(entity: &Entity) -> bool {
+    matches!(entity.id, EntityId::Domain(_) | EntityId::Network(_) | EntityId::StoragePool(_))
+}
+
+/// Those machines this hypervisor owns, each with its epoch. Others are left alone: their address is elsewhere.
+async fn owned(scope: &Scope, records: Vec<DomainRecord>) -> Result<Vec<(Epoch, DomainRecord)>, Fault> {
+    let ids = records.iter().map(|r| r.id).collect();
+    let held = within(LONG, scope.authority.claim_unowned(ids, scope.host.name.clone())).await?;
+    let mut ours = Vec::with_capacity(records.len());
+    for (ownership, record) in held.into_iter().zip(records) {
+        if ownership.owner == scope.host.name {
+            ours.push((ownership.epoch, record));
+        } else {
+            tracing::warn!(domain = %record.id, host = %scope.host.name, owner = %ownership.owner, state = record.facts.state.name(),
+                "not shown: another hypervisor owns it");
+        }
+    }
+    Ok(ours)
+}
+
+fn remove(scope: &Rc<Scope>, entity: &Entity) {
+    match entity.id {
+        EntityId::Domain(_) => domain::forget(scope, entity, Cause::Libvirt),
+        EntityId::Network(_) => scope.board.publish(Change::gone(entity.id.clone(), "network.undefined", Cause::Libvirt)),
+        EntityId::StoragePool(_) => scope.board.publish(Change::gone(entity.id.clone(), "storage-pool.undefined", Cause::Libvirt)),
+        EntityId::Hypervisor(_) | EntityId::Task(_) => return,
+    }
+    scope.keeper.stop(&entity.id);
+}
+
+fn connected(scope: &Scope, mut facts: archipel_contract::hypervisor::HypervisorFacts) {
+    let Some((entity, before)) = hypervisor::facts(scope) else { return };
+    facts.state = HypervisorState::Connected;
+    facts.restarts = before.restarts;
+    facts.last_restart = before.last_restart;
+    let topic = if before.state == HypervisorState::Connected { "hypervisor.changed" } else { "hypervisor.connected" };
+    let draft = Draft::new(entity.name.clone(), entity.epoch, Facts::Hypervisor(facts));
+    if draft != Draft::of(&entity) {
+        scope.board.publish(Change::to(entity.id.clone(), topic, Cause::Archipel, draft));
+    }
+}
+
+/// libvirt does not answer: everything it told becomes unknown, and nothing is called off.
+pub fn lose(scope: &Scope, why: &str) {
+    let reason: Arc<str> = format!("libvirt on {} does not answer: {why}", scope.host.name).into();
+    let mut changes = Vec::new();
+    for entity in scope.board.entities() {
+        let topic = match entity.id {
+            EntityId::Domain(_) => "domain.unknown",
+            EntityId::Network(_) => "network.changed",
+            EntityId::StoragePool(_) => "storage-pool.changed",
+            EntityId::Hypervisor(_) | EntityId::Task(_) => continue,
+        };
+        if entity.condition != Condition::ControlLost {
+            let draft = Draft::of(&entity).in_condition(Condition::ControlLost, Some(reason.clone()));
+            changes.push(Change::to(entity.id.clone(), topic, Cause::Archipel, draft));
+        }
+    }
+    if let Some((entity, mut facts)) = hypervisor::facts(scope)
+        && facts.state != HypervisorState::Lost
+    {
+        facts.state = HypervisorState::Lost;
+        let mut draft = Draft::of(&entity).in_condition(Condition::Degraded, Some(reason));
+        draft.facts = Facts::Hypervisor(facts);
+        changes.push(Change::to(entity.id.clone(), "hypervisor.lost", Cause::Archipel, draft));
+    }
+    scope.board.publish_all(changes);
+}

@@ -1,0 +1,240 @@
+//! The actor of one task: work that goes on after its command was answered.
+//!
+//! ```text
+//!   begin --> running --+--> done
+//!                       +--> failed      (also when an earlier life of its actor failed: work is never run twice)
+//!                       +--> cancelled
+//! ```
+//! The actor stays for as long as the task is remembered, so that it can be shown and waited for; the oldest ended tasks
+//! are forgotten. The journal knows of a running task, so that a restart of the daemon can say that it was interrupted.
+
+use crate::{
+    ask::{Ask, bare, ending},
+    board::{Change, Draft},
+    life::Posted,
+    scope::Scope,
+};
+use actix::prelude::*;
+use archipel_contract::{
+    Caller, DomainId, Entity, EntityId, Epoch, Facts, Fault, FaultKind, Millis, OperationId, PoolId, TaskId,
+    command::Done,
+    event::Cause,
+    port::Operation,
+    task::{CancelTask, REMEMBERED, ShowTask, TaskFacts, TaskState, WaitTask, may},
+};
+use serde_json::json;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a task does.
+#[derive(Debug, Clone)]
+pub enum Plan {
+    /// Follow a guest that was asked to power off until it has.
+    Shutdown {
+        /// The machine.
+        domain: DomainId,
+        /// How long to wait for it.
+        timeout: Millis,
+    },
+    /// List the volumes of a pool again.
+    Refresh {
+        /// The pool.
+        pool: PoolId,
+    },
+}
+
+/// Tells of a new task and begins its actor.
+pub fn begin(scope: &Scope, plan: Plan, target: EntityId, command: &'static str, name: &str, caller: &Caller) -> TaskId {
+    let id = TaskId::fresh();
+    let person: Arc<str> = bare(&caller.jid).into();
+    let facts = TaskFacts {
+        state: TaskState::Running,
+        command: command.into(),
+        target,
+        caller: person.clone(),
+        percent: None,
+        message: match plan {
+            Plan::Shutdown { .. } => "waiting for the guest to power off".into(),
+            Plan::Refresh { .. } => "listing the volumes".into(),
+        },
+        fault: None,
+        started: scope.clock.now(),
+        ended: None,
+    };
+    let draft = Draft::new(format!("{command} {name}").into(), Epoch(0), Facts::Task(facts));
+    scope.plans.borrow_mut().insert(id, plan);
+    scope.board.publish(Change::to(id, "task.started", Cause::Person(person), draft));
+    scope.keeper.start(EntityId::Task(id));
+    id
+}
+
+/// Remembers that a task ended, and forgets the oldest ones beyond the limit.
+pub fn remember(scope: &Scope, id: TaskId) {
+    let mut forgotten = Vec::new();
+    {
+        let mut ended = scope.ended.borrow_mut();
+        if !ended.contains(&id) {
+            ended.push_back(id);
+        }
+        while ended.len() > REMEMBERED {
+            forgotten.extend(ended.pop_front());
+        }
+    }
+    for old in forgotten {
+        scope.board.publish(Change::gone(old, "task.removed", Cause::Archipel));
+        scope.keeper.stop(&EntityId::Task(old));
+    }
+}
+
+/// The operation under which the journal knows a running task.
+fn operation(scope: &Scope, id: TaskId, facts: &TaskFacts) -> Operation {
+    Operation {
+        id: OperationId(id.0),
+        caller: facts.caller.to_string(),
+        role: archipel_contract::Role::Admin,
+        command: facts.command.to_string(),
+        target: EntityId::Task(id),
+        arguments: json!({ "host": scope.host.name, "target": facts.target }),
+        accepted: facts.started,
+    }
+}
+
+/// The actor of one task.
+pub struct TaskActor {
+    id: TaskId,
+    scope: Rc<Scope>,
+    life: Arc<crate::life::Life>,
+    work: Option<SpawnHandle>,
+    /// Whether what it does can be stopped half-way.
+    cancellable: bool,
+}
+
+impl TaskActor {
+    /// The actor of this task. Its plan stands in the scope, once.
+    pub fn new(id: TaskId, scope: Rc<Scope>, life: Arc<crate::life::Life>) -> TaskActor {
+        TaskActor { id, scope, life, work: None, cancellable: true }
+    }
+
+    fn known(&self) -> Option<(Arc<Entity>, TaskFacts)> {
+        let entity = self.scope.board.get(&EntityId::Task(self.id))?;
+        let facts = if let Facts::Task(f) = &entity.facts { f.clone() } else { return None };
+        Some((entity, facts))
+    }
+
+    fn entity(&self) -> Result<Arc<Entity>, Fault> {
+        self.known().map(|(e, _)| e).ok_or_else(|| Fault::not_found(format!("there is no task {}; list them again", self.id)))
+    }
+
+    fn finish(&mut self, state: TaskState, outcome: Result<String, Fault>, cause: Cause) {
+        let Some((entity, mut facts)) = self.known().filter(|(_, f)| f.state == TaskState::Running) else { return };
+        self.work = None;
+        facts.state = state;
+        facts.ended = Some(self.scope.clock.now());
+        facts.percent = (state == TaskState::Done).then_some(100);
+        facts.message = match &outcome {
+            Ok(message) => message.as_str().into(),
+            Err(fault) => fault.message.as_str().into(),
+        };
+        facts.fault = outcome.as_ref().err().cloned();
+        let (id, caller) = (OperationId(self.id.0), facts.caller.to_string());
+        let mut draft = Draft::of(&entity);
+        draft.facts = Facts::Task(facts);
+        self.scope.board.publish(Change::to(self.id, "task.finished", cause, draft));
+        let (journal, at) = (self.scope.journal.clone(), self.scope.clock.now());
+        actix_rt::spawn(async move {
+            let answer = outcome.map(|message| json!({ "message": message }));
+            if let Err(fault) = journal.complete(caller, id, answer, at).await {
+                tracing::warn!(task = %id, %fault, "the end of a task was not written down");
+            }
+        });
+        remember(&self.scope, self.id);
+    }
+}
+
+/// Does what is planned, after the journal knows of it.
+async fn carry_out(scope: Rc<Scope>, id: TaskId, facts: TaskFacts, plan: Plan) -> Result<String, Fault> {
+    scope.journal.accept(operation(&scope, id, &facts)).await?;
+    match plan {
+        Plan::Refresh { pool } => {
+            scope.host.pools.refresh(pool).await?;
+            Ok("the volumes were listed again".to_owned())
+        }
+        Plan::Shutdown { domain, timeout } => {
+            let entity = EntityId::Domain(domain);
+            let off = scope.board.until(&entity, |e| match e {
+                None => true,
+                Some(e) => e.state() != "unknown" && e.domain().is_some_and(|f| !f.state.is_active()),
+            });
+            match tokio::time::timeout(timeout.duration(), off).await {
+                Ok(_) => Ok("the guest is off".to_owned()),
+                Err(_) => Err(Fault::new(
+                    FaultKind::Timeout,
+                    format!("the guest did not power off within {} s; ask it again, or use force-off", timeout.0 / 1000),
+                )),
+            }
+        }
+    }
+}
+
+impl Actor for TaskActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if self.life.is_over() {
+            return;
+        }
+        let Some((_, facts)) = self.known().filter(|(_, f)| f.state == TaskState::Running) else { return };
+        let Some(plan) = self.scope.plans.borrow_mut().remove(&self.id) else {
+            let fault = Fault::internal("its actor failed and the work was not run again; look at the target before asking again");
+            return self.finish(TaskState::Failed, Err(fault), Cause::Archipel);
+        };
+        self.cancellable = matches!(plan, Plan::Shutdown { .. });
+        let work = carry_out(self.scope.clone(), self.id, facts, plan);
+        self.work = Some(ctx.spawn(work.into_actor(self).map(|outcome, this, _| {
+            let state = if outcome.is_ok() { TaskState::Done } else { TaskState::Failed };
+            this.finish(state, outcome, Cause::Archipel);
+        })));
+    }
+}
+
+impl Handler<Posted<Ask<ShowTask>>> for TaskActor {
+    type Result = Result<Entity, Fault>;
+    fn handle(&mut self, _: Posted<Ask<ShowTask>>, _: &mut Self::Context) -> Self::Result {
+        self.entity().map(|e| Entity::clone(&e))
+    }
+}
+
+impl Handler<Posted<Ask<CancelTask>>> for TaskActor {
+    type Result = Result<Done, Fault>;
+    fn handle(&mut self, posted: Posted<Ask<CancelTask>>, ctx: &mut Self::Context) -> Self::Result {
+        let Some(ask) = posted.take() else { return ending() };
+        let (entity, facts) =
+            self.known().ok_or_else(|| Fault::not_found(format!("there is no task {}; list them again", self.id)))?;
+        may("task.cancel", &facts).check(&entity.name)?;
+        if !self.cancellable {
+            return Err(Fault::new(FaultKind::Unsupported, "libvirt offers no way to stop this; wait until it ends"));
+        }
+        if let Some(work) = self.work.take() {
+            ctx.cancel_future(work);
+        }
+        let person = ask.person().into();
+        self.finish(TaskState::Cancelled, Ok("cancelled; what was done stays done".to_owned()), Cause::Person(person));
+        Ok(Done::new("the task is cancelled; what it has done stays done"))
+    }
+}
+
+impl Handler<Posted<Ask<WaitTask>>> for TaskActor {
+    type Result = ResponseFuture<Result<Entity, Fault>>;
+    fn handle(&mut self, posted: Posted<Ask<WaitTask>>, _: &mut Self::Context) -> Self::Result {
+        let Some(ask) = posted.take() else { return Box::pin(std::future::ready(ending())) };
+        let (board, id, now) = (self.scope.board.clone(), EntityId::Task(self.id), self.entity());
+        Box::pin(async move {
+            let now = now?;
+            let limit = Duration::from_secs(u64::from(ask.command.timeout));
+            let ended = board.until(&id, |e| e.is_none_or(|e| !matches!(&e.facts, Facts::Task(f) if f.state == TaskState::Running)));
+            let then = tokio::time::timeout(limit, ended).await.ok().flatten().or_else(|| board.get(&id));
+            Ok(Entity::clone(&then.unwrap_or(now)))
+        })
+    }
+}
