@@ -89,6 +89,8 @@ class Client:
     def __exit__(self, *_):
         async def leave():
             await asyncio.wait_for(self.x.disconnect(wait=0.5), 5)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
         try:
             self.call(leave(), 6)
         except Exception:
