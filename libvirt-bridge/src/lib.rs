@@ -17,10 +17,12 @@
 //! | `domain` `network` `storage_pool` `volume` `hypervisor` | one port of the contract each |
 //! | `fault` | libvirt error number to fault, the only such table |
 //! | `xml` | reading and building libvirt's XML, nothing by string concatenation |
+//! | [`bare`] | the bare call, for benchmarks |
 //! | [`fixture`] | made-up hosts of any size for tests and benchmarks |
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+pub mod bare;
 mod connection;
 mod domain;
 mod event;
