@@ -22,6 +22,13 @@ class Profanity:
         return done.stdout
 
     def __enter__(self):
+        try:
+            return self._sign_in()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _sign_in(self):
         self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "180", "-y", "50", f"env HOME={self.home} TERM=screen LANG=C.UTF-8 profanity -l ERROR")
         self.sees("Profanity")
         # Splash and notices aside, a client of this age signs in like this; loopback needs no TLS.
