@@ -76,6 +76,18 @@ impl Directory {
         A::shelf(&self.shelves.read()).get(&key).cloned()
     }
 
+    /// Whether the actor of this entity lives.
+    pub fn lives(&self, id: &EntityId) -> bool {
+        let shelves = self.shelves.read();
+        match id {
+            EntityId::Hypervisor(name) => shelves.hypervisors.contains_key(name),
+            EntityId::Domain(id) => shelves.domains.contains_key(id),
+            EntityId::Network(id) => shelves.networks.contains_key(id),
+            EntityId::StoragePool(id) => shelves.pools.contains_key(id),
+            EntityId::Task(id) => shelves.tasks.contains_key(id),
+        }
+    }
+
     /// An actor begins.
     pub fn enter<A: Resident>(&self, id: &EntityId, post: Post<A>) {
         if let Some(key) = A::key(id) {

@@ -277,7 +277,11 @@ impl Inner {
         let answer = errand(&self.parts.directory, operation.target.clone(), caller).await;
         let outcome = match answer {
             Some(outcome) => outcome,
-            None => settle::settle(&home.host, &home.board, &operation, Interruption::ActorFailed).await,
+            // Whether or not libvirt can be asked, whoever asked learns what is known.
+            None => settle::settle(&home.host, &home.board, &operation, Interruption::ActorFailed).await.unwrap_or_else(|fault| {
+                let name = &operation.command;
+                Err(Fault::unavailable(format!("{name} was interrupted and may or may not have taken effect; look before asking again")).because(fault))
+            }),
         };
         let written = journal.complete(operation.caller.clone(), operation.id, outcome.clone(), self.parts.clock.now()).await;
         audit(&operation, &outcome);

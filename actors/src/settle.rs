@@ -24,15 +24,15 @@ pub enum Interruption {
     ActorFailed,
 }
 
-/// The answer to an operation whose end nobody saw.
-pub async fn settle(host: &Host, board: &Board, operation: &Operation, why: Interruption) -> Result<Value, Fault> {
+/// The answer to an operation whose end nobody saw, or the reason why nobody can look right now.
+pub async fn settle(host: &Host, board: &Board, operation: &Operation, why: Interruption) -> Result<Result<Value, Fault>, Fault> {
     let name = board.get(&operation.target).map_or_else(|| operation.target.to_string(), |e| e.name.to_string());
     let (when, by) = match why {
         Interruption::Restart => ("before the restart", "was interrupted by a restart"),
         Interruption::ActorFailed => ("before its actor failed", "was interrupted by a fault of its actor"),
     };
     let command = &operation.command;
-    match look(host, operation).await? {
+    Ok(match look(host, operation).await? {
         Settled::TookEffect => {
             let done = Done::new(format!("{command} of {name} had taken effect {when}"));
             serde_json::to_value(done).map_err(|e| Fault::internal("an answer could not be written; please report this").because(e))
@@ -44,7 +44,7 @@ pub async fn settle(host: &Host, board: &Board, operation: &Operation, why: Inte
         Settled::NoEffect | Settled::Unknown => {
             Err(Fault::unavailable(format!("{command} of {name} {by} and may or may not have taken effect; look before asking again")))
         }
-    }
+    })
 }
 
 fn so(yes: bool) -> Settled {

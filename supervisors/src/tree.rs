@@ -1,0 +1,427 @@
+//! The one picture of who is under whom.
+//!
+//! ```text
+//! agent (one thread)                     budget of a hypervisor used up -> exit signal; systemd restarts the daemon
+//!  └─ hypervisors       one for one      5 restarts in 60 s
+//!      ├─ HypervisorActor                watches the link, lists, hands reports on
+//!      └─ its children  one for one      3 restarts in 30 s each; used up -> that entity stays degraded, nobody else notices
+//!          ├─ DomainActor       one per virtual machine
+//!          ├─ NetworkActor      one per network
+//!          ├─ PoolActor         one per storage pool
+//!          └─ TaskActor         one per task; its work is never run twice
+//! ```
+//! Children live beside their hypervisor's actor, not below it: when that one is restarted they go on, and it lists anew.
+//! A child that was given up is tried again when everything is listed, or when somebody sends it a command.
+
+use crate::{
+    interrupted::Interrupted,
+    policy::{Decision, Policy},
+    restarts::{Restart, Restarts},
+    shutdown,
+    supervisor::{Failure, Family, Supervisor},
+};
+use actix::prelude::*;
+use archipel_actors::{
+    board::Board,
+    directory::{Directory, Resident},
+    dispatch::{self, Parts, Routes},
+    domain::DomainActor,
+    hypervisor::{self, HypervisorActor},
+    life::{Life, Nudge, Post},
+    network::NetworkActor,
+    scope::{Keeper, Scope},
+    storage_pool::PoolActor,
+    task::TaskActor,
+};
+use archipel_contract::{
+    CellName, Entity, EntityId, Fault, HypervisorName,
+    host::Host,
+    port::{Announcer, Authority, Clock, Dispatcher, Inventory, Journal},
+};
+use futures::future::LocalBoxFuture;
+use serde::Serialize;
+use std::cell::{OnceCell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Orders from other threads that may wait.
+const ORDERS: usize = 1024;
+
+/// What an agent is made of.
+pub struct Tree {
+    /// The cell it belongs to.
+    pub cell: CellName,
+    /// Its hypervisors, each with whoever wants to know of changes there.
+    pub hosts: Vec<(Host, Arc<dyn Announcer>)>,
+    /// Who may run what.
+    pub authority: Arc<dyn Authority>,
+    /// What was accepted and must be answered.
+    pub journal: Arc<dyn Journal>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// How often this agent's data was opened; events are numbered by it.
+    pub incarnation: u64,
+}
+
+/// A running agent, as seen from other threads.
+pub struct Agent {
+    routes: Arc<Routes>,
+    boards: Arc<Vec<Arc<Board>>>,
+    restarts: Arc<Restarts>,
+    orders: mpsc::Sender<Order>,
+    exit: watch::Receiver<Option<String>>,
+    arbiter: Option<Arbiter>,
+}
+
+/// How an agent is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Health {
+    /// Whether every hypervisor is connected and no actor is given up.
+    pub ok: bool,
+    /// Each hypervisor with its state and how many entities it has, and how many of those are not well.
+    pub hypervisors: Vec<HostHealth>,
+    /// The last restarts, oldest first.
+    pub restarts: Vec<Restart>,
+}
+
+/// How one hypervisor is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HostHealth {
+    /// Its name.
+    pub name: HypervisorName,
+    /// Its state.
+    pub state: &'static str,
+    /// Entities on it.
+    pub entities: usize,
+    /// Entities whose condition is not ok.
+    pub not_well: usize,
+}
+
+/// What other threads may ask of the agent's own.
+pub(crate) enum Order {
+    Revive(EntityId),
+    Quit(oneshot::Sender<()>),
+}
+
+/// All entities of all hypervisors of an agent.
+struct Everything(Arc<Vec<Arc<Board>>>);
+
+impl Inventory for Everything {
+    fn entities(&self) -> Vec<Arc<Entity>> {
+        self.0.iter().flat_map(|b| b.entities()).collect()
+    }
+}
+
+/// The children of one hypervisor.
+pub(crate) struct Children {
+    scope: OnceCell<Weak<Scope>>,
+    restarts: Arc<Restarts>,
+    nudge: OnceCell<Nudge>,
+}
+
+/// The hypervisors of the agent.
+pub(crate) struct Hosts {
+    scopes: Vec<Rc<Scope>>,
+    restarts: Arc<Restarts>,
+    exit: watch::Sender<Option<String>>,
+    nudge: OnceCell<Nudge>,
+}
+
+/// A child's whole life: its address goes into the directory, its future to the supervisor.
+fn live<A: Resident>(actor: A, id: &EntityId, directory: &Directory, life: &Arc<Life>, nudge: &OnceCell<Nudge>) -> LocalBoxFuture<'static, ()> {
+    let future = Context::<A>::new().into_future(actor);
+    let nudge = nudge.get().cloned().unwrap_or_default();
+    directory.enter(id, Post::new(future.address(), life.clone(), nudge));
+    Box::pin(future)
+}
+
+fn noted(scope: &Scope, restarts: &Restarts, id: &EntityId, failure: &Failure, decision: Decision) {
+    let given_up = decision == Decision::GiveUp;
+    restarts.note(scope.clock.now(), scope.host.name.clone(), id.clone(), failure, given_up);
+    let why = if given_up {
+        format!("its actor failed too often and was given up ({failure}); a command or the next listing tries again")
+    } else {
+        hypervisor::count_restart(scope, &format!("{} {id}: {failure}", id.kind().name()));
+        format!("its actor failed and is being restarted ({failure})")
+    };
+    hypervisor::degrade(scope, id, &why);
+}
+
+impl Family for Children {
+    type Key = EntityId;
+
+    fn make(&self, key: &EntityId, life: &Arc<Life>, fresh: bool) -> LocalBoxFuture<'static, ()> {
+        let Some(scope) = self.scope.get().and_then(Weak::upgrade) else { return Box::pin(std::future::ready(())) };
+        let (directory, its) = (scope.directory.clone(), life.clone());
+        match key {
+            EntityId::Domain(id) => live(DomainActor::new(*id, scope, its, fresh), key, &directory, life, &self.nudge),
+            EntityId::Network(id) => live(NetworkActor::new(*id, scope, its, fresh), key, &directory, life, &self.nudge),
+            EntityId::StoragePool(id) => live(PoolActor::new(*id, scope, its, fresh), key, &directory, life, &self.nudge),
+            EntityId::Task(id) => live(TaskActor::new(*id, scope, its), key, &directory, life, &self.nudge),
+            // A hypervisor is nobody's child here.
+            EntityId::Hypervisor(_) => Box::pin(std::future::ready(())),
+        }
+    }
+
+    fn policy(&self, _: &EntityId) -> Policy {
+        Policy::CHILD
+    }
+
+    fn leave(&self, key: &EntityId, life: &Arc<Life>) {
+        if let Some(scope) = self.scope.get().and_then(Weak::upgrade) {
+            scope.directory.leave(key, life);
+        }
+    }
+
+    fn failed(&self, key: &EntityId, failure: &Failure, decision: Decision) {
+        if let Some(scope) = self.scope.get().and_then(Weak::upgrade) {
+            noted(&scope, &self.restarts, key, failure, decision);
+        }
+    }
+}
+
+impl Family for Hosts {
+    type Key = HypervisorName;
+
+    fn make(&self, key: &HypervisorName, life: &Arc<Life>, fresh: bool) -> LocalBoxFuture<'static, ()> {
+        let Some(scope) = self.scope(key) else { return Box::pin(std::future::ready(())) };
+        let actor = HypervisorActor::new(scope.clone(), life.clone(), fresh);
+        live(actor, &key.clone().into(), &scope.directory, life, &self.nudge)
+    }
+
+    fn policy(&self, _: &HypervisorName) -> Policy {
+        Policy::HYPERVISOR
+    }
+
+    fn leave(&self, key: &HypervisorName, life: &Arc<Life>) {
+        if let Some(scope) = self.scope(key) {
+            scope.directory.leave(&key.clone().into(), life);
+        }
+    }
+
+    fn failed(&self, key: &HypervisorName, failure: &Failure, decision: Decision) {
+        let Some(scope) = self.scope(key) else { return };
+        noted(scope, &self.restarts, &key.clone().into(), failure, decision);
+        if decision == Decision::GiveUp {
+            self.exit.send_replace(Some(format!("the actor of hypervisor {key} failed too often: {failure}")));
+        }
+    }
+}
+
+impl Hosts {
+    fn scope(&self, name: &HypervisorName) -> Option<&Rc<Scope>> {
+        self.scopes.iter().find(|s| s.host.name == *name)
+    }
+}
+
+/// The children's supervisor as their hypervisor's actors see it.
+struct Nursery(Rc<Supervisor<Children>>);
+
+impl Keeper for Nursery {
+    fn start(&self, id: EntityId) {
+        self.0.start(id);
+    }
+    fn stop(&self, id: &EntityId) {
+        self.0.quit(id);
+    }
+}
+
+/// Everything that lives on the agent's own thread.
+pub(crate) struct Local {
+    pub(crate) hosts: Rc<Supervisor<Hosts>>,
+    pub(crate) nurseries: Vec<Rc<Supervisor<Children>>>,
+}
+
+impl Local {
+    pub(crate) fn scopes(&self) -> &[Rc<Scope>] {
+        &self.hosts.family().scopes
+    }
+
+    fn revive(&self, id: EntityId) {
+        let home = self.scopes().iter().position(|s| s.board.get(&id).is_some());
+        if let Some(nursery) = home.and_then(|n| self.nurseries.get(n))
+            && !matches!(id, EntityId::Hypervisor(_))
+        {
+            nursery.start(id);
+        }
+    }
+}
+
+/// Starts an agent on a thread of its own. Must be called within an actix System.
+pub async fn start(tree: Tree) -> Result<Agent, Fault> {
+    let arbiter = Arbiter::new();
+    let mut agent = start_on(tree, arbiter.handle()).await?;
+    agent.arbiter = Some(arbiter);
+    Ok(agent)
+}
+
+/// Starts an agent on that arbiter's thread; simulations use the one they run on, so that they own its clock.
+pub async fn start_on(tree: Tree, arbiter: ArbiterHandle) -> Result<Agent, Fault> {
+    let open = tree.journal.interrupted().await?;
+    let directory = Arc::new(Directory::default());
+    let restarts = Arc::new(Restarts::default());
+    let boards: Vec<Arc<Board>> = tree
+        .hosts
+        .iter()
+        .map(|(host, announcer)| {
+            Arc::new(Board::new(tree.cell.clone(), host.name.clone(), tree.incarnation, announcer.clone(), tree.clock.clone()))
+        })
+        .collect();
+    let boards = Arc::new(boards);
+    let (orders, inbox) = mpsc::channel(ORDERS);
+    let (exit, exited) = watch::channel(None);
+    let reviver = {
+        let (orders, directory) = (orders.clone(), directory.clone());
+        move |id: &EntityId| {
+            if !directory.lives(id) {
+                // Full: whoever asks is told to come back, and asking again tries again.
+                let _ = orders.try_send(Order::Revive(id.clone()));
+            }
+        }
+    };
+    let runner = arbiter.clone();
+    let routes = Routes::new(Parts {
+        directory: directory.clone(),
+        hosts: tree.hosts.iter().zip(boards.iter()).map(|((host, _), b)| dispatch::Post { host: host.clone(), board: b.clone() }).collect(),
+        journal: tree.journal.clone(),
+        clock: tree.clock.clone(),
+        runner: Arc::new(move |work| runner.spawn(work)),
+        reviver: Arc::new(reviver),
+    });
+    let routes = Arc::new(routes);
+    let plant = {
+        let (boards, restarts, routes) = (boards.clone(), restarts.clone(), routes.clone());
+        move || {
+            let local = plant(tree, &boards, directory, restarts, exit, open);
+            actix_rt::spawn(obey(local, inbox, routes));
+        }
+    };
+    if !arbiter.spawn_fn(plant) {
+        return Err(Fault::internal("the agent's thread has ended before it began; please report this"));
+    }
+    Ok(Agent { routes, boards, restarts, orders, exit: exited, arbiter: None })
+}
+
+/// Builds the tree on the agent's own thread.
+fn plant(
+    tree: Tree,
+    boards: &[Arc<Board>],
+    directory: Arc<Directory>,
+    restarts: Arc<Restarts>,
+    exit: watch::Sender<Option<String>>,
+    open: Vec<archipel_contract::port::Operation>,
+) -> Local {
+    let interrupted = Rc::new(Interrupted::new(open, tree.hosts.len()));
+    let (mut scopes, mut nurseries) = (Vec::new(), Vec::new());
+    for ((host, _), board) in tree.hosts.into_iter().zip(boards) {
+        let family = Children { scope: OnceCell::new(), restarts: restarts.clone(), nudge: OnceCell::new() };
+        let nursery = Supervisor::new(family);
+        let scope = Rc::new_cyclic(|me: &Weak<Scope>| {
+            let (me, interrupted) = (me.clone(), interrupted.clone());
+            let listed = move || {
+                if let Some(scope) = me.upgrade() {
+                    let interrupted = interrupted.clone();
+                    actix_rt::spawn(async move { interrupted.host_listed(&scope).await });
+                }
+            };
+            Scope {
+                cell: tree.cell.clone(),
+                host,
+                board: board.clone(),
+                directory: directory.clone(),
+                authority: tree.authority.clone(),
+                journal: tree.journal.clone(),
+                clock: tree.clock.clone(),
+                keeper: Rc::new(Nursery(nursery.clone())),
+                plans: RefCell::default(),
+                ended: RefCell::default(),
+                expected: RefCell::default(),
+                catching_up: RefCell::default(),
+                listed: Box::new(listed),
+            }
+        });
+        let _ = nursery.family().scope.set(Rc::downgrade(&scope));
+        let _ = nursery.family().nudge.set(nursery.nudge().clone());
+        hypervisor::introduce(&scope);
+        scopes.push(scope);
+        nurseries.push(nursery);
+    }
+    let names: Vec<HypervisorName> = scopes.iter().map(|s| s.host.name.clone()).collect();
+    let hosts = Supervisor::new(Hosts { scopes, restarts, exit, nudge: OnceCell::new() });
+    let _ = hosts.family().nudge.set(hosts.nudge().clone());
+    for name in names {
+        hosts.start(name);
+    }
+    Local { hosts, nurseries }
+}
+
+/// Carries out what other threads order, until the agent shall end.
+async fn obey(local: Local, mut inbox: mpsc::Receiver<Order>, routes: Arc<Routes>) {
+    while let Some(order) = inbox.recv().await {
+        match order {
+            Order::Revive(id) => local.revive(id),
+            Order::Quit(done) => {
+                shutdown::in_order(&local, &routes).await;
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+}
+
+impl Agent {
+    /// What carries out requests.
+    pub fn dispatcher(&self) -> Arc<dyn Dispatcher> {
+        self.routes.clone()
+    }
+
+    /// Everything known of all hypervisors.
+    pub fn inventory(&self) -> Arc<dyn Inventory> {
+        Arc::new(Everything(self.boards.clone()))
+    }
+
+    /// Everything known of one hypervisor.
+    pub fn inventory_of(&self, host: &HypervisorName) -> Option<Arc<dyn Inventory>> {
+        self.boards.iter().find(|b| b.host() == host).map(|b| b.clone() as Arc<dyn Inventory>)
+    }
+
+    /// The last restarts, oldest first.
+    pub fn restarts(&self) -> Vec<Restart> {
+        self.restarts.last()
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        let mut hypervisors = Vec::new();
+        for board in self.boards.iter() {
+            let entities = board.entities();
+            let state = board.get(&board.host().clone().into()).map_or("connecting", |e| e.state());
+            let not_well = entities.iter().filter(|e| e.condition != archipel_contract::Condition::Ok).count();
+            hypervisors.push(HostHealth { name: board.host().clone(), state, entities: entities.len(), not_well });
+        }
+        let ok = self.exit.borrow().is_none() && hypervisors.iter().all(|h| h.state == "connected" && h.not_well == 0);
+        Health { ok, hypervisors, restarts: self.restarts() }
+    }
+
+    /// Waits until the agent cannot go on by itself, and answers why: the daemon shall exit and be started again.
+    pub async fn failed(&self) -> String {
+        let mut exit = self.exit.clone();
+        match exit.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            // The thread ended in order; there is nothing to wait for.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Ends the agent in order; guests are not touched.
+    pub async fn shutdown(self) {
+        let (done, ended) = oneshot::channel();
+        if self.orders.send(Order::Quit(done)).await.is_ok() {
+            let _ = ended.await;
+        }
+        if let Some(arbiter) = self.arbiter {
+            arbiter.stop();
+        }
+    }
+}
