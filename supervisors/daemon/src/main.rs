@@ -2,9 +2,15 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod admin;
+mod agent;
 mod arguments;
+mod cell;
+mod clock;
 mod config;
+mod host;
 mod notify;
+mod run;
 mod telemetry;
 
 use arguments::{Arguments, Verb};
@@ -43,7 +49,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.verb {
         Verb::CheckConfig(_) => Ok("the configuration is good\n".to_owned()),
         Verb::Account(account) => account::run(&settings, &account.verb, &mut std::io::stdin()),
-        Verb::Run(_) => Ok(String::new()),
+        Verb::Run(_) => run::run(&settings).map(|()| String::new()),
         Verb::Version(_) => Ok(String::new()),
     };
     match outcome {

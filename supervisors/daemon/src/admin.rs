@@ -1,0 +1,113 @@
+//! What an administrator looks at: `/metrics` and `/health`. Nothing here is measured unless somebody asks.
+
+use crate::agent::Agent;
+use crate::cell::Cell;
+use crate::config::Settings;
+use archipel_contract::Timestamp;
+use archipel_contract::port::Clock;
+use archipel_ui::Health;
+use prometheus::TextEncoder;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// Everything that can be asked how it is.
+pub(crate) struct Admin {
+    cell_name: String,
+    roles: Vec<&'static str>,
+    started: Timestamp,
+    incarnation: u64,
+    cell: Option<Arc<Cell>>,
+    agent: Option<Arc<Agent>>,
+}
+
+impl Admin {
+    pub(crate) fn new(
+        settings: &Settings,
+        clock: &dyn Clock,
+        incarnation: u64,
+        cell: Option<Arc<Cell>>,
+        agent: Option<Arc<Agent>>,
+    ) -> Admin {
+        Admin { cell_name: settings.cell.to_string(), roles: settings.roles.names(), started: clock.now(), incarnation, cell, agent }
+    }
+
+    /// The text of `/metrics`.
+    pub(crate) fn metrics(&self) -> String {
+        if let Some(cell) = &self.cell {
+            cell.exchange.collect();
+        }
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&prometheus::gather(), &mut text) {
+            tracing::error!(%error, "the metrics cannot be written");
+        }
+        let libvirt = archipel_libvirt::counters();
+        let rows = [
+            ("archipel_libvirt_calls_total", "counter", "Calls of libvirt", libvirt.calls as f64),
+            ("archipel_libvirt_failures_total", "counter", "Calls of libvirt that failed", libvirt.failures as f64),
+            ("archipel_libvirt_refused_total", "counter", "Requests refused because their queue was full", libvirt.refused as f64),
+            ("archipel_libvirt_timeouts_total", "counter", "Requests whose caller was told timeout", libvirt.timeouts as f64),
+            ("archipel_libvirt_connects_total", "counter", "Connections made to libvirt", libvirt.connects as f64),
+            ("process_start_time_seconds", "gauge", "When the process started", self.started.0 as f64 / 1000.0),
+        ];
+        for (name, kind, help, value) in rows.into_iter().chain(process()) {
+            // Writing to a text cannot fail.
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        }
+        let labels = format!("version=\"{}\",cell=\"{}\"", env!("CARGO_PKG_VERSION"), self.cell_name);
+        let _ = writeln!(text, "# HELP archipel_info What runs here\n# TYPE archipel_info gauge\narchipel_info{{{labels}}} 1");
+        text
+    }
+
+    /// The body of `/health`.
+    pub(crate) fn health(&self) -> Health {
+        let mut reasons: Vec<String> = Vec::new();
+        let hypervisors: Vec<Value> = self.agent.iter().flat_map(|agent| agent.hypervisors(&mut reasons)).collect();
+        let mut details = json!({
+            "healthy": reasons.is_empty(),
+            "reasons": reasons,
+            "version": env!("CARGO_PKG_VERSION"),
+            "cell": self.cell_name,
+            "roles": self.roles,
+            "started": self.started,
+            "incarnation": self.incarnation,
+            "hypervisors": hypervisors,
+            "restarts": self.agent.as_ref().map(|agent| agent.restarts()).unwrap_or_default(),
+        });
+        if let Some(cell) = &self.cell {
+            details["exchange"] = json!(cell.exchange.health());
+            details["exchange"]["epoch"] = json!(cell.epoch);
+            details["exchange"]["certificate"] = json!(cell.certificate);
+            details["exchange"]["xmpp"] = json!(cell.address.to_string());
+        }
+        Health { healthy: reasons.is_empty(), details }
+    }
+}
+
+type Row = (&'static str, &'static str, &'static str, f64);
+
+/// What the kernel knows of this process, under the names every Prometheus client uses.
+fn process() -> Vec<Row> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let number = |key: &str| -> Option<f64> { status.lines().find_map(|l| l.strip_prefix(key))?.split_whitespace().next()?.parse().ok() };
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program stands in parentheses and may hold anything; the numbers begin after it. Linux counts in 1/100 s.
+    let after: Vec<&str> = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+    let ticks = |index: usize| after.get(index).and_then(|t| t.parse::<f64>().ok());
+    let files = std::fs::read_dir("/proc/self/fd").map(|entries| entries.count() as f64).ok();
+    [
+        ("process_resident_memory_bytes", "gauge", "Memory in use", number("VmRSS:").map(|kib| kib * 1024.0)),
+        ("process_virtual_memory_bytes", "gauge", "Memory reserved", number("VmSize:").map(|kib| kib * 1024.0)),
+        ("process_threads", "gauge", "Threads", number("Threads:")),
+        ("process_open_fds", "gauge", "Open files and sockets", files),
+        (
+            "process_cpu_seconds_total",
+            "counter",
+            "Processor time used",
+            ticks(11).zip(ticks(12)).map(|(user, system)| (user + system) / 100.0),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(name, kind, help, value)| Some((name, kind, help, value?)))
+    .collect()
+}
