@@ -40,7 +40,7 @@ pub(crate) fn texts(session: &Session) -> Vec<String> {
 
 /// Waits until something is there to be written.
 pub(crate) async fn wake(session: &Session) {
-    if tokio::time::timeout(Duration::from_secs(10), session.wake.notified()).await.is_err() {
-        panic!("nothing was sent to {} within 10 s", session.jid());
+    if tokio::time::timeout(Duration::from_secs(30), session.wake.notified()).await.is_err() {
+        panic!("nothing was sent to {} within 30 s", session.jid());
     }
 }
