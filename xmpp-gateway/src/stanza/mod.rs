@@ -5,6 +5,7 @@
 //! | [`json`] | any value as JSON inside XML (XEP-0335) |
 //! | [`fault`] | a [`archipel_contract::Fault`] as a stanza error, and back |
 //! | [`adhoc`] | a command and its stages (XEP-0050) |
+//! | [`form`] | data forms (XEP-0004), and commands as forms |
 //! | [`feed`] | the cell feed: subscription, snapshot pages, pushed events |
 //! | [`node`] | the link between an agent and the exchange |
 //!
@@ -14,6 +15,7 @@
 pub mod adhoc;
 pub mod fault;
 pub mod feed;
+pub mod form;
 pub mod json;
 pub mod node;
 

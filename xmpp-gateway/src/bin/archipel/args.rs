@@ -1,0 +1,427 @@
+//! The command line, made from the catalog: whatever the actors can do is here with its help, its completion and its checks,
+//! and nothing is written twice.
+
+use archipel_contract::catalog::{Argument, ArgumentKind, Catalog, CommandEntry};
+use archipel_contract::{Bytes, Effect, Target};
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap_complete::Shell;
+use serde_json::{Map, Value};
+use std::str::FromStr;
+
+/// Shorter words for nouns, and the words people use.
+const ALIASES: &[(&str, &[&str])] =
+    &[("domain", &["vm"]), ("storage-pool", &["pool"]), ("hypervisor", &["hv"]), ("network", &["net"]), ("volume", &["vol"])];
+
+const ABOUT: &[(&str, &str)] = &[
+    ("domain", "Virtual machines (also: vm)"),
+    ("storage-pool", "Storage pools (also: pool)"),
+    ("hypervisor", "Hypervisors (also: hv)"),
+    ("network", "Virtual networks (also: net)"),
+    ("volume", "Volumes: disk images in storage pools (also: vol)"),
+    ("task", "Work that goes on after its command was answered"),
+];
+
+const AFTER: &str = "\
+Login:
+  ARCHIPEL_JID            who you are, for example admin@vm.localhost
+  ARCHIPEL_PASSWORD_FILE  a file with your password (or ARCHIPEL_PASSWORD)
+  ARCHIPEL_SERVER         HOST:PORT of the server (default: 127.0.0.1:5222 for a .localhost cell, else the cell itself)
+  or the same as jid, password_file, server and fingerprint in ~/.config/archipel/cli.toml
+
+Exit codes:
+  0 done   64 usage or invalid request   65 wrong state   66 not found   69 unavailable or unsupported
+  70 internal   73 conflict or ambiguous   75 busy, timeout or cancelled   77 forbidden or wrong password";
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Invocation {
+    /// A command of the catalog.
+    Call(Box<Call>),
+    /// Follow every change.
+    Events,
+    /// Talk with an entity.
+    Chat {
+        /// Its name or address.
+        target: String,
+        /// Only on this hypervisor.
+        host: Option<String>,
+    },
+    /// Print a completion script.
+    Completion(Shell),
+}
+
+/// One command of the catalog with what was given.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// Which one.
+    pub(crate) entry: &'static CommandEntry,
+    /// The name or address of its target, if it is not the cell.
+    pub(crate) target: Option<String>,
+    /// The hypervisor that narrows or chooses the target.
+    pub(crate) host: Option<String>,
+    /// Its arguments.
+    pub(crate) arguments: Map<String, Value>,
+    /// Do not ask.
+    pub(crate) yes: bool,
+    /// Follow the task it starts.
+    pub(crate) wait: bool,
+}
+
+/// Everything on the command line.
+#[derive(Debug)]
+pub(crate) struct Args {
+    /// One JSON document instead of text for people.
+    pub(crate) json: bool,
+    /// What is to be done.
+    pub(crate) invocation: Invocation,
+}
+
+/// Whether a command answers with a task that goes on.
+pub(crate) fn starts_task(entry: &CommandEntry) -> bool {
+    entry.reply["title"] == "Started"
+}
+
+/// Whether a command chooses its hypervisor by `--host`, because its noun is not what it is sent to.
+fn is_made_on_host(entry: &CommandEntry) -> bool {
+    entry.target == Target::Hypervisor && entry.noun != "hypervisor"
+}
+
+/// The whole grammar.
+pub(crate) fn grammar(catalog: &'static Catalog) -> Command {
+    let mut root = Command::new("archipel")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Talk with the virtual machines, networks, storage and hypervisors of an Archipel cell")
+        .after_help(AFTER)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .max_term_width(120)
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .global(true)
+                .action(ArgAction::SetTrue)
+                .help("Print one JSON document (events: one object a line) instead of text for people"),
+        );
+    let mut nouns: Vec<&str> = catalog.commands.iter().map(|c| c.noun.as_str()).collect();
+    nouns.dedup();
+    for noun in nouns {
+        let about = ABOUT.iter().find(|(n, _)| *n == noun).map_or("", |(_, about)| about);
+        let aliases = ALIASES.iter().find(|(n, _)| *n == noun).map_or(&[][..], |(_, aliases)| aliases);
+        let mut command =
+            Command::new(noun).about(about).aliases(aliases.iter().copied()).subcommand_required(true).arg_required_else_help(true);
+        for entry in catalog.commands.iter().filter(|c| c.noun == noun) {
+            command = command.subcommand(verb(entry));
+        }
+        root = root.subcommand(command);
+    }
+    root.subcommand(
+        Command::new("events")
+            .about("Follow every change of the cell, one line each, until interrupted")
+            .long_about("Follow every change of the cell, one line each, until interrupted. After a lost connection it goes on where it was, or says on standard error that it took a snapshot because something may be missing."),
+    )
+    .subcommand(
+        Command::new("chat")
+            .about("Talk with a virtual machine or hypervisor; type help to see what it understands")
+            .arg(Arg::new("target").required(true).value_name("NAME|UUID").help("Whom to talk with"))
+            .arg(host_option("Only the one on this hypervisor")),
+    )
+    .subcommand(
+        Command::new("completion")
+            .about("Print a completion script, for example: archipel completion bash > /etc/bash_completion.d/archipel")
+            .arg(Arg::new("shell").required(true).value_name("SHELL").value_parser(PossibleValuesParser::new(["bash", "zsh", "fish"]))),
+    )
+}
+
+fn host_option(help: &'static str) -> Arg {
+    Arg::new("host").long("host").value_name("HYPERVISOR").help(help)
+}
+
+fn verb(entry: &'static CommandEntry) -> Command {
+    let mut command = Command::new(entry.verb.as_str()).about(entry.title.as_str()).long_about(long_about(entry));
+    let mut position = 1;
+    let target = match (entry.target, entry.noun.as_str()) {
+        (Target::Cell, _) => None,
+        (Target::Hypervisor, "hypervisor") => Some(("NAME", "The hypervisor's name")),
+        (Target::Hypervisor, _) => None,
+        (Target::Domain, _) => Some(("NAME|UUID", "Which virtual machine")),
+        (Target::Network, _) => Some(("NAME|UUID", "Which network")),
+        (Target::StoragePool, "storage-pool") => Some(("NAME|UUID", "Which storage pool")),
+        (Target::StoragePool, _) => Some(("POOL", "The name or UUID of the storage pool")),
+        (Target::Task, _) => Some(("ID", "The task's id")),
+    };
+    if let Some((value, help)) = target {
+        command = command.arg(Arg::new("target").index(position).required(true).value_name(value).help(help));
+        position += 1;
+    }
+    if is_made_on_host(entry) {
+        command = command.arg(host_option("The hypervisor to do it on; not needed when there is only one"));
+    } else if matches!(entry.target, Target::Domain | Target::Network | Target::StoragePool) {
+        command = command.arg(host_option("Only the one on this hypervisor, when several have that name"));
+    }
+    for argument in &entry.arguments {
+        if argument.required {
+            // In its place, or by name: both are what people try.
+            let (place, option) = (place_id(argument), argument.name.as_str());
+            command = command
+                .arg(
+                    value(Arg::new(place.clone()), argument)
+                        .index(position)
+                        .required_unless_present(option)
+                        .value_name(argument.name.to_uppercase())
+                        .help(argument.description.as_str()),
+                )
+                .arg(value(Arg::new(option).long(option).conflicts_with(place).hide(true), argument));
+            position += 1;
+        } else {
+            command = command.arg(optional(argument));
+        }
+    }
+    if entry.effect == Effect::Destroy {
+        command = command.arg(Arg::new("yes").long("yes").short('y').action(ArgAction::SetTrue).help("Do not ask before doing it"));
+    }
+    if starts_task(entry) {
+        command = command.arg(
+            Arg::new("wait")
+                .long("wait")
+                .action(ArgAction::SetTrue)
+                .help("Follow the work until it ends; interrupting ends only the following"),
+        );
+    }
+    command
+}
+
+fn place_id(argument: &Argument) -> String {
+    format!("place:{}", argument.name)
+}
+
+fn long_about(entry: &CommandEntry) -> String {
+    let mut text = entry.description.clone();
+    let refused: Vec<String> = entry
+        .policy
+        .iter()
+        .filter_map(|(state, verdict)| match verdict {
+            archipel_contract::Verdict::Allowed => None,
+            archipel_contract::Verdict::Refused(reason) => Some(format!("  {state}: {reason}")),
+        })
+        .collect();
+    if !refused.is_empty() {
+        text.push_str("\n\nNot possible in these states:\n");
+        text.push_str(&refused.join("\n"));
+    }
+    text.push_str(&format!("\n\nNeeds the role {}.", entry.access.name()));
+    text
+}
+
+fn value(arg: Arg, argument: &'static Argument) -> Arg {
+    match argument.kind {
+        ArgumentKind::Text => arg,
+        ArgumentKind::Integer => {
+            let (least, most) = (argument.minimum.unwrap_or(i64::MIN), argument.maximum.unwrap_or(i64::MAX));
+            arg.value_parser(clap::value_parser!(i64).range(least..=most))
+        }
+        ArgumentKind::Bytes => arg.value_parser(|text: &str| Bytes::from_str(text).map(|b| b.0)),
+        ArgumentKind::Boolean => arg.value_parser(["true", "false"]),
+        ArgumentKind::Choice => {
+            arg.value_parser(PossibleValuesParser::new(argument.choices.iter().map(String::as_str).collect::<Vec<_>>()))
+        }
+    }
+}
+
+fn optional(argument: &'static Argument) -> Arg {
+    let mut help = argument.description.clone();
+    let default = argument.default.as_ref().and_then(|default| match (argument.kind, default) {
+        (ArgumentKind::Bytes, Value::Number(n)) => n.as_u64().map(|n| Bytes(n).to_string()),
+        (ArgumentKind::Boolean, Value::Bool(false)) | (_, Value::Null) => None,
+        (_, Value::String(text)) if text.is_empty() => None,
+        (_, Value::String(text)) => Some(text.clone()),
+        (_, other) => Some(other.to_string()),
+    });
+    if let Some(default) = default {
+        help.push_str(&format!(" [default: {default}]"));
+    }
+    let arg = value(Arg::new(argument.name.as_str()).long(argument.name.as_str()), argument).help(help);
+    match argument.kind {
+        // `--paused` and `--paused=false`; a word that follows belongs to nobody, so that `start --paused web1` means web1.
+        ArgumentKind::Boolean if argument.default == Some(Value::Bool(false)) => {
+            arg.num_args(0..=1).require_equals(true).default_missing_value("true").hide_possible_values(true).value_name("BOOL")
+        }
+        ArgumentKind::Boolean => arg.value_name("BOOL"),
+        ArgumentKind::Bytes => arg.value_name("SIZE"),
+        ArgumentKind::Integer => arg.value_name("NUMBER"),
+        ArgumentKind::Text => arg.value_name("TEXT").allow_hyphen_values(true),
+        ArgumentKind::Choice => arg,
+    }
+}
+
+fn given(matches: &ArgMatches, argument: &Argument) -> Option<Value> {
+    let place = place_id(argument);
+    let id = if argument.required && matches.contains_id(&place) { place.as_str() } else { argument.name.as_str() };
+    match argument.kind {
+        ArgumentKind::Text | ArgumentKind::Choice => matches.get_one::<String>(id).map(|s| Value::from(s.as_str())),
+        ArgumentKind::Integer => matches.get_one::<i64>(id).map(|n| Value::from(*n)),
+        ArgumentKind::Bytes => matches.get_one::<u64>(id).map(|n| Value::from(*n)),
+        ArgumentKind::Boolean => matches.get_one::<String>(id).map(|s| Value::from(s == "true")),
+    }
+}
+
+/// Reads the command line. The error prints itself (usage, `--help`, `--version`).
+pub(crate) fn parse(catalog: &'static Catalog, args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Args, clap::Error> {
+    let mut grammar = grammar(catalog);
+    let matches = grammar.try_get_matches_from_mut(args)?;
+    let missing = |grammar: &mut Command| grammar.error(clap::error::ErrorKind::MissingSubcommand, "say what to do; see archipel --help");
+    let Some((noun, rest)) = matches.subcommand() else { return Err(missing(&mut grammar)) };
+    let text = |matches: &ArgMatches, id: &str| matches.get_one::<String>(id).cloned();
+    let invocation = match noun {
+        "events" => Invocation::Events,
+        "chat" => Invocation::Chat { target: text(rest, "target").unwrap_or_default(), host: text(rest, "host") },
+        "completion" => Invocation::Completion(text(rest, "shell").and_then(|s| s.parse().ok()).unwrap_or(Shell::Bash)),
+        noun => {
+            let Some((verb, rest)) = rest.subcommand() else { return Err(missing(&mut grammar)) };
+            let Some(entry) = catalog.find(&format!("{noun}.{verb}")) else { return Err(missing(&mut grammar)) };
+            let own = |id: &str| entry.arguments.iter().any(|a| a.name == id);
+            let known = |id: &str| rest.try_contains_id(id).is_ok();
+            Invocation::Call(Box::new(Call {
+                entry,
+                target: (known("target") && entry.target != Target::Cell).then(|| text(rest, "target")).flatten(),
+                host: (known("host") && !own("host")).then(|| text(rest, "host")).flatten(),
+                arguments: entry.arguments.iter().filter_map(|a| given(rest, a).map(|v| (a.name.clone(), v))).collect(),
+                yes: known("yes") && rest.get_flag("yes"),
+                wait: known("wait") && rest.get_flag("wait"),
+            }))
+        }
+    };
+    // A global flag is found wherever it stood.
+    let json = rest_json(&matches);
+    Ok(Args { json, invocation })
+}
+
+fn rest_json(matches: &ArgMatches) -> bool {
+    matches.get_flag("json") || matches.subcommand().is_some_and(|(_, rest)| rest_json(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(line: &str) -> Result<Args, clap::Error> {
+        parse(Catalog::shipped(), line.split_whitespace().map(Into::into))
+    }
+
+    fn call(line: &str) -> Call {
+        match read(line).unwrap_or_else(|e| panic!("{line}: {e}")).invocation {
+            Invocation::Call(call) => *call,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn lines_mean_what_they_say() {
+        for (line, name, target, host, arguments) in [
+            ("archipel domain list", "domain.list", None, None, json!({})),
+            ("archipel vm list --host alpha --state running", "domain.list", None, None, json!({"host": "alpha", "state": "running"})),
+            ("archipel domain start web1", "domain.start", Some("web1"), None, json!({})),
+            ("archipel domain start --paused web1", "domain.start", Some("web1"), None, json!({"paused": true})),
+            ("archipel domain start web1 --paused=false", "domain.start", Some("web1"), None, json!({"paused": false})),
+            (
+                "archipel vm autostart web1 --enabled false --host beta",
+                "domain.autostart",
+                Some("web1"),
+                Some("beta"),
+                json!({"enabled": false}),
+            ),
+            ("archipel vm shutdown web1 --timeout 5 --wait", "domain.shutdown", Some("web1"), None, json!({"timeout": 5})),
+            (
+                "archipel domain define web1 --memory 256MiB --vcpus 2 --host alpha",
+                "domain.define",
+                None,
+                Some("alpha"),
+                json!({"name": "web1", "memory": 268_435_456_u64, "vcpus": 2}),
+            ),
+            ("archipel domain define --name web1", "domain.define", None, None, json!({"name": "web1"})),
+            ("archipel vm rename web1 web2", "domain.rename", Some("web1"), None, json!({"to": "web2"})),
+            ("archipel vm rename web1 --to web2", "domain.rename", Some("web1"), None, json!({"to": "web2"})),
+            ("archipel hv info alpha", "hypervisor.info", Some("alpha"), None, json!({})),
+            ("archipel pool refresh default", "storage-pool.refresh", Some("default"), None, json!({})),
+            ("archipel volume list default", "volume.list", Some("default"), None, json!({})),
+            (
+                "archipel volume info default a.qcow2 --host beta",
+                "volume.info",
+                Some("default"),
+                Some("beta"),
+                json!({"volume": "a.qcow2"}),
+            ),
+            ("archipel task wait 1 --timeout 3", "task.wait", Some("1"), None, json!({"timeout": 3})),
+        ] {
+            let call = call(line);
+            assert_eq!(call.entry.name, name, "{line}");
+            assert_eq!(call.target.as_deref(), target, "{line}");
+            assert_eq!(call.host.as_deref(), host, "{line}");
+            assert_eq!(Value::Object(call.arguments), arguments, "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_are_found_wherever_they_stand() {
+        for line in ["archipel --json domain list", "archipel domain --json list", "archipel domain list --json", "archipel events --json"]
+        {
+            assert!(read(line).unwrap_or_else(|e| panic!("{line}: {e}")).json, "{line}");
+        }
+        assert!(!read("archipel domain list").expect("it parses").json);
+        assert!(call("archipel vm force-off web1 --yes").yes);
+        assert!(call("archipel vm force-off web1 -y").yes);
+        assert!(call("archipel vm shutdown web1 --wait").wait);
+    }
+
+    #[test]
+    fn mistakes_are_usage_errors() {
+        for line in [
+            "archipel",
+            "archipel domain",
+            "archipel domain dance web1",
+            "archipel domain start",
+            "archipel domain start web1 web2",
+            "archipel domain start web1 --yes",
+            "archipel domain start web1 --wait",
+            "archipel domain define",
+            "archipel domain define web1 --memory much",
+            "archipel domain define web1 --vcpus 0",
+            "archipel domain define web1 --graphics crt",
+            "archipel vm autostart web1 --enabled perhaps",
+            "archipel completion csh",
+            "archipel chat",
+        ] {
+            assert!(read(line).is_err(), "{line} was accepted");
+        }
+    }
+
+    #[test]
+    fn every_command_of_the_catalog_has_its_verb_and_help() {
+        let mut grammar = grammar(Catalog::shipped());
+        grammar.build();
+        for entry in &Catalog::shipped().commands {
+            let noun = grammar.find_subcommand_mut(&entry.noun).unwrap_or_else(|| panic!("{} has no noun", entry.name));
+            assert!(!noun.get_about().map(ToString::to_string).unwrap_or_default().is_empty(), "{} has no text", entry.noun);
+            let verb = noun.find_subcommand_mut(&entry.verb).unwrap_or_else(|| panic!("{} has no verb", entry.name));
+            let help = verb.render_long_help().to_string();
+            assert!(help.contains(&entry.title), "{help}");
+            for argument in &entry.arguments {
+                assert!(help.contains(&argument.name) || help.contains(&argument.name.to_uppercase()), "{}: {help}", argument.name);
+            }
+        }
+        grammar.debug_assert();
+    }
+
+    #[test]
+    fn completion_knows_nouns_verbs_and_options() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut grammar(Catalog::shipped()), "archipel", &mut script);
+            let script = String::from_utf8(script).expect("it is text");
+            for word in ["storage-pool", "force-off", "memory", "events"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The task behind a client: keeps the stream, moves stanzas both ways, and decides what a cut means.
+
+use super::login::{self, Attached, Managed};
+use super::{Config, Happening, Out, Retry, Shared, State};
+use crate::ns;
+use crate::sm::Ledger;
+use crate::stanza::{IqKind, fault, set_attr};
+use crate::stream::wire::{ReadError, Reader, Writer};
+use crate::stream::{Piece, Stanza, write_element};
+use archipel_contract::{Fault, FaultKind};
+use minidom::Element;
+use parking_lot::Mutex;
+use rxml::xml_ncname;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+
+/// How long a login may take, TLS included.
+const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a refused login rests before the next attempt.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// After how much silence the server is asked for a sign of life, and how long it has for that.
+const SILENCE: Duration = Duration::from_secs(60);
+const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// How much may be written without the server having acknowledged it.
+const UNACKED_STANZAS: usize = 2048;
+const UNACKED_BYTES: usize = 16 * 1024 * 1024;
+/// How many stanzas go into one write.
+const BATCH: usize = 64;
+
+pub(super) struct Driver {
+    config: Config,
+    shared: Arc<Shared>,
+    commands: mpsc::Receiver<Out>,
+    happen: mpsc::Sender<Happening>,
+    state: watch::Sender<State>,
+    managed: Option<Managed>,
+    jid: String,
+}
+
+/// Why a stream ended.
+enum End {
+    /// It was cut, or the server ended it.
+    Cut(Fault),
+    /// We wanted it.
+    Closed,
+}
+
+/// What the two directions tell each other.
+struct Signals {
+    ledger: Option<Arc<Mutex<Ledger>>>,
+    /// The server wants our count.
+    ack: Notify,
+    /// It is quiet: ask for a sign of life.
+    ask: Notify,
+    /// There is room for more unacknowledged stanzas.
+    room: Notify,
+}
+
+impl Driver {
+    pub(super) fn new(
+        config: Config,
+        shared: Arc<Shared>,
+        commands: mpsc::Receiver<Out>,
+        happen: mpsc::Sender<Happening>,
+        state: watch::Sender<State>,
+    ) -> Driver {
+        Driver { config, shared, commands, happen, state, managed: None, jid: String::new() }
+    }
+
+    pub(super) async fn run(mut self) {
+        let last = self.live().await;
+        let fault = last.unwrap_or_else(|| Fault::unavailable("the connection was closed"));
+        self.shared.pending.fail(&fault, true);
+        let _ = self.state.send(State::Offline(Some(fault)));
+    }
+
+    /// One connection after the other. Answers the fault that ended it, or `None` when it was closed.
+    async fn live(&mut self) -> Option<Fault> {
+        loop {
+            let fault = match self.attach().await {
+                Ok(attached) => {
+                    if let Retry::Forever(pauses) = &mut self.config.retry {
+                        pauses.reset();
+                    }
+                    match self.online(attached).await {
+                        End::Closed => return None,
+                        End::Cut(fault) => fault,
+                    }
+                }
+                Err(fault) => fault,
+            };
+            if self.managed.as_ref().is_none_or(|m| m.id.is_none()) {
+                self.lose_session(&fault);
+            }
+            let Retry::Forever(pauses) = &mut self.config.retry else {
+                self.tell(Happening::Offline(fault.clone())).await;
+                return Some(fault);
+            };
+            let mut pause = pauses.next_pause();
+            if fault.kind == FaultKind::Forbidden {
+                pause = pause.max(REFUSED_PAUSE);
+            }
+            tracing::debug!(server = self.config.connector.name(), %fault, ?pause, "offline");
+            let _ = self.state.send(State::Offline(Some(fault.clone())));
+            self.tell(Happening::Offline(fault)).await;
+            if self.pause(pause).await {
+                return None;
+            }
+        }
+    }
+
+    async fn attach(&mut self) -> Result<Attached, Fault> {
+        let before = self.managed.as_ref().map(|m| (m, self.jid.as_str()));
+        match tokio::time::timeout(LOGIN_DEADLINE, login::attach(&self.config, before)).await {
+            Ok(result) => result,
+            Err(_) => Err(Fault::new(
+                FaultKind::Timeout,
+                format!("{} did not finish the login within {} s", self.config.connector.name(), LOGIN_DEADLINE.as_secs()),
+            )),
+        }
+    }
+
+    /// Whatever belonged to the session is gone: whoever waits is told, what is queued is dropped when it is taken.
+    fn lose_session(&mut self, fault: &Fault) {
+        self.managed = None;
+        let lost = Fault::new(
+            FaultKind::Unavailable,
+            "the connection was lost before the answer came; it may still be carried out, so look before you repeat it",
+        );
+        let fault = if self.jid.is_empty() { fault.clone() } else { lost.because(fault) };
+        self.shared.pending.fail(&fault, false);
+    }
+
+    async fn tell(&self, happening: Happening) {
+        // Nobody listening is fine: a one-shot client needs only the answers.
+        let _ = self.happen.send(happening).await;
+    }
+
+    /// Rests. Answers whether the client was closed meanwhile. Stanzas that come wait in the queue or, when they belong to a
+    /// lost session, are dropped.
+    async fn pause(&mut self, pause: Duration) -> bool {
+        let until = tokio::time::Instant::now() + pause;
+        let resumable = self.managed.is_some();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return false,
+                out = self.commands.recv(), if !resumable => match out {
+                    None | Some(Out::Close) => return true,
+                    Some(Out::Stanza(..)) => {}
+                },
+                // What is queued stays, because it will be sent after the resumption.
+                () = self.state.closed(), if resumable => return true,
+            }
+        }
+    }
+
+    async fn online(&mut self, attached: Attached) -> End {
+        let Attached { mut reader, mut writer, jid, managed, resumed } = attached;
+        if !resumed {
+            // A session that could not be resumed ends here and not at the cut: until now it might have gone on.
+            self.lose_session(&Fault::unavailable("the connection was cut and the session could not be resumed"));
+        }
+        self.managed = managed;
+        self.jid = jid.clone();
+        let _ = self.state.send(State::Online(jid.clone()));
+        self.tell(Happening::Online { resumed, jid }).await;
+        let signals = Signals {
+            ledger: self.managed.as_ref().map(|m| m.ledger.clone()),
+            ack: Notify::new(),
+            ask: Notify::new(),
+            room: Notify::new(),
+        };
+        let (overflow, overflowed) = mpsc::channel(64);
+        let server = self.config.connector.name();
+        let end = tokio::select! {
+            end = read(server, &mut reader, &self.shared, &self.happen, &signals, overflow) => end,
+            end = write(server, &mut writer, &self.shared, &mut self.commands, &signals, overflowed) => end,
+        };
+        if matches!(end, End::Closed) {
+            writer.shutdown().await;
+        }
+        end
+    }
+}
+
+async fn read(
+    server: &str,
+    reader: &mut Reader,
+    shared: &Shared,
+    happen: &mpsc::Sender<Happening>,
+    signals: &Signals,
+    overflow: mpsc::Sender<Stanza>,
+) -> End {
+    let mut asked = false;
+    loop {
+        let patience = if asked { SIGN_OF_LIFE } else { SILENCE };
+        let piece = match tokio::time::timeout(patience, reader.next()).await {
+            Ok(piece) => piece,
+            // Without stream management nobody answers; white space makes TCP find out.
+            Err(_) if asked && signals.ledger.is_none() => {
+                asked = false;
+                continue;
+            }
+            Err(_) if asked => {
+                return End::Cut(Fault::new(
+                    FaultKind::Timeout,
+                    format!("{server} has not said anything for {} s", (SILENCE + SIGN_OF_LIFE).as_secs()),
+                ));
+            }
+            Err(_) => {
+                asked = true;
+                signals.ask.notify_one();
+                continue;
+            }
+        };
+        asked = false;
+        let element = match piece {
+            Ok(Piece::Element(element)) => element,
+            Ok(Piece::Open(_)) => continue,
+            Ok(Piece::Close) => return End::Cut(Fault::unavailable(format!("{server} closed the stream"))),
+            Err(error @ (ReadError::End | ReadError::Io(_) | ReadError::Stream(_))) => return End::Cut(login::ended(server, &error)),
+        };
+        if element.is("error", ns::STREAM) {
+            return End::Cut(login::stream_error(server, &element));
+        }
+        if element.has_ns(ns::SM) {
+            match element.name() {
+                "r" => signals.ack.notify_one(),
+                "a" => {
+                    let count = element.attr("h").and_then(|h| h.parse().ok());
+                    let counted = count.zip(signals.ledger.as_ref()).map(|(h, ledger)| ledger.lock().acked(h));
+                    if !matches!(counted, Some(Ok(_))) {
+                        return End::Cut(Fault::internal(format!("{server} counted stanzas that were never sent")));
+                    }
+                    signals.room.notify_one();
+                }
+                _ => {}
+            }
+            continue;
+        }
+        stanza(element, shared, happen, &overflow);
+        if let Some(ledger) = &signals.ledger {
+            ledger.lock().received();
+        }
+    }
+}
+
+/// Hands a stanza to whoever it is for. Never waits.
+fn stanza(element: Element, shared: &Shared, happen: &mpsc::Sender<Happening>, overflow: &mpsc::Sender<Stanza>) {
+    let kind = IqKind::of(&element);
+    if matches!(kind, Some(IqKind::Result | IqKind::Error)) {
+        let (id, from) = (element.attr("id").unwrap_or_default().to_owned(), element.attr("from").map(str::to_owned));
+        if !shared.pending.answer(&id, from.as_deref(), Ok(element)) {
+            tracing::debug!(id, from, "an answer nobody waits for");
+        }
+        return;
+    }
+    let ping = element.has_child("ping", ns::PING) && kind == Some(IqKind::Get);
+    if ping {
+        // The one question every client must answer by itself.
+        let mut pong = Element::bare("iq", ns::CLIENT);
+        set_attr(&mut pong, xml_ncname!("type"), "result");
+        for (name, from) in [(xml_ncname!("to"), "from"), (xml_ncname!("id"), "id")] {
+            if let Some(value) = element.attr(from) {
+                set_attr(&mut pong, name, value);
+            }
+        }
+        let _ = overflow.try_send(Stanza::from(pong));
+        return;
+    }
+    match happen.try_send(Happening::Stanza(element)) {
+        Ok(()) => {}
+        Err(mpsc::error::TrySendError::Full(Happening::Stanza(element))) if matches!(kind, Some(IqKind::Get | IqKind::Set)) => {
+            let mut answer = fault::answer(&element, &Fault::busy("too many requests wait already; try again in a moment"));
+            // The server stamps who we are.
+            if let Some(to) = element.attr("from") {
+                set_attr(&mut answer, xml_ncname!("to"), to);
+            }
+            let _ = overflow.try_send(Stanza::from(answer));
+        }
+        Err(mpsc::error::TrySendError::Full(_)) => tracing::warn!("the queue of incoming stanzas is full; a stanza was dropped"),
+        // Nobody listens for anything but answers.
+        Err(mpsc::error::TrySendError::Closed(_)) => {}
+    }
+}
+
+async fn write(
+    server: &str,
+    writer: &mut Writer,
+    shared: &Shared,
+    commands: &mut mpsc::Receiver<Out>,
+    signals: &Signals,
+    mut overflowed: mpsc::Receiver<Stanza>,
+) -> End {
+    let mut scratch = String::new();
+    let mut taken: Vec<Out> = Vec::with_capacity(BATCH);
+    let mut batch: Vec<Stanza> = Vec::with_capacity(BATCH);
+    let mut closing = false;
+    loop {
+        let full = signals.ledger.as_ref().is_some_and(|ledger| {
+            let ledger = ledger.lock();
+            ledger.outstanding() >= UNACKED_STANZAS || ledger.outstanding_bytes() >= UNACKED_BYTES
+        });
+        batch.clear();
+        let mut quiet = false;
+        tokio::select! {
+            biased;
+            () = signals.ack.notified() => {
+                if let Some(ledger) = &signals.ledger {
+                    let handled = ledger.lock().handled();
+                    let mut ack = Element::bare("a", ns::SM);
+                    set_attr(&mut ack, xml_ncname!("h"), &handled.to_string());
+                    if let Err(end) = put(server, writer, &ack).await {
+                        return end;
+                    }
+                }
+                continue;
+            }
+            () = signals.room.notified() => continue,
+            () = signals.ask.notified() => quiet = true,
+            Some(stanza) = overflowed.recv() => batch.push(stanza),
+            count = commands.recv_many(&mut taken, BATCH), if !full => {
+                closing = count == 0;
+                let generation = shared.pending.generation();
+                for out in taken.drain(..) {
+                    match out {
+                        Out::Stanza(of, stanza) if of == generation => batch.push(stanza),
+                        Out::Stanza(..) => {}
+                        Out::Close => closing = true,
+                    }
+                }
+            }
+        }
+        // Counted before they are written: a cut in between sends them again, and never loses them.
+        let ask = match &signals.ledger {
+            Some(ledger) => {
+                let mut ledger = ledger.lock();
+                for stanza in &batch {
+                    ledger.sent(stanza.clone());
+                }
+                ledger.take_request(quiet) || quiet
+            }
+            None => false,
+        };
+        if let Err(error) = writer.write_batch(batch.iter().map(Stanza::as_str), &mut scratch).await {
+            return End::Cut(broke(server, &error));
+        }
+        if ask && let Err(end) = put(server, writer, &Element::bare("r", ns::SM)).await {
+            return end;
+        }
+        if quiet && signals.ledger.is_none() {
+            // White space tells a dead connection from a quiet one as well, as TCP must have it acknowledged.
+            if let Err(error) = writer.write(" ").await {
+                return End::Cut(broke(server, &error));
+            }
+        }
+        if closing {
+            let _ = writer.write("</stream:stream>").await;
+            return End::Closed;
+        }
+    }
+}
+
+async fn put(server: &str, writer: &mut Writer, element: &Element) -> Result<(), End> {
+    let mut text = String::new();
+    write_element(&mut text, element);
+    writer.write(&text).await.map_err(|e| End::Cut(broke(server, &e)))
+}
+
+fn broke(server: &str, error: &std::io::Error) -> Fault {
+    Fault::unavailable(format!("the connection to {server} broke")).because(error)
+}

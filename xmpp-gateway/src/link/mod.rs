@@ -1,0 +1,399 @@
+//! The agent's side of the node link: it tells the exchange what is on this host, and carries out what the exchange asks.
+//!
+//! ```text
+//!            online, new session               queue was full
+//!   offline ---------------------> asserting <----------------+
+//!      ^ ^                           |  hello                 |
+//!      | |                           |  announce what waited   |
+//!      | |                           |  assert, assert ...     |
+//!      | |                           |  asserted               |
+//!      | |                           v                         |
+//!      | +---------- cut --------- live: announce as it comes -+
+//!      |                             |
+//!      +-- cut; resumed: live again, nothing asserted, nothing lost
+//! ```
+//! What waited is announced *before* the inventory is read, so that viewers learn of it in order and the assertion that follows
+//! is at least as new. Requests are carried out concurrently with all of this, at most [`LinkConfig::in_flight`] at a time.
+
+mod health;
+mod queue;
+
+pub use health::LinkHealth;
+pub use queue::LinkAnnouncer;
+
+use crate::client::{Client, Config, Connector, Happening, Pauses, Retry, State};
+use crate::ns;
+use crate::stanza::{self, IqKind, fault, json, node};
+use crate::stream::Bounds;
+use archipel_contract::{
+    BoxFuture, CellName, Entity, Event, Fault, FaultKind, HypervisorName,
+    port::{Clock, Dispatcher, Inventory, Peers, Request},
+};
+use health::Board;
+use minidom::Element;
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+
+/// How long the exchange may take to answer one step of an assertion.
+const STEP_DEADLINE: Duration = Duration::from_secs(60);
+/// How long another agent may take to answer.
+const PEER_DEADLINE: Duration = Duration::from_secs(120);
+/// How many events go into one message at most; [`node::PAGE_BYTES`] usually ends it earlier.
+const EVENTS: usize = 200;
+
+/// What a link needs to know.
+pub struct LinkConfig {
+    /// The cell.
+    pub cell: CellName,
+    /// The hypervisor this is the agent of; it logs in as `hv.<name>`.
+    pub host: HypervisorName,
+    /// The password of that account.
+    pub password: String,
+    /// How the exchange is reached.
+    pub connector: Arc<dyn Connector>,
+    /// The version of this program, for people.
+    pub version: String,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// How many events may wait while the exchange is away or slow.
+    pub queue: usize,
+    /// How many requests are carried out at a time; more are answered `busy`.
+    pub in_flight: usize,
+    /// How long to rest between attempts to connect.
+    pub pauses: Pauses,
+}
+
+impl LinkConfig {
+    /// With the usual bounds: 65,536 events, 256 requests, pauses of 0.25 to 30 s.
+    pub fn new(
+        cell: CellName,
+        host: HypervisorName,
+        password: impl Into<String>,
+        connector: Arc<dyn Connector>,
+        clock: Arc<dyn Clock>,
+    ) -> LinkConfig {
+        LinkConfig {
+            cell,
+            host,
+            password: password.into(),
+            connector,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            clock,
+            queue: 65_536,
+            in_flight: 256,
+            pauses: Pauses::new(Duration::from_millis(250), Duration::from_secs(30)),
+        }
+    }
+}
+
+/// The link, before it runs.
+pub struct Link {
+    config: LinkConfig,
+    announcer: Arc<LinkAnnouncer>,
+    watcher: Arc<LinkWatcher>,
+    peers: Arc<LinkPeers>,
+}
+
+/// Answers how the link stands, from anywhere.
+pub struct LinkWatcher {
+    board: Board,
+    announcer: Arc<LinkAnnouncer>,
+}
+
+impl LinkWatcher {
+    /// How it stands now.
+    pub fn health(&self) -> LinkHealth {
+        LinkHealth { queued: self.announcer.len(), dropped: self.announcer.dropped(), ..self.board.read() }
+    }
+}
+
+/// The other agents of the cell, through the link.
+pub struct LinkPeers {
+    cell: CellName,
+    client: Mutex<Option<Client>>,
+}
+
+impl Peers for LinkPeers {
+    fn ask(&self, peer: HypervisorName, request: Request) -> BoxFuture<'_, Result<Value, Fault>> {
+        Box::pin(async move {
+            let client = self.client.lock().clone();
+            let online = client.filter(|c| matches!(*c.state().borrow(), State::Online(_)));
+            let Some(client) = online else {
+                return Err(Fault::unavailable(format!("{peer} cannot be asked: there is no link to the exchange at the moment")));
+            };
+            let to = self.cell.jid(&peer.into());
+            let ask = node::Ask::Request(Box::new(request));
+            let payload = client.request(IqKind::Set, Some(&to), ask.print(), PEER_DEADLINE).await?;
+            node::replied(&payload.ok_or_else(|| Fault::internal(format!("{to} answered with nothing")))?)
+        })
+    }
+}
+
+/// One session with the exchange, as the uploading side sees it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Session(u64);
+
+impl Link {
+    /// A link, and the mouth the actors announce through from now on.
+    pub fn new(config: LinkConfig) -> (Arc<LinkAnnouncer>, Link) {
+        let announcer = Arc::new(LinkAnnouncer::new(config.queue));
+        let watcher = Arc::new(LinkWatcher { board: Board::default(), announcer: announcer.clone() });
+        let peers = Arc::new(LinkPeers { cell: config.cell.clone(), client: Mutex::new(None) });
+        (announcer.clone(), Link { config, announcer, watcher, peers })
+    }
+
+    /// Answers how the link stands, from anywhere and at any time.
+    pub fn watcher(&self) -> Arc<LinkWatcher> {
+        self.watcher.clone()
+    }
+
+    /// The other agents of the cell.
+    pub fn peers(&self) -> Arc<LinkPeers> {
+        self.peers.clone()
+    }
+
+    /// Runs for ever: connects, asserts, announces, and lets `dispatcher` carry out what is asked.
+    pub async fn run(self, dispatcher: Arc<dyn Dispatcher>, inventory: Arc<dyn Inventory>, incarnation: u64) {
+        let Link { config, announcer, watcher, peers } = self;
+        let (client, mut incoming) = Client::start(Config {
+            user: format!("hv.{}", config.host),
+            domain: config.cell.as_str().to_owned(),
+            password: config.password.clone(),
+            resource: Some(config.host.as_str().to_owned()),
+            connector: config.connector.clone(),
+            managed: true,
+            retry: Retry::Forever(config.pauses.clone()),
+            bounds: Bounds::NODE,
+            // Every request that is under way, and as many again to be refused politely.
+            queue: config.in_flight.saturating_mul(2),
+        });
+        *peers.client.lock() = Some(client.clone());
+        let (tell, session) = watch::channel(None);
+        let uploader = Uploader { config: &config, client: client.clone(), announcer, watcher: &watcher, inventory, incarnation, session };
+        let room = Arc::new(Semaphore::new(config.in_flight));
+        let listen = async {
+            let mut number = 0;
+            let mut last = None;
+            while let Some(happening) = incoming.recv().await {
+                match happening {
+                    Happening::Online { resumed, jid } => {
+                        tracing::info!(jid, resumed, exchange = config.connector.name(), "linked to the exchange");
+                        last = None;
+                        watcher.board.online(config.clock.now(), resumed);
+                        if !resumed {
+                            number += 1;
+                            tell.send_replace(Some(Session(number)));
+                        }
+                    }
+                    Happening::Offline(fault) => {
+                        // The same reason again and again is told once at this level.
+                        if last.as_ref() != Some(&fault) {
+                            tracing::warn!(exchange = config.connector.name(), kind = fault.kind.name(), %fault, "no link to the exchange; trying again");
+                        }
+                        last = Some(fault.clone());
+                        watcher.board.offline(config.clock.now(), fault);
+                    }
+                    Happening::Stanza(stanza) => answer(stanza, &config, &client, &dispatcher, &room),
+                }
+            }
+        };
+        tokio::select! {
+            () = listen => {}
+            () = uploader.run() => {}
+        }
+        *peers.client.lock() = None;
+    }
+}
+
+/// Carries out what the exchange asks, in a task of its own. Never waits.
+fn answer(stanza: Element, config: &LinkConfig, client: &Client, dispatcher: &Arc<dyn Dispatcher>, room: &Arc<Semaphore>) {
+    if !matches!(IqKind::of(&stanza), Some(IqKind::Get | IqKind::Set)) {
+        return;
+    }
+    let asked = request(&stanza, &config.cell);
+    let (client, dispatcher, room) = (client.clone(), dispatcher.clone(), room.clone());
+    let permit = room.try_acquire_owned();
+    tokio::spawn(async move {
+        let outcome = match (asked, &permit) {
+            (Err(fault), _) => Err(fault),
+            (Ok(_), Err(_)) => Err(Fault::busy("this host carries out as many requests as it can; try again in a moment")),
+            (Ok(request), Ok(_)) => dispatcher.call(request).await,
+        };
+        let answer = match outcome {
+            Ok(value) => {
+                let mut iq = stanza::iq(IqKind::Result, stanza.attr("id").unwrap_or_default(), Some(node::reply(&value)));
+                for (to, from) in [(true, "from"), (false, "to")] {
+                    if let Some(address) = stanza.attr(from) {
+                        iq = if to { stanza::addressed(iq, address) } else { stanza::sent_by(iq, address) };
+                    }
+                }
+                iq
+            }
+            Err(fault) => fault::answer(&stanza, &fault),
+        };
+        // Whoever asked has been told by the exchange if the link is gone.
+        let _ = client.send(&answer).await;
+    });
+}
+
+/// The request in an `iq`, if whoever sent it may ask us: the cell, or another agent of it. Callers are inside the request, so
+/// nobody else's may be read.
+fn request(stanza: &Element, cell: &CellName) -> Result<Request, Fault> {
+    let from = stanza.attr("from").unwrap_or_default();
+    let bare = from.split('/').next().unwrap_or_default();
+    let trusted = bare == cell.as_str() || cell.entity(bare).is_ok_and(|e| e.kind() == archipel_contract::Kind::Hypervisor);
+    let payload = stanza.children().next().filter(|p| node::Ask::is(p));
+    match payload {
+        Some(_) if !trusted => Err(Fault::new(FaultKind::Forbidden, "only the exchange may ask an agent")),
+        Some(payload) => match node::Ask::parse(payload)? {
+            node::Ask::Request(request) => Ok(*request),
+            node::Ask::Hello(_) | node::Ask::Assert(_) | node::Ask::Asserted => Err(Fault::invalid("an agent can be asked only requests")),
+        },
+        None => Err(Fault::new(FaultKind::Unsupported, format!("an agent answers only requests of {}", ns::NODE))),
+    }
+}
+
+struct Uploader<'a> {
+    config: &'a LinkConfig,
+    client: Client,
+    announcer: Arc<LinkAnnouncer>,
+    watcher: &'a LinkWatcher,
+    inventory: Arc<dyn Inventory>,
+    incarnation: u64,
+    session: watch::Receiver<Option<Session>>,
+}
+
+impl Uploader<'_> {
+    /// Ends when the client does.
+    async fn run(mut self) {
+        let mut pauses = self.config.pauses.clone();
+        loop {
+            let Ok(current) = self.session.wait_for(Option::is_some).await.map(|s| *s) else { return };
+            let mut session = self.session.clone();
+            session.mark_unchanged();
+            let changed = async {
+                // A session that began between the two reads counts as a change as well.
+                let _ = session.wait_for(|now| *now != current).await;
+            };
+            let fault = tokio::select! {
+                fault = self.serve() => Some(fault),
+                () = changed => None,
+            };
+            let Some(fault) = fault else {
+                pauses.reset();
+                continue;
+            };
+            if fault.kind != FaultKind::Unavailable {
+                tracing::warn!(kind = fault.kind.name(), %fault, "the exchange does not take what this host has; trying again");
+                self.watcher.board.error(self.config.clock.now(), fault);
+            }
+            let mut session = self.session.clone();
+            tokio::select! {
+                () = tokio::time::sleep(pauses.next_pause()) => {}
+                _ = session.wait_for(|now| *now != current) => pauses.reset(),
+            }
+        }
+    }
+
+    /// One session: assert, then announce for ever. Answers why it cannot go on.
+    async fn serve(&self) -> Fault {
+        loop {
+            if let Err(fault) = self.assert().await {
+                return fault;
+            }
+            loop {
+                self.announcer.ready().await;
+                match self.announce(EVENTS).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(fault) => return fault,
+                }
+            }
+        }
+    }
+
+    async fn step(&self, payload: Element) -> Result<Option<Element>, Fault> {
+        self.client.request(IqKind::Set, Some(self.config.cell.as_str()), payload, STEP_DEADLINE).await
+    }
+
+    async fn assert(&self) -> Result<(), Fault> {
+        self.watcher.board.asserted(false);
+        let entities = self.inventory.entities().len();
+        let hello =
+            node::Hello { version: self.config.version.clone(), host: self.config.host.clone(), incarnation: self.incarnation, entities };
+        let answer = self.step(node::Ask::Hello(hello).print()).await?;
+        let welcome = node::welcomed(&answer.ok_or_else(|| Fault::internal("the exchange answered hello with nothing"))?)?;
+        // What waited is told first; what comes from here on waits until after the assertion.
+        let mut waiting = self.announcer.len();
+        while waiting > 0 {
+            match self.announce(waiting.min(EVENTS)).await? {
+                Some(told) if told > 0 => waiting = waiting.saturating_sub(told),
+                _ => break,
+            }
+        }
+        self.announcer.forgive();
+        let all = self.inventory.entities();
+        let count = all.len();
+        for page in pages(all) {
+            conflicts_are_news(self.step(node::assert_json(&page)).await)?;
+        }
+        conflicts_are_news(self.step(node::Ask::Asserted.print()).await)?;
+        self.watcher.board.asserted(true);
+        tracing::info!(entities = count, exchange_epoch = welcome.exchange_epoch, "the exchange knows this host");
+        Ok(())
+    }
+
+    /// Tells up to `most` of what waits and answers how many that were. `None`: events were dropped, assert again.
+    async fn announce(&self, most: usize) -> Result<Option<usize>, Fault> {
+        let Some(events) = self.announcer.take(most) else { return Ok(None) };
+        let told = events.len();
+        for batch in batches(events) {
+            let mut message = Element::bare("message", ns::CLIENT);
+            message.append_child(node::announce_json(&batch));
+            self.client.send(&stanza::addressed(message, self.config.cell.as_str())).await?;
+        }
+        Ok(Some(told))
+    }
+}
+
+/// An entity somebody else holds is refused without harm to the others; it is this host's operators who must know.
+fn conflicts_are_news(result: Result<Option<Element>, Fault>) -> Result<(), Fault> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(fault) if fault.kind == FaultKind::Conflict => {
+            tracing::error!(%fault, "the exchange refused some of this host's entities");
+            Ok(())
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Entities as JSON, in pages that fit.
+fn pages(entities: Vec<Arc<Entity>>) -> impl Iterator<Item = Vec<String>> {
+    fitting(entities.into_iter().filter_map(|e| json::text(&*e).ok()), node::PAGE_ENTITIES)
+}
+
+/// Events as JSON, in messages that fit.
+fn batches(events: Vec<Event>) -> impl Iterator<Item = Vec<String>> {
+    fitting(events.into_iter().filter_map(|e| json::text(&e).ok()), EVENTS)
+}
+
+/// Groups texts so that each group has at most `count` of them and [`node::PAGE_BYTES`]; a text larger than that goes alone.
+fn fitting(texts: impl Iterator<Item = String>, count: usize) -> impl Iterator<Item = Vec<String>> {
+    let mut texts = texts.peekable();
+    std::iter::from_fn(move || {
+        let mut group = vec![texts.next()?];
+        let mut bytes = group[0].len();
+        while let Some(next) = texts.next_if(|next| group.len() < count && bytes + next.len() < node::PAGE_BYTES) {
+            bytes += next.len() + 1;
+            group.push(next);
+        }
+        Some(group)
+    })
+}
+
+#[cfg(test)]
+mod tests;
