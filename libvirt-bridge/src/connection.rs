@@ -124,6 +124,7 @@ enum State {
 }
 
 type Job = Box<dyn FnOnce(&Shared) + Send>;
+type Body = fn(Arc<Shared>);
 
 pub(crate) struct Shared {
     config: LinkConfig,
@@ -158,9 +159,9 @@ impl Link {
             long: Queue::new(config.long_queue),
             config,
         });
-        let mut threads: Vec<(String, fn(Arc<Shared>))> = vec![(format!("lv-link {name}"), keep_up)];
-        threads.extend((0..readers).map(|n| (format!("lv-read{n} {name}"), (|s| work(&s, &s.reads)) as fn(Arc<Shared>))));
-        threads.extend((0..changers).map(|n| (format!("lv-chg{n} {name}"), (|s| work(&s, &s.changes)) as fn(Arc<Shared>))));
+        let mut threads: Vec<(String, Body)> = vec![(format!("lv-link {name}"), keep_up)];
+        threads.extend((0..readers).map(|n| (format!("lv-read{n} {name}"), (|s| work(&s, &s.reads)) as Body)));
+        threads.extend((0..changers).map(|n| (format!("lv-chg{n} {name}"), (|s| work(&s, &s.changes)) as Body)));
         threads.push((format!("lv-long {name}"), |s| work(&s, &s.long)));
         for (name, body) in threads {
             let mine = shared.clone();
@@ -181,7 +182,7 @@ impl Link {
         work: impl FnOnce(&Session) -> Result<T, Trouble> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, Fault>> {
         Box::pin(async move {
-            let wanted = self.shared.session()?.number;
+            let wanted = self.shared.number()?;
             let (send, receive) = oneshot::channel();
             let stage = Arc::new(AtomicU8::new(WAITING));
             let mine = stage.clone();
@@ -248,15 +249,30 @@ impl Drop for Link {
 }
 
 impl Shared {
+    /// The number of the connection. Async callers get no reference to it, so that they are never the last to hold one:
+    /// closing a connection may block.
+    fn number(&self) -> Result<u64, Fault> {
+        match &*self.state.lock() {
+            State::Up(session) => Ok(session.number),
+            other => Err(self.none(other)),
+        }
+    }
+
     /// The connection, or why there is none.
     fn session(&self) -> Result<Arc<Session>, Fault> {
         match &*self.state.lock() {
             State::Up(session) => Ok(session.clone()),
+            other => Err(self.none(other)),
+        }
+    }
+
+    fn none(&self, state: &State) -> Fault {
+        match state {
+            State::Up(_) | State::Closed => self.closed(),
             State::Down(reason) => {
                 let name = &self.config.name;
-                Err(Fault::unavailable(format!("{name} cannot be reached; it is tried again by itself")).because(reason))
+                Fault::unavailable(format!("{name} cannot be reached; it is tried again by itself")).because(reason)
             }
-            State::Closed => Err(self.closed()),
         }
     }
 

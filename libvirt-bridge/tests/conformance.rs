@@ -1,5 +1,6 @@
 //! The contract's suite, which every implementation of the ports must pass, against libvirt's test driver and, where
 //! `ARCHIPEL_TEST_QEMU_URI` names one, a real QEMU.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
 

@@ -3,6 +3,7 @@
 //! `ARCHIPEL_TEST_QEMU_POOL_DIR` is a directory that libvirtd and this test both see; a boot-sector image is put there.
 //! `ARCHIPEL_TEST_QEMU_RESTART` is a shell command that kills libvirtd and starts it again; without it the test of a
 //! restart is skipped too. `ARCHIPEL_TEST_QEMU_PID_FILE` holds libvirtd's process id, for the test that stops its clock.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
 

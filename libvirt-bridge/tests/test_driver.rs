@@ -1,4 +1,5 @@
 //! The bridge against libvirt's test driver: every test has a made-up host of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
 

@@ -363,7 +363,7 @@ unsafe extern "C" fn on_job_completed(_: C, domain: D, params: sys::virTypedPara
             let params = if params.is_null() { &[] } else { std::slice::from_raw_parts(params, usize::try_from(count).unwrap_or(0)) };
             let operation = params.iter().find_map(|p| {
                 let is = p.type_ as u32 == sys::VIR_TYPED_PARAM_INT && CStr::from_ptr(p.field.as_ptr()).to_bytes() == b"operation";
-                is.then(|| p.value.i as u32)
+                if is { Some(p.value.i as u32) } else { None }
             });
             Some(DomainChange::Job(job(operation.unwrap_or(0)).into()))
         })

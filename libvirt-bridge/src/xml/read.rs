@@ -63,11 +63,9 @@ pub fn domain(xml: &str) -> Result<DomainFacts, BadXml> {
                     return Err(BadXml::Limit("depth"));
                 }
             }
-            Event::Empty(start) => {
-                if path.len() == 3 && path[1] == b"devices" && path[2] == b"channel" && start.name().as_ref() == b"target" {
-                    let is_agent = value(&start, b"name").as_deref() == Some(AGENT_CHANNEL);
-                    facts.agent |= is_agent && value(&start, b"state").as_deref() == Some("connected");
-                }
+            Event::Empty(start) if is_channel(&path) && start.name().as_ref() == b"target" => {
+                let is_agent = value(&start, b"name").as_deref() == Some(AGENT_CHANNEL);
+                facts.agent |= is_agent && value(&start, b"state").as_deref() == Some("connected");
             }
             Event::Text(part) if path.len() == 2 => {
                 text.push_str(&part.xml10_content().map_err(|e| broken(e.to_string(), reader.buffer_position()))?);
@@ -104,6 +102,10 @@ pub fn domain(xml: &str) -> Result<DomainFacts, BadXml> {
         }
     }
     Ok(facts)
+}
+
+fn is_channel(path: &[Vec<u8>]) -> bool {
+    matches!(path, [_, devices, channel] if devices == b"devices" && channel == b"channel")
 }
 
 fn value(start: &BytesStart<'_>, name: &[u8]) -> Option<String> {

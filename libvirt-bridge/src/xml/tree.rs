@@ -298,9 +298,10 @@ fn write_to(element: &Element, out: &mut String) {
             Node::Element(e) => write_to(e, out),
             Node::Text(text) => escape(text, false, out),
             Node::Comment(text) => {
+                // No comment that was read has two hyphens or ends with one; one made here must not end early.
                 out.push_str("<!--");
-                out.push_str(text);
-                out.push_str("-->");
+                out.push_str(&text.replace("--", "- -"));
+                out.push_str(if text.ends_with('-') { " -->" } else { "-->" });
             }
             Node::Instruction(text) => {
                 out.push_str("<?");

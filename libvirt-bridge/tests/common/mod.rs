@@ -1,5 +1,5 @@
 //! What the tests share: an observer that keeps everything, a made-up host, and waiting with a deadline.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use archipel_contract::{
     DomainId, Epoch, Fault, HypervisorName, Ownership, RightToRun,
