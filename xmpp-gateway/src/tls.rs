@@ -42,7 +42,8 @@ impl Tls {
 
     /// The same from memory.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Tls, Fault> {
-        let bad = |e: &dyn std::fmt::Display| Fault::invalid("the TLS certificate or key is not usable; give a PEM chain and its key").because(e);
+        let bad =
+            |e: &dyn std::fmt::Display| Fault::invalid("the TLS certificate or key is not usable; give a PEM chain and its key").because(e);
         let chain: Vec<CertificateDer<'static>> =
             CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().map_err(|e| bad(&e))?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| bad(&e))?;

@@ -49,8 +49,12 @@ impl Hash {
     /// A keyed digest. HMAC takes keys of any length, so the error of the interface cannot happen.
     pub(crate) fn hmac(self, key: &[u8], data: &[u8]) -> Vec<u8> {
         match self {
-            Hash::Sha1 => Hmac::<Sha1>::new_from_slice(key).map(|m| m.chain_update(data).finalize().into_bytes().to_vec()).unwrap_or_default(),
-            Hash::Sha256 => Hmac::<Sha256>::new_from_slice(key).map(|m| m.chain_update(data).finalize().into_bytes().to_vec()).unwrap_or_default(),
+            Hash::Sha1 => {
+                Hmac::<Sha1>::new_from_slice(key).map(|m| m.chain_update(data).finalize().into_bytes().to_vec()).unwrap_or_default()
+            }
+            Hash::Sha256 => {
+                Hmac::<Sha256>::new_from_slice(key).map(|m| m.chain_update(data).finalize().into_bytes().to_vec()).unwrap_or_default()
+            }
         }
     }
 

@@ -117,7 +117,11 @@ enum Stage {
     /// The mechanism is chosen and the first message is to come.
     Chosen(String),
     /// The proof is to come.
-    Scram { exchange: ServerExchange, local: String, identity: Option<Identity> },
+    Scram {
+        exchange: ServerExchange,
+        local: String,
+        identity: Option<Identity>,
+    },
 }
 
 /// One connection's logins, one after the other.
@@ -133,7 +137,14 @@ pub struct Login {
 impl Gate {
     /// A gate before these accounts. `secret` should outlive a restart, so that salts of accounts that do not exist do, too.
     pub fn new(accounts: Arc<dyn Accounts>, cell: String, rules: ThrottleRules, secret: Vec<u8>) -> Gate {
-        Gate { accounts, cell, throttle: Mutex::new(Throttle::new(rules)), began: Instant::now(), secret, iterations: crate::accounts::ITERATIONS }
+        Gate {
+            accounts,
+            cell,
+            throttle: Mutex::new(Throttle::new(rules)),
+            began: Instant::now(),
+            secret,
+            iterations: crate::accounts::ITERATIONS,
+        }
     }
 
     /// The account of that name, or one that looks like it and that nobody can log in to.
@@ -298,7 +309,8 @@ impl Login {
     /// Nobody acts as somebody else, and nobody guesses on while locked out.
     fn admit(&self, local: &str, authzid: Option<&str>) -> Result<(), (Failure, Option<String>)> {
         if let Some(authzid) = authzid {
-            let own = jid::BareJid::new(authzid).is_ok_and(|j| j.node().is_some_and(|n| n.as_str() == local) && j.domain().as_str() == self.gate.cell);
+            let own = jid::BareJid::new(authzid)
+                .is_ok_and(|j| j.node().is_some_and(|n| n.as_str() == local) && j.domain().as_str() == self.gate.cell);
             if !own {
                 return Err((Failure::InvalidAuthzid, None));
             }

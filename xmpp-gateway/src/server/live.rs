@@ -11,7 +11,7 @@
 use super::metrics::{METRICS, kind_label};
 use super::negotiate::{Bound, failed, footer, random_hex};
 use super::rate::Bucket;
-use super::session::{Detached, Ending, Out, Session, Watch};
+use super::session::{Detached, Ending, Out, Session};
 use super::{Server, StreamCondition};
 use crate::stream::wire::{ReadError, Reader, Writer};
 use crate::stream::{Piece, StreamError, escape_into, ns};
@@ -59,12 +59,12 @@ pub(super) async fn run(server: &Arc<Server>, bound: Bound, stopping: watch::Rec
     let end = {
         let mut write = std::pin::pin!(write_loop(server, &session, number, &mut writer, &last_batch));
         let mut read = std::pin::pin!(read_loop(server, &session, &mut reader));
-        let end = tokio::select! {
-            end = &mut read => end,
-            end = &mut write => end,
+        let (end, by_reader) = tokio::select! {
+            end = &mut read => (end, true),
+            end = &mut write => (end, false),
         };
         // What the peer asked for before it closed is still answered.
-        if matches!(end, End::Closed | End::Error(_)) {
+        if by_reader && matches!(end, End::Closed | End::Error(_)) {
             last_batch.store(true, Ordering::Relaxed);
             session.wake.notify_one();
             match timeout(farewell, write).await {
@@ -137,24 +137,16 @@ async fn guard(server: Arc<Server>, session: Arc<Session>, number: u64) {
     let gauge = METRICS.suspended.with_label_values(&[kind_label(session.kind())]);
     gauge.inc();
     let deadline = Instant::now() + server.config.limits.resume_window;
-    loop {
-        match session.watch(number) {
-            Watch::Over => break,
-            Watch::Finish => {
-                if session.finish(Some(number)) {
-                    server.retire(&session);
-                }
-                break;
-            }
-            Watch::Wait => {}
-        }
+    while session.waits(number) {
         tokio::select! {
             () = session.change.notified() => {}
-            _ = stopping.wait_for(|stop| *stop) => session.close(StreamCondition::SystemShutdown),
-            () = tokio::time::sleep_until(deadline) => {
-                session.end(StreamError::new(StreamCondition::ConnectionTimeout, "not back in time"));
-            }
+            _ = stopping.wait_for(|stop| *stop) => break,
+            () = tokio::time::sleep_until(deadline) => break,
         }
+    }
+    // Does nothing when a successor has announced itself.
+    if session.finish(Some(number)) {
+        server.retire(&session);
     }
     gauge.dec();
 }

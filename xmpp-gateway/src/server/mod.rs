@@ -9,9 +9,9 @@
 //! ```
 //! One task per connection; the server itself has none. A session's state outlives its connections in [`session::Session`].
 
+mod config;
 #[cfg(test)]
 pub(crate) mod for_tests;
-mod config;
 pub mod handler;
 mod live;
 mod metrics;

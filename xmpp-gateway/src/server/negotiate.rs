@@ -97,7 +97,18 @@ impl Negotiation {
         stopping: watch::Receiver<bool>,
     ) -> Negotiation {
         let login = Login::new(server.gate.clone(), peer.host.clone(), peer.secure);
-        Negotiation { server, wire: Some((reader, writer)), peer, transport, full, stopping, protected: false, opened: false, who: None, login }
+        Negotiation {
+            server,
+            wire: Some((reader, writer)),
+            peer,
+            transport,
+            full,
+            stopping,
+            protected: false,
+            opened: false,
+            who: None,
+            login,
+        }
     }
 
     /// Answers the session's connection, or nothing when the stream is over (and was closed properly).
@@ -295,7 +306,12 @@ impl Negotiation {
         }
     }
 
-    async fn bind(&mut self, who: &Identity, iq: &Element, bind: &Element) -> Result<Option<(Arc<Session>, u64, OwnedMutexGuard<()>)>, Stop> {
+    async fn bind(
+        &mut self,
+        who: &Identity,
+        iq: &Element,
+        bind: &Element,
+    ) -> Result<Option<(Arc<Session>, u64, OwnedMutexGuard<()>)>, Stop> {
         let id = iq.attr("id").unwrap_or_default().to_owned();
         let wish = bind.get_child("resource", ns::BIND).map(Element::text).filter(|r| !r.is_empty());
         let random = || random_hex(8).map_err(|_| error(StreamCondition::InternalServerError, "no random numbers"));

@@ -158,16 +158,7 @@ impl Session {
             answer: false,
             ending: None,
         };
-        Session {
-            id,
-            jid,
-            kind,
-            bounds,
-            state: Mutex::new(state),
-            wake: Notify::new(),
-            change: Notify::new(),
-            attachment: Arc::default(),
-        }
+        Session { id, jid, kind, bounds, state: Mutex::new(state), wake: Notify::new(), change: Notify::new(), attachment: Arc::default() }
     }
 
     /// Unique among all sessions of this process.
@@ -364,6 +355,7 @@ impl Session {
             state.connection
         };
         self.wake.notify_one();
+        self.change.notify_one();
         Some(number)
     }
 
@@ -413,16 +405,10 @@ impl Session {
         }
     }
 
-    /// What whoever guards the session, suspended since connection `number`, has to do.
-    pub(super) fn watch(&self, number: u64) -> Watch {
+    /// Whether the session, suspended since connection `number`, still waits: nobody came back and nobody ended it.
+    pub(super) fn waits(&self, number: u64) -> bool {
         let state = self.state.lock();
-        match () {
-            () if state.phase != Phase::Suspended => Watch::Over,
-            () if state.ending.is_some() => Watch::Finish,
-            // A successor announced itself: it decides.
-            () if state.connection != number => Watch::Over,
-            () => Watch::Wait,
-        }
+        state.phase == Phase::Suspended && state.ending.is_none() && state.connection == number
     }
 
     /// Ends a session that nobody is attached to. `true` for the one caller that did it.
@@ -449,14 +435,6 @@ pub(super) enum Detached {
     Ended,
     /// It had ended before.
     Gone,
-}
-
-/// See [`Session::watch`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Watch {
-    Wait,
-    Finish,
-    Over,
 }
 
 const REQUEST: &str = "<r xmlns='urn:xmpp:sm:3'/>";

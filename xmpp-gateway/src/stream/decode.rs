@@ -171,10 +171,16 @@ impl Decoder {
             RawEvent::ElementHeadOpen(_, name) => {
                 self.elements += 1;
                 if self.stack.len() >= self.bounds.depth {
-                    return Err(StreamError::new(StreamCondition::PolicyViolation, format!("more than {} levels of nesting", self.bounds.depth)));
+                    return Err(StreamError::new(
+                        StreamCondition::PolicyViolation,
+                        format!("more than {} levels of nesting", self.bounds.depth),
+                    ));
                 }
                 if self.elements > self.bounds.elements {
-                    return Err(StreamError::new(StreamCondition::PolicyViolation, format!("more than {} elements in one stanza", self.bounds.elements)));
+                    return Err(StreamError::new(
+                        StreamCondition::PolicyViolation,
+                        format!("more than {} elements in one stanza", self.bounds.elements),
+                    ));
                 }
                 self.depth += 1;
                 self.head = Some(Head { name, attributes: Vec::new() });
@@ -329,7 +335,8 @@ fn not_xml(error: rxml::Error) -> StreamError {
 mod tests {
     use super::*;
 
-    const OPEN: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='c' version='1.0'>";
+    const OPEN: &str =
+        "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='c' version='1.0'>";
     const SMALL: Bounds = Bounds { bytes: 2000, depth: 8, attributes: 6, elements: 50 };
 
     /// Feeds the text in pieces of `step` bytes and answers everything read, and how many bytes were taken.
@@ -357,7 +364,8 @@ mod tests {
 
     #[test]
     fn pieces_are_the_same_however_the_bytes_arrive() {
-        let text = format!("\n{OPEN} \n<iq id='1' xml:lang='en'><q xmlns='urn:q'>a&amp;<![CDATA[<b>]]></q></iq>\n<stream:error/></stream:stream>");
+        let text =
+            format!("\n{OPEN} \n<iq id='1' xml:lang='en'><q xmlns='urn:q'>a&amp;<![CDATA[<b>]]></q></iq>\n<stream:error/></stream:stream>");
         let whole = read(&text, text.len());
         assert_eq!(whole.1, None);
         assert_eq!(whole.0.len(), 4);
@@ -381,7 +389,9 @@ mod tests {
 
     #[test]
     fn what_is_no_xml_is_not_well_formed() {
-        for body in ["<a></b>", "<a b='1' b='2'/>", "<a xmlns:p='x' xmlns:q='x' p:b='1' q:b='2'/>", "<p:a/>", "<a", "<a \u{1}/>", "<a>&#0;</a>"] {
+        for body in
+            ["<a></b>", "<a b='1' b='2'/>", "<a xmlns:p='x' xmlns:q='x' p:b='1' q:b='2'/>", "<p:a/>", "<a", "<a \u{1}/>", "<a>&#0;</a>"]
+        {
             let got = read(&format!("{OPEN}{body}   <"), 3).1.map(|e| e.condition);
             assert_eq!(got, Some(StreamCondition::NotWellFormed), "{body}");
         }
@@ -391,7 +401,10 @@ mod tests {
     #[test]
     fn headers_of_other_protocols_are_refused() {
         let condition = |text: &str| read(text, 9).1.map(|e| e.condition);
-        assert_eq!(condition("<stream:stream xmlns='jabber:client' xmlns:stream='http://example.org'>"), Some(StreamCondition::InvalidNamespace));
+        assert_eq!(
+            condition("<stream:stream xmlns='jabber:client' xmlns:stream='http://example.org'>"),
+            Some(StreamCondition::InvalidNamespace)
+        );
         assert_eq!(
             condition("<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams'>"),
             Some(StreamCondition::InvalidNamespace)
@@ -429,7 +442,9 @@ mod tests {
 
     #[test]
     fn frames_hold_one_element() {
-        assert!(matches!(Decoder::frame("<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='c'/>", SMALL), Ok(Piece::Open(Header { to: Some(t), .. })) if t == "c"));
+        assert!(
+            matches!(Decoder::frame("<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='c'/>", SMALL), Ok(Piece::Open(Header { to: Some(t), .. })) if t == "c")
+        );
         assert_eq!(Decoder::frame("<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>", SMALL), Ok(Piece::Close));
         assert!(matches!(Decoder::frame("<iq xmlns='jabber:client'/> ", SMALL), Ok(Piece::Element(_))));
         for bad in ["", " ", "<a xmlns='x'>", "<a xmlns='x'/><b xmlns='x'/>", "<a xmlns='x'/>t", "x"] {

@@ -11,19 +11,19 @@ use rxml::{Namespace, NcName};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-pub const CELL: &str = "vm.localhost";
+pub(crate) const CELL: &str = "vm.localhost";
 
 /// What the handler was told.
 #[derive(Debug)]
-pub enum Told {
+pub(crate) enum Told {
     Opened(Arc<Session>),
-    Stanza(Arc<Session>, Element),
+    Stanza(Element),
     Suspended(Arc<Session>),
     Resumed(Arc<Session>),
     Closed(Arc<Session>),
 }
 
-pub struct Echo(pub mpsc::UnboundedSender<Told>);
+pub(crate) struct Echo(pub(crate) mpsc::UnboundedSender<Told>);
 
 impl Echo {
     fn tell(&self, told: Told) {
@@ -52,7 +52,7 @@ impl SessionHandler for Echo {
             }
             _ => {}
         }
-        self.tell(Told::Stanza(session.clone(), stanza));
+        self.tell(Told::Stanza(stanza));
     }
     fn suspended(&self, session: &Arc<Session>) {
         self.tell(Told::Suspended(session.clone()));
@@ -66,7 +66,7 @@ impl SessionHandler for Echo {
 }
 
 /// A server with the accounts `admin` (password `secret`), `viewer` (`look`) and `hv.alpha` (`node`).
-pub async fn server(limits: Limits, tls: Option<Arc<Tls>>) -> (Arc<Server>, mpsc::UnboundedReceiver<Told>) {
+pub(crate) async fn server(limits: Limits, tls: Option<Arc<Tls>>) -> (Arc<Server>, mpsc::UnboundedReceiver<Told>) {
     let accounts = MemoryAccounts::default();
     for (local, password, kind) in [
         ("admin", "secret", AccountKind::Person(Role::Admin)),
