@@ -72,7 +72,7 @@ impl Admin {
             "started": self.started,
             "incarnation": self.incarnation,
             "hypervisors": hypervisors,
-            "restarts": self.agent.as_ref().map(|agent| agent.restarts()).unwrap_or_default(),
+            "restarts": self.agent.as_ref().map_or_else(|| json!([]), |agent| agent.restarts()),
         });
         if let Some(cell) = &self.cell {
             details["exchange"] = json!(cell.exchange.health());

@@ -1,34 +1,167 @@
-//! The agent role.
-use crate::cell::Cell;
-use crate::config::Settings;
-use archipel_contract::Fault;
-use archipel_contract::port::Clock;
+//! The agent role: one libvirt connection and one link to the exchange for each hypervisor, and one tree of actors below them.
+//!
+//! ```text
+//!   libvirt --reports--> actors (a thread of their own) --events--> link --stream--> exchange
+//!                          ^------------- requests ---------------------'   (a pipe in this process, or TLS to another)
+//! ```
+
+use crate::cell::{self, Cell};
+use crate::config::{Hypervisor, Remote, Settings};
+use crate::host;
+use archipel_contract::port::{Announcer, Clock};
+use archipel_contract::{EntityId, Fault, HypervisorName};
 use archipel_store::Store;
-use serde_json::Value;
+use archipel_supervisors::tree::{self, Tree};
+use archipel_xmpp::client::tls::{Pinned, Trust};
+use archipel_xmpp::client::{Connector, Tcp};
+use archipel_xmpp::link::{Link, LinkConfig, LinkWatcher};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
-pub(crate) struct Agent {}
+/// The running agent.
+pub(crate) struct Agent {
+    /// Taken when it is stopped.
+    tree: Mutex<Option<Arc<tree::Agent>>>,
+    posts: Vec<Post>,
+}
 
+/// One hypervisor as seen from here.
+struct Post {
+    name: HypervisorName,
+    uri: String,
+    link: Arc<LinkWatcher>,
+    running: JoinHandle<()>,
+}
+
+/// How the exchange is reached, and with which password.
+async fn way(
+    settings: &Settings,
+    store: &Store,
+    cell: Option<&Cell>,
+    name: &HypervisorName,
+) -> Result<(Arc<dyn Connector>, String), Fault> {
+    if let Some(cell) = cell {
+        return Ok((cell.connector(name), cell::admit(store, name).await?));
+    }
+    let Some(Remote { server, password_file, fingerprint }) = &settings.remote else {
+        return Err(Fault::invalid("an agent needs [exchange] server and password_file to reach the exchange"));
+    };
+    let password = std::fs::read_to_string(password_file)
+        .map_err(|e| Fault::unavailable(format!("cannot read {} (exchange.password_file)", password_file.display())).because(e))?;
+    let trust = fingerprint.as_deref().map(Pinned::new).transpose()?.map(|pinned| Arc::new(pinned) as Arc<dyn Trust>);
+    Ok((Arc::new(Tcp::new(server.clone(), trust)), password.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+/// Begins to connect everything, and returns before any connection is there.
 pub(crate) async fn start(
-    _settings: &Settings,
-    _store: &Store,
-    _clock: Arc<dyn Clock>,
-    _incarnation: u64,
-    _cell: Option<&Cell>,
+    settings: &Settings,
+    store: &Store,
+    clock: Arc<dyn Clock>,
+    incarnation: u64,
+    cell: Option<&Cell>,
 ) -> Result<Agent, Fault> {
-    Ok(Agent {})
+    let hypervisors: Vec<Hypervisor> = match settings.hypervisors.as_slice() {
+        [] => vec![host::default_hypervisor()],
+        some => some.to_vec(),
+    };
+    let (mut hosts, mut links) = (Vec::new(), Vec::new());
+    for Hypervisor { name, uri } in hypervisors {
+        let (connector, password) = way(settings, store, cell, &name).await?;
+        let config = LinkConfig::new(settings.cell.clone(), name.clone(), password, connector, clock.clone());
+        let (announcer, link) = Link::new(config);
+        let host = archipel_libvirt::open(archipel_libvirt::LinkConfig::new(name.clone(), uri.clone()));
+        hosts.push((host, announcer as Arc<dyn Announcer>));
+        links.push((name, uri, link));
+    }
+    let tree = tree::start(Tree {
+        cell: settings.cell.clone(),
+        hosts,
+        authority: Arc::new(store.clone()),
+        journal: Arc::new(store.clone()),
+        clock,
+        incarnation,
+    })
+    .await?;
+    let mut posts = Vec::new();
+    for (name, uri, link) in links {
+        let Some(inventory) = tree.inventory_of(&name) else {
+            return Err(Fault::internal(format!("the hypervisor {name} is not in the tree; please report this")));
+        };
+        let watcher = link.watcher();
+        let running = tokio::spawn(link.run(tree.dispatcher(), inventory, incarnation));
+        posts.push(Post { name, uri, link: watcher, running });
+    }
+    Ok(Agent { tree: Mutex::new(Some(Arc::new(tree))), posts })
 }
 
 impl Agent {
-    pub(crate) fn hypervisors(&self, _reasons: &mut Vec<String>) -> Vec<Value> {
-        Vec::new()
+    fn tree(&self) -> Option<Arc<tree::Agent>> {
+        self.tree.lock().clone()
     }
-    pub(crate) fn restarts(&self) -> Vec<Value> {
-        Vec::new()
+
+    /// Each hypervisor for the health page; what is not well goes to `reasons`.
+    pub(crate) fn hypervisors(&self, reasons: &mut Vec<String>) -> Vec<Value> {
+        let Some(tree) = self.tree() else {
+            reasons.push("the daemon is stopping".to_owned());
+            return Vec::new();
+        };
+        let health = tree.health();
+        let mut shown = Vec::new();
+        for post in &self.posts {
+            let Post { name, uri, link, .. } = post;
+            let link = link.health();
+            let id = EntityId::Hypervisor(name.clone());
+            let entity = tree.inventory_of(name).and_then(|all| all.entities().into_iter().find(|e| e.id == id));
+            let own = health.hypervisors.iter().find(|h| h.name == *name);
+            let state = own.map_or("connecting", |h| h.state);
+            let why = entity.as_ref().and_then(|e| e.why.as_deref());
+            if state != "connected" {
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                reasons.push(format!("hypervisor {name} is {state} ({uri}){why}"));
+            }
+            if !link.is_well() {
+                let why = link.last_error.as_ref().map(|fault| format!(": {fault}")).unwrap_or_default();
+                reasons.push(format!("hypervisor {name} is not announced to the exchange{why}"));
+            }
+            shown.push(json!({
+                "name": name,
+                "uri": uri,
+                "state": state,
+                "why": why,
+                "entities": own.map(|h| h.entities),
+                "not_well": own.map(|h| h.not_well),
+                "link": link,
+            }));
+        }
+        shown
     }
+
+    /// The last restarts of actors, with their causes.
+    pub(crate) fn restarts(&self) -> Value {
+        json!(self.tree().map(|tree| tree.restarts()).unwrap_or_default())
+    }
+
+    /// Waits until the supervision gives up.
     pub(crate) async fn given_up(&self) -> Fault {
-        std::future::pending().await
+        match self.tree() {
+            Some(tree) => Fault::internal(tree.failed().await),
+            None => std::future::pending().await,
+        }
     }
-    pub(crate) async fn stop(&self, _limit: Duration) {}
+
+    /// Ends the actors in order, for at most that long, and then the links.
+    pub(crate) async fn stop(&self, limit: Duration) {
+        let tree = self.tree.lock().take().and_then(Arc::into_inner);
+        if let Some(tree) = tree
+            && tokio::time::timeout(limit, tree.shutdown()).await.is_err()
+        {
+            tracing::warn!("commands are still under way after {} s; they are settled at the next start", limit.as_secs());
+        }
+        for post in &self.posts {
+            post.running.abort();
+        }
+    }
 }
