@@ -20,10 +20,7 @@ use archipel_contract::{
     port::{Address, Request},
 };
 use minidom::Element;
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 const RECEIPTS: &str = "urn:xmpp:receipts";
 /// How long a confirmation code is good for.
@@ -123,7 +120,10 @@ struct Talk {
 impl Talk {
     fn say(&self, text: &str) {
         let mut xml = Xml::stanza("message");
-        xml.attr("type", "chat").attr("id", &uuid::Uuid::new_v4().to_string()).attr("from", &self.with).attr("to", &self.session.jid().to_string());
+        xml.attr("type", "chat")
+            .attr("id", &uuid::Uuid::new_v4().to_string())
+            .attr("from", &self.with)
+            .attr("to", &self.session.jid().to_string());
         if let Some(thread) = &self.thread {
             xml.leaf("thread", thread);
         }

@@ -3,11 +3,14 @@
 //! The hash of the capabilities is the same for all entities of a kind: what differs between entities (their facts) is in a form
 //! under a node of its own, so that a client asks once for each kind and not once for each machine.
 
-use super::{Exchange, dispatch::no_such, reply::{Refused, Reply}, words, xml::Xml};
-use crate::{
-    ns,
-    stanza::feed::PageRequest,
+use super::{
+    Exchange,
+    dispatch::no_such,
+    reply::{Refused, Reply},
+    words,
+    xml::Xml,
 };
+use crate::{ns, stanza::feed::PageRequest};
 use archipel_contract::{Entity, Kind, Role, Target, catalog::CommandEntry};
 use base64::Engine;
 use minidom::Element;
@@ -26,17 +29,7 @@ const MAX_ITEMS: usize = 1000;
 
 type Identity = (&'static str, &'static str);
 
-const ENTITY_FEATURES: [&str; 9] = [
-    INFO,
-    ITEMS,
-    CAPS,
-    ns::COMMANDS,
-    ns::DATA_FORMS,
-    ns::JSON,
-    ns::PING,
-    "urn:xmpp:receipts",
-    "vcard-temp",
-];
+const ENTITY_FEATURES: [&str; 9] = [INFO, ITEMS, CAPS, ns::COMMANDS, ns::DATA_FORMS, ns::JSON, ns::PING, "urn:xmpp:receipts", "vcard-temp"];
 const CELL_FEATURES: [&str; 16] = [
     INFO,
     ITEMS,
@@ -89,9 +82,7 @@ fn hash(identities: &[Identity], features: &[&str]) -> String {
 
 fn ver(kind: Option<Kind>) -> &'static str {
     static HASHES: OnceLock<[String; 3]> = OnceLock::new();
-    let all = HASHES.get_or_init(|| {
-        [None, Some(Kind::Hypervisor), Some(Kind::Domain)].map(|k| hash(identities(k), features(k)))
-    });
+    let all = HASHES.get_or_init(|| [None, Some(Kind::Hypervisor), Some(Kind::Domain)].map(|k| hash(identities(k), features(k))));
     match kind {
         None => &all[0],
         Some(Kind::Hypervisor) => &all[1],
@@ -172,7 +163,9 @@ impl Exchange {
                 None => reply.refuse(Refused::ItemNotFound),
             },
             Some(ns::FEED) if entity.is_none() => {
-                reply.with(|xml| write_info(xml, Some(ns::FEED), &[("pubsub", "leaf")], Some("everything that changes"), &[ns::PUBSUB, ns::RSM]));
+                reply.with(|xml| {
+                    write_info(xml, Some(ns::FEED), &[("pubsub", "leaf")], Some("everything that changes"), &[ns::PUBSUB, ns::RSM])
+                });
             }
             Some(node) => match self.commands(role, kind).find(|c| c.name == node) {
                 Some(command) => reply.with(|xml| {
@@ -207,7 +200,9 @@ impl Exchange {
                 let table = self.locations.read();
                 let found: Vec<&Arc<Entity>> = match entity {
                     None => [Kind::Hypervisor, Kind::Network, Kind::StoragePool].into_iter().flat_map(|k| table.of_kind(k)).collect(),
-                    Some(e) if e.kind() == Kind::Hypervisor => table.on_host(&e.host).filter(|o| o.id != e.id && o.kind() != Kind::Task).collect(),
+                    Some(e) if e.kind() == Kind::Hypervisor => {
+                        table.on_host(&e.host).filter(|o| o.id != e.id && o.kind() != Kind::Task).collect()
+                    }
                     Some(_) => Vec::new(),
                 };
                 let total = found.len();
@@ -250,8 +245,12 @@ mod tests {
     #[test]
     fn the_hash_is_the_one_of_the_specification() {
         // The simple example of XEP-0115 5.2, without its identity's name.
-        let features =
-            ["http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items", "http://jabber.org/protocol/muc", "http://jabber.org/protocol/caps"];
+        let features = [
+            "http://jabber.org/protocol/disco#info",
+            "http://jabber.org/protocol/disco#items",
+            "http://jabber.org/protocol/muc",
+            "http://jabber.org/protocol/caps",
+        ];
         let by_hand = Sha1::digest(
             b"client/pc//<http://jabber.org/protocol/caps<http://jabber.org/protocol/disco#info<http://jabber.org/protocol/disco#items<http://jabber.org/protocol/muc<",
         );

@@ -147,7 +147,10 @@ impl Exchange {
 
 /// Whether a command's answer is the entity itself.
 fn answers_itself(entry: &CommandEntry) -> bool {
-    entry.effect == Effect::Read && entry.target != Target::Cell && entry.reply.get("$ref").and_then(Value::as_str) == Some("Entity") && entry.verb != "wait"
+    entry.effect == Effect::Read
+        && entry.target != Target::Cell
+        && entry.reply.get("$ref").and_then(Value::as_str) == Some("Entity")
+        && entry.verb != "wait"
 }
 
 /// Numbers an agent's own answer as viewers see it.

@@ -247,11 +247,8 @@ fn message(from: &str, to: &str, count: u64, body: &str) -> String {
 
 /// One page of the snapshot as the payload of the answer.
 fn page(table: &Locations, request: &PageRequest) -> Result<String, Fault> {
-    let after = request
-        .after
-        .as_deref()
-        .map(|a| a.parse().map_err(|e: archipel_contract::id::BadId| Fault::invalid(e.to_string())))
-        .transpose()?;
+    let after =
+        request.after.as_deref().map(|a| a.parse().map_err(|e: archipel_contract::id::BadId| Fault::invalid(e.to_string()))).transpose()?;
     let max = request.max.unwrap_or(MAX_PAGE).min(MAX_PAGE);
     let mut texts: Vec<String> = Vec::new();
     let mut size = 0;

@@ -113,7 +113,9 @@ fn arguments(entry: &CommandEntry, words: &[String]) -> Result<Map<String, Value
         });
         let (at, text) = match named {
             Some(found) => found,
-            None if word.contains('=') || open.is_empty() => return Err(Fault::invalid(format!("{word:?} is not understood; {}", usage(entry)))),
+            None if word.contains('=') || open.is_empty() => {
+                return Err(Fault::invalid(format!("{word:?} is not understood; {}", usage(entry))));
+            }
             None => (0, word.as_str()),
         };
         let argument = open.remove(at);
@@ -277,7 +279,8 @@ mod tests {
     #[test]
     fn the_verb_of_the_own_noun_wins() {
         use archipel_contract::{catalog::entry, storage_pool};
-        let all = Catalog::of(vec![entry::<volume::ShowVolume>(), entry::<storage_pool::ShowPool>(), entry::<hypervisor::ShowHypervisor>()]);
+        let all =
+            Catalog::of(vec![entry::<volume::ShowVolume>(), entry::<storage_pool::ShowPool>(), entry::<hypervisor::ShowHypervisor>()]);
         let all: Vec<&'static CommandEntry> = Box::leak(Box::new(all)).commands.iter().collect();
         assert_eq!(find("info", Some(Kind::StoragePool), &all).map(|c| &*c.name), Some("storage-pool.info"));
     }
@@ -286,7 +289,9 @@ mod tests {
     fn help_hides_what_may_not_be_done() {
         let viewer = help(Some(Kind::Domain), None, &commands(), Role::Viewer, None, |_| None);
         assert!(!viewer.contains("start"), "{viewer}");
-        let admin = help(Some(Kind::Domain), None, &commands(), Role::Admin, None, |c| (c.verb == "start").then(|| "web1 is running already".into()));
+        let admin = help(Some(Kind::Domain), None, &commands(), Role::Admin, None, |c| {
+            (c.verb == "start").then(|| "web1 is running already".into())
+        });
         assert!(admin.contains("not now: web1 is running already"), "{admin}");
         assert!(help(Some(Kind::Domain), None, &commands(), Role::Admin, Some("force-off"), |_| None).contains("confirmation"));
     }

@@ -13,7 +13,7 @@
 //! each host has a *shift* that is added to the numbers of its agent and grows by one whenever the exchange speaks in the
 //! agent's place. Viewers see one row of numbers without holes.
 
-use archipel_contract::{CellName, Cause, Condition, Entity, EntityId, Event, Facts, HypervisorName, Kind, Seq, Timestamp};
+use archipel_contract::{Cause, CellName, Condition, Entity, EntityId, Event, Facts, HypervisorName, Kind, Seq, Timestamp};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
@@ -111,14 +111,8 @@ impl Locations {
 
     /// Those of a kind that people may mean by `name`: the name, the plain id, or the address.
     pub(crate) fn named(&self, kind: Kind, name: &str) -> Vec<Arc<Entity>> {
-        let mut found: Vec<Arc<Entity>> = self
-            .names
-            .get(name)
-            .into_iter()
-            .flatten()
-            .filter(|id| id.kind() == kind)
-            .filter_map(|id| self.get(id).cloned())
-            .collect();
+        let mut found: Vec<Arc<Entity>> =
+            self.names.get(name).into_iter().flatten().filter(|id| id.kind() == kind).filter_map(|id| self.get(id).cloned()).collect();
         let local = self.cell.entity(name).ok().or_else(|| name.parse().ok()).or_else(|| plain(kind, name));
         if let Some(entity) = local.filter(|id| id.kind() == kind).and_then(|id| self.get(&id))
             && !found.iter().any(|f| f.id == entity.id)

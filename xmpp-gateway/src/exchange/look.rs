@@ -16,7 +16,8 @@
 
 use super::words;
 use archipel_contract::{
-    Condition, Entity, Facts, domain::DomainState, hypervisor::HypervisorState, network::NetworkState, storage_pool::PoolState, task::TaskState,
+    Condition, Entity, Facts, domain::DomainState, hypervisor::HypervisorState, network::NetworkState, storage_pool::PoolState,
+    task::TaskState,
 };
 
 /// A presence without its addresses.
@@ -118,9 +119,11 @@ mod tests {
 
     #[test]
     fn other_kinds_look_as_their_state_says() {
-        for (state, available, show) in
-            [(HypervisorState::Connected, true, None), (HypervisorState::Connecting, true, Some("away")), (HypervisorState::Lost, false, None)]
-        {
+        for (state, available, show) in [
+            (HypervisorState::Connected, true, None),
+            (HypervisorState::Connecting, true, Some("away")),
+            (HypervisorState::Lost, false, None),
+        ] {
             let mut entity = hypervisor("alpha");
             let Facts::Hypervisor(facts) = &mut entity.facts else { panic!("a hypervisor") };
             facts.state = state;

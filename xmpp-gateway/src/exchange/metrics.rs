@@ -17,7 +17,8 @@ fn shared() -> Option<&'static Shared> {
     SHARED
         .get_or_init(|| {
             let made = Shared {
-                entities: IntGaugeVec::new(Opts::new("archipel_entities", "Entities of the cell by kind and state"), &["kind", "state"]).ok()?,
+                entities: IntGaugeVec::new(Opts::new("archipel_entities", "Entities of the cell by kind and state"), &["kind", "state"])
+                    .ok()?,
                 pushed: IntCounter::new("archipel_feed_events_total", "Changes pushed to subscribers of the feed").ok()?,
                 holes: IntCounter::new("archipel_feed_holes_total", "Pushes dropped because a subscriber was too slow").ok()?,
                 commands: IntCounterVec::new(

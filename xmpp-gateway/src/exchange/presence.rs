@@ -73,6 +73,11 @@ impl Exchange {
             return;
         }
         for change in changes {
+            let id = &change.event.entity;
+            // Nearly every change is about something nobody pinned.
+            if id.kind() != Kind::Hypervisor && people.pinners(id).next().is_none() {
+                continue;
+            }
             let (before, after) = (change.before.as_deref(), change.event.after.as_deref());
             let renamed = before.zip(after).is_some_and(|(b, a)| b.name != a.name);
             let looks = (before.map(look), after.map(look));
@@ -80,18 +85,27 @@ impl Exchange {
             if looks.0 == looks.1 && !renamed && !moved {
                 continue;
             }
-            let id = &change.event.entity;
             if id.kind() == Kind::Hypervisor {
                 for (_, person) in people.persons() {
                     if before.is_none() || after.is_none() || renamed {
-                        self.push_change(person.sessions.values(), person.roster.as_ref().and_then(|r| r.get(&self.cell.jid(id))), id, after);
+                        self.push_change(
+                            person.sessions.values(),
+                            person.roster.as_ref().and_then(|r| r.get(&self.cell.jid(id))),
+                            id,
+                            after,
+                        );
                     }
                     self.tell(person.watching(), before, after, looks.1.as_ref());
                 }
             } else {
                 for (_, person) in people.pinners(id) {
                     if renamed {
-                        self.push_change(person.sessions.values(), person.roster.as_ref().and_then(|r| r.get(&self.cell.jid(id))), id, after);
+                        self.push_change(
+                            person.sessions.values(),
+                            person.roster.as_ref().and_then(|r| r.get(&self.cell.jid(id))),
+                            id,
+                            after,
+                        );
                     }
                     self.tell(person.watching(), before, after, looks.1.as_ref());
                 }
@@ -111,7 +125,13 @@ impl Exchange {
         }
     }
 
-    fn push_change<'a>(&self, sessions: impl Iterator<Item = &'a Here>, entry: Option<&RosterEntry>, id: &EntityId, after: Option<&Entity>) {
+    fn push_change<'a>(
+        &self,
+        sessions: impl Iterator<Item = &'a Here>,
+        entry: Option<&RosterEntry>,
+        id: &EntityId,
+        after: Option<&Entity>,
+    ) {
         let jid = self.cell.jid(id);
         for here in sessions.filter(|h| h.interested) {
             roster::push(&here.session, |xml| match after {
@@ -240,7 +260,8 @@ impl Exchange {
 
     fn sessions_of(&self, people: &People, to: &str) -> Vec<Arc<Session>> {
         let Ok(jid) = to.parse::<jid::Jid>() else { return Vec::new() };
-        let Some(person) = jid.node().filter(|_| jid.domain().as_str() == self.cell.as_str()).and_then(|n| people.person(n.as_str())) else {
+        let Some(person) = jid.node().filter(|_| jid.domain().as_str() == self.cell.as_str()).and_then(|n| people.person(n.as_str()))
+        else {
             return Vec::new();
         };
         match jid.resource() {

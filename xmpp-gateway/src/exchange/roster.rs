@@ -167,10 +167,8 @@ impl Exchange {
         }
         {
             let people = self.people.lock();
-            let full = people
-                .person(&name)
-                .and_then(|p| p.roster.as_ref())
-                .is_some_and(|r| r.len() >= MAX_PINS && !r.contains_key(&entry.jid));
+            let full =
+                people.person(&name).and_then(|p| p.roster.as_ref()).is_some_and(|r| r.len() >= MAX_PINS && !r.contains_key(&entry.jid));
             if full {
                 return Err(Fault::busy(format!("a roster holds {MAX_PINS} entries; remove some first, or look at the list of the cell")));
             }

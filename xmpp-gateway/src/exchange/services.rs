@@ -7,12 +7,7 @@ use super::{
     roster::local,
     words,
 };
-use crate::{
-    ns,
-    server::handler::Stanza,
-    server::session::Session,
-    stanza::set_attr,
-};
+use crate::{ns, server::handler::Stanza, server::session::Session, stanza::set_attr};
 use archipel_contract::Entity;
 use minidom::Element;
 use rxml::xml_ncname;

@@ -48,7 +48,9 @@ pub(crate) fn answer(value: &Value) -> String {
                 lines.clear();
             }
             let said = !lines.is_empty();
-            lines.extend(pairs(object).into_iter().filter(|(k, _)| !(said && k == "message")).map(|(k, v)| format!("{}: {v}", k.replace('_', " "))));
+            lines.extend(
+                pairs(object).into_iter().filter(|(k, _)| !(said && k == "message")).map(|(k, v)| format!("{}: {v}", k.replace('_', " "))),
+            );
             lines.join("\n")
         }
         other => other.to_string(),
@@ -98,8 +100,11 @@ fn line(row: &Value) -> String {
     match row {
         Value::Object(object) => {
             let name = object.get("name").and_then(Value::as_str).unwrap_or("?");
-            let rest: Vec<String> =
-                pairs(object).into_iter().filter(|(k, _)| !FIRST.contains(&k.as_str())).map(|(k, v)| format!("{} {v}", k.replace('_', " "))).collect();
+            let rest: Vec<String> = pairs(object)
+                .into_iter()
+                .filter(|(k, _)| !FIRST.contains(&k.as_str()))
+                .map(|(k, v)| format!("{} {v}", k.replace('_', " ")))
+                .collect();
             format!("{name}: {}", rest.join(", "))
         }
         other => text("", other),

@@ -254,7 +254,8 @@ impl Form {
             .ok_or_else(|| Fault::invalid("a form needs a type: form, submit, result or cancel"))?;
         let mut form = Form { kind, title: None, instructions: None, fields: Vec::new(), columns: Vec::new(), rows: Vec::new() };
         for field in element.children().filter(|c| c.is("field", ns::DATA_FORMS)) {
-            let values: Vec<String> = field.children().filter(|c| c.is("value", ns::DATA_FORMS)).take(MAX_FIELDS).map(Element::text).collect();
+            let values: Vec<String> =
+                field.children().filter(|c| c.is("value", ns::DATA_FORMS)).take(MAX_FIELDS).map(Element::text).collect();
             let var = field.attr("var").unwrap_or_default().to_owned();
             if form.fields.len() >= MAX_FIELDS {
                 return Err(Fault::invalid(format!("a form has at most {MAX_FIELDS} fields")));
@@ -378,7 +379,9 @@ mod tests {
 
     #[test]
     fn a_form_left_as_it_is_means_the_defaults() {
-        for entry in [catalog::entry::<domain::StartDomain>(), catalog::entry::<domain::ShutdownDomain>(), catalog::entry::<domain::ListDomains>()] {
+        for entry in
+            [catalog::entry::<domain::StartDomain>(), catalog::entry::<domain::ShutdownDomain>(), catalog::entry::<domain::ListDomains>()]
+        {
             let form = of_command(&entry, &Map::new());
             let back = Form::parse(&over_the_wire(&form.print())).unwrap();
             let arguments = arguments(&entry, &back).unwrap();
@@ -415,9 +418,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        for (field, value, word) in
-            [("vcpus", "0", "1 to 512"), ("vcpus", "two", "whole number"), ("memory", "much", "size"), ("graphics", "crt", "none, vnc"), ("name", "", "missing")]
-        {
+        for (field, value, word) in [
+            ("vcpus", "0", "1 to 512"),
+            ("vcpus", "two", "whole number"),
+            ("memory", "much", "size"),
+            ("graphics", "crt", "none, vnc"),
+            ("name", "", "missing"),
+        ] {
             let mut form = Form::new(FormKind::Submit, "x");
             if field != "name" {
                 form.fields.push(Field::new("name", FieldKind::TextSingle, "web1"));

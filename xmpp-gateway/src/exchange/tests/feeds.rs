@@ -1,6 +1,9 @@
 //! The feed.
 
-use super::{CELL, event, machine, network, next, pool, world::{Client, World}};
+use super::{
+    CELL, event, machine, network, next, pool,
+    world::{Client, World},
+};
 use crate::{
     ns,
     stanza::feed::{Ask, Page, PageRequest, Push},

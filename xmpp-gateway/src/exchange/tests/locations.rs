@@ -117,9 +117,8 @@ enum Said {
 }
 
 fn said() -> impl Strategy<Value = Said> {
-    (any::<bool>(), 0..2usize, 0..3u128, 1..4u64, 1..6u64).prop_map(|(is, who, vm, epoch, seq)| {
-        if is { Said::Is { who, vm, epoch, seq } } else { Said::Gone { who, vm, epoch, seq } }
-    })
+    (any::<bool>(), 0..2usize, 0..3u128, 1..4u64, 1..6u64)
+        .prop_map(|(is, who, vm, epoch, seq)| if is { Said::Is { who, vm, epoch, seq } } else { Said::Gone { who, vm, epoch, seq } })
 }
 
 proptest! {

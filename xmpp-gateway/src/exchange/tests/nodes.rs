@@ -37,14 +37,12 @@ async fn a_fault_of_the_agent_reaches_whoever_asked() {
     let vm = machine(1, "alpha");
     let agent = world.host("alpha", vec![vm.clone()]).await;
     let admin = world.admin("web");
-    let (answer, ()) = tokio::join!(
-        async { admin.ask("set", Some(&vm.jid()), Command::request("domain.start", json!({}), None).print()).await },
-        async {
+    let (answer, ()) =
+        tokio::join!(async { admin.ask("set", Some(&vm.jid()), Command::request("domain.start", json!({}), None).print()).await }, async {
             let (iq, _) = agent.request().await;
             let told = archipel_contract::Fault::wrong_state("web1 is running already").because("libvirt: 55");
             agent.send(fault::answer(&iq, &told));
-        }
-    );
+        });
     let told = fault::of_stanza(&answer);
     assert_eq!((told.kind, &*told.message, told.cause.as_deref()), (FaultKind::WrongState, "web1 is running already", Some("libvirt: 55")));
 }
@@ -70,13 +68,11 @@ async fn a_link_that_closes_answers_who_waits_and_makes_its_entities_unknown() {
     let vm = machine(1, "alpha");
     let agent = world.host("alpha", vec![vm.clone()]).await;
     let admin = world.admin("web");
-    let (answer, ()) = tokio::join!(
-        async { admin.ask("set", Some(&vm.jid()), Command::request("domain.pause", json!({}), None).print()).await },
-        async {
+    let (answer, ()) =
+        tokio::join!(async { admin.ask("set", Some(&vm.jid()), Command::request("domain.pause", json!({}), None).print()).await }, async {
             agent.request().await;
             agent.close();
-        }
-    );
+        });
     assert_eq!(fault::of_stanza(&answer).kind, FaultKind::Timeout);
     let known = world.exchange.look_up(&vm.id).unwrap();
     assert_eq!((known.condition.clone(), known.state()), (Condition::Unreachable, "unknown"));
@@ -152,14 +148,12 @@ async fn an_answer_from_the_wrong_link_is_ignored() {
     let alpha = world.host("alpha", vec![vm.clone()]).await;
     let beta = world.host("beta", vec![]).await;
     let admin = world.admin("web");
-    let (answer, ()) = tokio::join!(
-        async { admin.ask("set", Some(&vm.jid()), Command::request("domain.pause", json!({}), None).print()).await },
-        async {
+    let (answer, ()) =
+        tokio::join!(async { admin.ask("set", Some(&vm.jid()), Command::request("domain.pause", json!({}), None).print()).await }, async {
             let (iq, _) = alpha.request().await;
             beta.reply(&iq, &json!({ "message": "forged" }));
             alpha.reply(&iq, &json!({ "message": "true" }));
-        }
-    );
+        });
     assert_eq!(Command::parse(answer.children().next().unwrap()).unwrap().json, Some(json!({ "message": "true" })));
 }
 

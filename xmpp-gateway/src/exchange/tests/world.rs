@@ -90,7 +90,8 @@ impl Client {
 
     /// Sends what is written here.
     pub(super) fn write(&self, text: &str) {
-        let text = text.replacen(' ', " xmlns='jabber:client' ", 1);
+        let at = text.find([' ', '/', '>']).unwrap_or_else(|| panic!("not an element: {text}"));
+        let text = format!("{} xmlns='jabber:client'{}", &text[..at], &text[at..]);
         self.send(text.parse().unwrap_or_else(|e| panic!("{e}: {text}")));
     }
 
