@@ -58,6 +58,11 @@ export class Session {
     await this.#link.signIn(`${jid}/web-${uuid().slice(0, 8)}`, password);
   }
 
+  /** Subscribes and reads everything again. */
+  readAgain(): void {
+    void this.#feed.start();
+  }
+
   signOut(): void {
     this.#feed.stop();
     this.#link.signOut();

@@ -1,14 +1,18 @@
 // All entities of the cell by address, with the indices the views need. Plain TypeScript; fed only by the feed.
 //
 // Topics: `jid:J` one entity, `kind:K` any change of that kind, `members` something came, went or was renamed,
-// `counts` machines by state.
+// `counts` machines by state, `order:K` at most every 2 s after changes of that kind: lists ordered by something that
+// changes wait for it, so that no row jumps away under the pointer.
 import { KINDS, type Entity, type Kind } from '../domain/entity';
 import type { Topics } from './topics';
 
 /** A key that sorts "vm2" before "vm10" with plain comparison. */
 export const sortKey = (name: string): string => name.toLowerCase().replace(/\d+/g, (d) => d.padStart(12, '0'));
 
+const REORDER_MS = 2000;
+
 export class Store {
+  #reorder = new Map<Kind, ReturnType<typeof setTimeout>>();
   #entities = new Map<string, Entity>();
   #keys = new Map<string, string>();
   #kinds = new Map<Kind, Set<string>>(KINDS.map((k) => [k, new Set()]));
@@ -121,5 +125,13 @@ export class Store {
   #changed(e: Entity): void {
     this.topics.touch(`jid:${e.jid}`);
     this.topics.touch(`kind:${e.kind}`);
+    if (this.#reorder.has(e.kind)) return;
+    this.#reorder.set(
+      e.kind,
+      setTimeout(() => {
+        this.#reorder.delete(e.kind);
+        this.topics.touch(`order:${e.kind}`);
+      }, REORDER_MS),
+    );
   }
 }

@@ -183,8 +183,8 @@ export class Link {
       }
       return true;
     };
-    conn.addHandler(handle((el) => this.#onIq(el)), null as never, 'iq');
-    conn.addHandler(handle((el) => this.events.message(el)), null as never, 'message');
+    conn.addHandler(handle((el) => this.#onIq(el)), null as never, 'iq', null as never);
+    conn.addHandler(handle((el) => this.events.message(el)), null as never, 'message', null as never);
     const resumed = conn.hasResumed();
     if (!resumed) {
       // Commands of the old stream must not run on the new one: nobody waits for them any more.
