@@ -40,5 +40,5 @@ impl Bare {
 }
 
 fn plain(error: virt::error::Error) -> Fault {
-    fault(&error, "call libvirt")
+    fault(&error, "calling libvirt")
 }

@@ -195,7 +195,7 @@ impl Link {
             });
             let (queue, deadline) = match lane {
                 Lane::Read => (&self.shared.reads, self.shared.config.deadline),
-                Lane::Change => (&self.shared.changes, self.shared.config.deadline),
+                Lane::Change => (&self.shared.changes, self.shared.config.change_deadline),
                 Lane::Long => (&self.shared.long, self.shared.config.long_deadline),
             };
             match queue.push(job) {

@@ -56,8 +56,10 @@ pub struct LinkConfig {
     pub queue: usize,
     /// How many long calls (refreshing a pool) may wait for the one thread that makes them. 64.
     pub long_queue: usize,
-    /// How long a read or change may take, waiting included, until its caller gets `timeout`. 30 s.
+    /// How long a read may take, waiting included, until its caller gets `timeout`. 30 s.
     pub deadline: Duration,
+    /// The same for changes: starting QEMU takes a second or so, and hundreds may be asked for at once. 2 min.
+    pub change_deadline: Duration,
     /// The same for long calls. 10 min.
     pub long_deadline: Duration,
     /// The pause before the second attempt to connect; it doubles with every failure. 0.2 s.
@@ -81,6 +83,7 @@ impl LinkConfig {
             queue: 1024,
             long_queue: 64,
             deadline: Duration::from_secs(30),
+            change_deadline: Duration::from_secs(120),
             long_deadline: Duration::from_secs(600),
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(10),

@@ -196,6 +196,12 @@ pub fn capabilities(xml: &str) -> Result<(String, bool), BadXml> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::xml::domain::{Kind, definition};
+    use archipel_contract::{
+        DomainId,
+        domain::{DomainSpec, Graphics},
+    };
+    use proptest::prelude::*;
 
     const RUNNING: &str = "<domain type='qemu' id='3'><name>web1</name><metadata><x:description xmlns:x='urn:x'>no</x:description>\
         <os/></metadata><description>a &lt;b&gt; &amp; c</description><memory unit='KiB'>131072</memory>\
@@ -235,5 +241,30 @@ mod tests {
                     <domain type='qemu'/><domain type='kvm'/></arch></guest></capabilities>";
         assert_eq!(capabilities(text).unwrap(), ("x86_64".into(), true));
         assert_eq!(capabilities(&text.replace("<domain type='kvm'/>", "")).unwrap(), ("x86_64".into(), false));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_built_is_read_back(note in "[ -~\n\u{80}-\u{2ff}]{1,60}", mib in 1u64..1_000_000, vcpus in 1u32..512, emulated: bool) {
+            let spec = DomainSpec {
+                name: "x".into(),
+                memory: Bytes::mib(mib),
+                vcpus,
+                disk: None,
+                network: None,
+                graphics: Graphics::Vnc,
+                note: Some(note.clone()),
+            };
+            let kind = if !emulated { Kind::Test } else { Kind::Qemu { arch: "x86_64".into(), kvm: false } };
+            let xml = definition(DomainId(uuid::Uuid::nil()), &spec, None, &kind);
+            let facts = domain(&xml).unwrap();
+            prop_assert_eq!(facts.note, Some(note));
+            prop_assert_eq!((facts.memory, facts.vcpus, facts.agent), (Bytes::mib(mib), vcpus, false));
+        }
+
+        #[test]
+        fn no_text_makes_a_reader_panic(text in "(<domain>|</?memory|</?os>|<vcpu|<metadata|[<>/a-c='\"&;!\\[\\]?x# ]){0,20}") {
+            let _ = (domain(&text), network(&text), pool(&text), volume(&text), capabilities(&text));
+        }
     }
 }
