@@ -136,13 +136,7 @@ impl Inner {
 
 impl Board {
     /// An empty board. `incarnation` counts the starts of this agent; later ones number higher.
-    pub fn new(
-        cell: CellName,
-        host: HypervisorName,
-        incarnation: u64,
-        announcer: Arc<dyn Announcer>,
-        clock: Arc<dyn Clock>,
-    ) -> Board {
+    pub fn new(cell: CellName, host: HypervisorName, incarnation: u64, announcer: Arc<dyn Announcer>, clock: Arc<dyn Clock>) -> Board {
         let next = incarnation.saturating_mul(NUMBERS_OF_AN_INCARNATION);
         let inner = Inner { entities: HashMap::new(), next, waiting: HashMap::new(), words: HashSet::new() };
         Board { cell, host, announcer, clock, inner: Mutex::new(inner) }

@@ -98,12 +98,8 @@ impl Routes {
             let name = route.entry.name.clone();
             assert!(table.insert(name.clone(), route).is_none(), "{name} is listed twice");
         }
-        let inner = Inner {
-            parts,
-            open: AtomicBool::new(true),
-            room: Arc::new(Semaphore::new(UNDER_WAY as usize)),
-            under_way: Mutex::default(),
-        };
+        let inner =
+            Inner { parts, open: AtomicBool::new(true), room: Arc::new(Semaphore::new(UNDER_WAY as usize)), under_way: Mutex::default() };
         Routes { inner: Arc::new(inner), table }
     }
 
@@ -280,7 +276,8 @@ impl Inner {
             // Whether or not libvirt can be asked, whoever asked learns what is known.
             None => settle::settle(&home.host, &home.board, &operation, Interruption::ActorFailed).await.unwrap_or_else(|fault| {
                 let name = &operation.command;
-                Err(Fault::unavailable(format!("{name} was interrupted and may or may not have taken effect; look before asking again")).because(fault))
+                Err(Fault::unavailable(format!("{name} was interrupted and may or may not have taken effect; look before asking again"))
+                    .because(fault))
             }),
         };
         let written = journal.complete(operation.caller.clone(), operation.id, outcome.clone(), self.parts.clock.now()).await;

@@ -15,27 +15,25 @@ use crate::{
     ask::{Ask, ending},
     board::{Change, Draft},
     domain_change::{self, Reaction},
+    domain_turn::{Desk, Turn},
     life::{Life, Posted},
     scope::{LONG, SHORT, Scope, within},
     task::{self, Plan},
 };
 use actix::prelude::*;
 use archipel_contract::{
-    Caller, Command, Condition, DomainId, Entity, EntityId, Epoch, Facts, Fault, FaultKind, Millis,
+    Command, Condition, DomainId, Entity, EntityId, Epoch, Facts, Fault, FaultKind, Millis,
     command::{Document, Done, Started},
     domain::*,
     event::Cause,
     host::DomainChange,
 };
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// Messages that may wait for one machine. What does not fit makes the machine be read again.
 const MAILBOX: usize = 64;
-/// Commands that may wait for their turn on one machine.
-const TURNS: usize = 16;
 /// Changes kept while the machine is being read; more than these make it be read once more.
 const BUFFERED: usize = 256;
 /// How long after a command its event is still taken for its consequence.
@@ -54,21 +52,6 @@ pub struct DomainActor {
     fresh: bool,
     reading: Option<VecDeque<DomainChange>>,
     desk: Option<Rc<Desk>>,
-}
-
-/// What commands of one machine share; made with the first command.
-#[derive(Default)]
-struct Desk {
-    turn: tokio::sync::Mutex<()>,
-    waiting: Cell<usize>,
-    consequence: RefCell<Option<Consequence>>,
-}
-
-/// The event that a command will cause, so that it can be told who caused it.
-struct Consequence {
-    person: Arc<str>,
-    topics: &'static [&'static str],
-    until: Millis,
 }
 
 /// What a read found out: the epoch when the machine was not known before, and the machine.
@@ -133,6 +116,13 @@ impl DomainActor {
         }
     }
 
+    /// Wakes the commands that wait for what they did to be known.
+    fn told(&self) {
+        if let Some(desk) = &self.desk {
+            desk.news.notify_waiters();
+        }
+    }
+
     // ------------------------------------------------------------ changes
 
     fn observe(&mut self, change: DomainChange, ctx: &mut Context<Self>) {
@@ -156,6 +146,7 @@ impl DomainActor {
                 let mut draft = Draft::of(&entity);
                 draft.facts = Facts::Domain(facts);
                 self.scope.board.publish(Change::to(self.id, topic, cause, draft).with_detail(detail));
+                self.told();
                 if vanishes {
                     self.gone(&entity, ctx);
                 }
@@ -166,6 +157,7 @@ impl DomainActor {
     fn gone(&mut self, entity: &Entity, ctx: &mut Context<Self>) {
         let cause = self.cause("domain.undefined", Cause::Libvirt);
         forget(&self.scope, entity, cause);
+        self.told();
         ctx.stop();
     }
 
@@ -196,6 +188,7 @@ impl DomainActor {
                     };
                     this.scope.board.publish(Change::to(this.id, topic, cause, draft));
                 }
+                this.told();
                 this.fresh = false;
                 for change in buffered {
                     this.observe(change, ctx);
@@ -233,23 +226,29 @@ impl DomainActor {
         let Some(Ask { command, caller }) = ask.take() else { return Box::pin(fut::ready(ending())) };
         let desk = self.desk.get_or_insert_default().clone();
         let turn = Turn { id: self.id, scope: self.scope.clone(), desk, caller };
-        let work = async move {
-            let _queued = turn.queue()?;
-            let _turn = turn.desk.turn.lock().await;
+        let wanted = serde_json::to_value(&command).unwrap_or_default();
+        let begun = async move {
+            let queued = turn.queue()?;
+            let place = turn.desk.turn.clone().lock_owned().await;
             turn.check(C::NAME)?;
             turn.expect(topics, Millis(u64::MAX));
             let answer = work(&turn, command).await;
             match &answer {
                 Ok(_) => turn.expect(topics, if C::NAME == ShutdownDomain::NAME { Millis::seconds(3600) } else { CONSEQUENCE }),
-                Err(_) => *turn.desk.consequence.borrow_mut() = None,
+                Err(_) => turn.expect_nothing(),
             }
-            answer
+            answer.map(|reply| (reply, turn, (queued, place)))
         };
-        Box::pin(work.into_actor(self).map(move |answer, this: &mut Self, ctx| {
-            if answer.is_ok() && after == After::Read {
+        Box::pin(begun.into_actor(self).then(move |done, this: &mut Self, ctx| {
+            if done.is_ok() && after == After::Read {
                 this.observe(DomainChange::Changed("asked"), ctx);
             }
-            answer
+            let settled = async move {
+                let (reply, turn, _place) = done?;
+                turn.settled(C::NAME, &wanted).await;
+                Ok(reply)
+            };
+            settled.into_actor(this)
         }))
     }
 }
@@ -262,63 +261,6 @@ enum After {
 }
 
 type Answer<C> = ResponseActFuture<DomainActor, Result<<C as Command>::Reply, Fault>>;
-
-/// One command's turn on a machine.
-struct Turn {
-    id: DomainId,
-    scope: Rc<Scope>,
-    desk: Rc<Desk>,
-    caller: Caller,
-}
-
-/// A place in the queue, given back when the command ends, however it ends.
-struct Queued(Rc<Desk>);
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
-    }
-}
-
-impl Turn {
-    fn queue(&self) -> Result<Queued, Fault> {
-        if self.desk.waiting.get() >= TURNS {
-            return Err(Fault::busy("too many commands wait for this machine; ask again when they are done"));
-        }
-        self.desk.waiting.set(self.desk.waiting.get() + 1);
-        Ok(Queued(self.desk.clone()))
-    }
-
-    fn entity(&self) -> Result<Arc<Entity>, Fault> {
-        let known = self.scope.board.get(&EntityId::Domain(self.id));
-        known.ok_or_else(|| Fault::not_found(format!("there is no virtual machine {}; list them again", self.id)))
-    }
-
-    fn name(&self) -> Arc<str> {
-        self.entity().map_or_else(|_| self.id.to_string().into(), |e| e.name.clone())
-    }
-
-    fn check(&self, command: &str) -> Result<(), Fault> {
-        let entity = self.entity()?;
-        in_control(&entity)?;
-        match entity.domain() {
-            Some(facts) => may(command, facts).check(&entity.name),
-            None => Err(Fault::internal(format!("{} is not a virtual machine; please report this", self.id))),
-        }
-    }
-
-    fn expect(&self, topics: &'static [&'static str], time: Millis) {
-        if !topics.is_empty() {
-            let until = Millis(self.scope.clock.monotonic().0.saturating_add(time.0));
-            let person = crate::ask::bare(&self.caller.jid).into();
-            *self.desk.consequence.borrow_mut() = Some(Consequence { person, topics, until });
-        }
-    }
-
-    fn done(&self, what: &str) -> Done {
-        Done::new(format!("{} {what}", self.name()))
-    }
-}
 
 /// Refuses while libvirt does not answer: the machine may well be running.
 pub fn in_control(entity: &Entity) -> Result<(), Fault> {
@@ -412,9 +354,9 @@ macro_rules! command {
 command!(StartDomain, Event, ["domain.started", "domain.paused"], |turn, command| {
     let held = within(SHORT, turn.scope.authority.ownership(turn.id)).await?;
     let held = held.ok_or_else(|| Fault::unavailable(format!("nobody owns {} yet; ask again in a moment", turn.id)))?;
-    let right = held.right_to_run(&turn.scope.host.name).ok_or_else(|| {
-        Fault::new(FaultKind::Conflict, format!("{} may only run on {}, which owns it", turn.name(), held.owner))
-    })?;
+    let right = held
+        .right_to_run(&turn.scope.host.name)
+        .ok_or_else(|| Fault::new(FaultKind::Conflict, format!("{} may only run on {}, which owns it", turn.name(), held.owner)))?;
     within(LONG, turn.scope.host.domains.start(right, command.paused)).await?;
     Ok(turn.done(if command.paused { "is started and paused" } else { "is started" }))
 });

@@ -21,7 +21,7 @@ use crate::{
 use actix::prelude::*;
 use archipel_contract::{
     Condition, Entity, EntityId, Epoch, Facts, Fault, FaultKind,
-    domain::{Defined, DefineDomain},
+    domain::{DefineDomain, Defined},
     event::Cause,
     host::{DomainChange, HostChange, HostObserver, NetworkChange, PoolChange},
     hypervisor::{HypervisorFacts, HypervisorState, ShowHypervisor},
@@ -197,7 +197,9 @@ impl Actor for HypervisorActor {
 impl Handler<Posted<Ask<ShowHypervisor>>> for HypervisorActor {
     type Result = Result<Entity, Fault>;
     fn handle(&mut self, _: Posted<Ask<ShowHypervisor>>, _: &mut Self::Context) -> Self::Result {
-        facts(&self.scope).map(|(e, _)| Entity::clone(&e)).ok_or_else(|| Fault::internal("this hypervisor is not known; please report this"))
+        facts(&self.scope)
+            .map(|(e, _)| Entity::clone(&e))
+            .ok_or_else(|| Fault::internal("this hypervisor is not known; please report this"))
     }
 }
 

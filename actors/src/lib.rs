@@ -23,6 +23,7 @@ pub mod directory;
 pub mod dispatch;
 pub mod domain;
 pub mod domain_change;
+mod domain_turn;
 pub mod hypervisor;
 pub mod life;
 pub mod metrics;

@@ -9,10 +9,7 @@ use crate::{
 };
 use actix::prelude::*;
 use archipel_contract::{
-    Command, Condition, Entity, EntityId, Epoch, Facts, Fault, FaultKind, NetworkId,
-    command::Done,
-    event::Cause,
-    host::NetworkChange,
+    Command, Condition, Entity, EntityId, Epoch, Facts, Fault, FaultKind, NetworkId, command::Done, event::Cause, host::NetworkChange,
     network::*,
 };
 use std::rc::Rc;

@@ -1,13 +1,14 @@
 //! Makes the board equal to what libvirt lists, and back from lost control. Idempotent and without input: it may run at any
 //! time, and running it twice changes nothing.
 
-use crate::{board::{Change, Draft}, domain, hypervisor, network, scope::{LONG, SHORT, Scope, within}, storage_pool};
+use crate::{
+    board::{Change, Draft},
+    domain, hypervisor, network,
+    scope::{LONG, SHORT, Scope, within},
+    storage_pool,
+};
 use archipel_contract::{
-    Condition, Entity, EntityId, Epoch, Facts, Fault,
-    domain::DomainRecord,
-    event::Cause,
-    hypervisor::HypervisorState,
-    port::Inventory,
+    Condition, Entity, EntityId, Epoch, Facts, Fault, domain::DomainRecord, event::Cause, hypervisor::HypervisorState, port::Inventory,
 };
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -140,10 +141,19 @@ pub fn lose(scope: &Scope, why: &str) {
     if let Some((entity, mut facts)) = hypervisor::facts(scope)
         && facts.state != HypervisorState::Lost
     {
-        facts.state = HypervisorState::Lost;
+        // Only what was reached can be lost; what never was is still being connected, and says why it is not yet.
+        let topic = match facts.state {
+            HypervisorState::Connecting => "hypervisor.changed",
+            HypervisorState::Connected | HypervisorState::Lost => {
+                facts.state = HypervisorState::Lost;
+                "hypervisor.lost"
+            }
+        };
         let mut draft = Draft::of(&entity).in_condition(Condition::Degraded, Some(reason));
         draft.facts = Facts::Hypervisor(facts);
-        changes.push(Change::to(entity.id.clone(), "hypervisor.lost", Cause::Archipel, draft));
+        if draft != Draft::of(&entity) {
+            changes.push(Change::to(entity.id.clone(), topic, Cause::Archipel, draft));
+        }
     }
     scope.board.publish_all(changes);
 }

@@ -190,7 +190,9 @@ impl Handler<Posted<Ask<StartPool>>> for PoolActor {
 impl Handler<Posted<Ask<StopPool>>> for PoolActor {
     type Result = ResponseActFuture<Self, Result<Done, Fault>>;
     fn handle(&mut self, posted: Posted<Ask<StopPool>>, _: &mut Self::Context) -> Self::Result {
-        self.run(posted, async |port: &dyn PoolPort, id, _| within(LONG, port.stop(id)).await.map(|()| "is stopped; nothing in it was deleted"))
+        self.run(posted, async |port: &dyn PoolPort, id, _| {
+            within(LONG, port.stop(id)).await.map(|()| "is stopped; nothing in it was deleted")
+        })
     }
 }
 

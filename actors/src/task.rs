@@ -209,8 +209,7 @@ impl Handler<Posted<Ask<CancelTask>>> for TaskActor {
     type Result = Result<Done, Fault>;
     fn handle(&mut self, posted: Posted<Ask<CancelTask>>, ctx: &mut Self::Context) -> Self::Result {
         let Some(ask) = posted.take() else { return ending() };
-        let (entity, facts) =
-            self.known().ok_or_else(|| Fault::not_found(format!("there is no task {}; list them again", self.id)))?;
+        let (entity, facts) = self.known().ok_or_else(|| Fault::not_found(format!("there is no task {}; list them again", self.id)))?;
         may("task.cancel", &facts).check(&entity.name)?;
         if !self.cancellable {
             return Err(Fault::new(FaultKind::Unsupported, "libvirt offers no way to stop this; wait until it ends"));

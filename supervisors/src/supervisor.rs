@@ -23,7 +23,7 @@ use crate::policy::{Decision, History, Policy};
 use archipel_actors::life::{Life, Nudge};
 use archipel_contract::{Fault, Millis};
 use futures::future::LocalBoxFuture;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
@@ -108,6 +108,7 @@ pub struct Supervisor<F: Family> {
     nudge: Nudge,
     began: Instant,
     ended: Notify,
+    looks: Cell<u64>,
 }
 
 fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
@@ -139,6 +140,7 @@ impl<F: Family> Supervisor<F> {
             nudge: Nudge::default(),
             began: Instant::now(),
             ended: Notify::new(),
+            looks: Cell::new(0),
         });
         tokio::task::spawn_local(look_for_frozen(this.me.clone(), this.nudge.clone()));
         this
@@ -152,6 +154,11 @@ impl<F: Family> Supervisor<F> {
     /// Must be pulled by whoever sends to a child; [`archipel_actors::life::Post`] does.
     pub fn nudge(&self) -> &Nudge {
         &self.nudge
+    }
+
+    /// How often it looked for frozen actors. Stands still while nothing is sent.
+    pub fn looks(&self) -> u64 {
+        self.looks.get()
     }
 
     /// How many children there are, alive or not.
@@ -319,6 +326,7 @@ impl<F: Family> Supervisor<F> {
     /// Looks at every child that has messages waiting: aborts those that took none since `seen` for too long. Answers
     /// whether any has messages waiting.
     fn look(&self, seen: &mut HashMap<F::Key, (u32, Instant)>) -> bool {
+        self.looks.set(self.looks.get() + 1);
         let now = Instant::now();
         let mut waiting = HashMap::new();
         for (key, child) in self.children.borrow().iter() {

@@ -1,0 +1,123 @@
+//! A command's turn on a machine: commands of one machine run one after the other, each checked when its turn comes, and each
+//! is answered only when what it did is known here.
+//!
+//! ```text
+//!   asked --> waiting (at most TURNS) --> checked against the policy --> carried out --> settled --> answered
+//! ```
+//! libvirt answers a call before its event has come round. Without the last step, whoever pauses a machine and resumes it at
+//! once would be told that it is running already.
+
+use crate::domain::in_control;
+use crate::scope::Scope;
+use archipel_contract::{
+    Caller, DomainId, Entity, EntityId, Fault, Millis,
+    command::Done,
+    domain::{DomainRecord, Settled, may, settle},
+};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, Notify};
+
+/// Commands that may wait for their turn on one machine.
+const TURNS: usize = 16;
+/// How long an answer waits at most for the event of what was done.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// What commands of one machine share; made with the first command.
+#[derive(Default)]
+pub(crate) struct Desk {
+    pub(crate) turn: Arc<Mutex<()>>,
+    waiting: Cell<usize>,
+    /// Something about the machine was told.
+    pub(crate) news: Notify,
+    pub(crate) consequence: RefCell<Option<Consequence>>,
+}
+
+/// The event that a command will cause, so that it can be told who caused it.
+pub(crate) struct Consequence {
+    pub(crate) person: Arc<str>,
+    pub(crate) topics: &'static [&'static str],
+    pub(crate) until: Millis,
+}
+
+/// One command's turn on a machine.
+pub(crate) struct Turn {
+    pub(crate) id: DomainId,
+    pub(crate) scope: Rc<Scope>,
+    pub(crate) desk: Rc<Desk>,
+    pub(crate) caller: Caller,
+}
+
+/// A place in the queue, given back when the command ends, however it ends.
+pub(crate) struct Queued(Rc<Desk>);
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
+    }
+}
+
+impl Turn {
+    pub(crate) fn queue(&self) -> Result<Queued, Fault> {
+        if self.desk.waiting.get() >= TURNS {
+            return Err(Fault::busy("too many commands wait for this machine; ask again when they are done"));
+        }
+        self.desk.waiting.set(self.desk.waiting.get() + 1);
+        Ok(Queued(self.desk.clone()))
+    }
+
+    pub(crate) fn entity(&self) -> Result<Arc<Entity>, Fault> {
+        let known = self.scope.board.get(&EntityId::Domain(self.id));
+        known.ok_or_else(|| Fault::not_found(format!("there is no virtual machine {}; list them again", self.id)))
+    }
+
+    pub(crate) fn name(&self) -> Arc<str> {
+        self.entity().map_or_else(|_| self.id.to_string().into(), |e| e.name.clone())
+    }
+
+    pub(crate) fn check(&self, command: &str) -> Result<(), Fault> {
+        let entity = self.entity()?;
+        in_control(&entity)?;
+        match entity.domain() {
+            Some(facts) => may(command, facts).check(&entity.name),
+            None => Err(Fault::internal(format!("{} is not a virtual machine; please report this", self.id))),
+        }
+    }
+
+    pub(crate) fn expect(&self, topics: &'static [&'static str], time: Millis) {
+        if !topics.is_empty() {
+            let until = Millis(self.scope.clock.monotonic().0.saturating_add(time.0));
+            let person = crate::ask::bare(&self.caller.jid).into();
+            *self.desk.consequence.borrow_mut() = Some(Consequence { person, topics, until });
+        }
+    }
+
+    pub(crate) fn expect_nothing(&self) {
+        *self.desk.consequence.borrow_mut() = None;
+    }
+
+    /// Waits until what the command wanted is known to be so, or cannot be told apart, or long enough.
+    pub(crate) async fn settled(&self, command: &str, wanted: &serde_json::Value) {
+        let so = async {
+            loop {
+                let mut news = std::pin::pin!(self.desk.news.notified());
+                news.as_mut().enable();
+                let known = self.scope.board.get(&EntityId::Domain(self.id));
+                let record = known.and_then(|e| e.domain().map(|f| DomainRecord { id: self.id, name: e.name.clone(), facts: f.clone() }));
+                if settle(command, wanted, record.as_ref()) != Settled::NoEffect {
+                    return;
+                }
+                news.await;
+            }
+        };
+        if tokio::time::timeout(SETTLE, so).await.is_err() {
+            tracing::debug!(domain = %self.id, command, "answered before its event came");
+        }
+    }
+
+    pub(crate) fn done(&self, what: &str) -> Done {
+        Done::new(format!("{} {what}", self.name()))
+    }
+}
