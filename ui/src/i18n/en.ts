@@ -26,6 +26,7 @@ export const en = {
   'link.resuming': 'Reconnecting',
   'link.offline': 'Offline',
   'link.signed-out': 'Signed out',
+  'banner.label': 'Connection',
   'banner.offline': 'Connection lost. This is how things stood at {time}; nothing can be changed now.',
   'banner.retry': 'Next try in {n} s',
   'banner.trying': 'Trying now …',

@@ -148,9 +148,11 @@ export class Link {
     clearTimeout(this.#watch);
     this.#watch = setTimeout(() => attempt === this.#attempt && this.#lost(attempt, 'unreachable', 'timeout'), SIGN_IN_TIMEOUT_MS);
     conn.reset();
-    conn.connect(credentials.jid, credentials.secret as string, (status: number, condition?: string | null) => {
+    conn.connect(credentials.jid, credentials.secret as string, (status: number, condition?: string | null, el?: Element) => {
       if (attempt !== this.#attempt) return;
-      this.#onStatus(attempt, conn, status, condition ?? '');
+      // strophe names the condition of a refused sign-in only in the element.
+      const named = [...(el?.children ?? [])].map((c) => c.nodeName).find((n) => n !== 'text');
+      this.#onStatus(attempt, conn, status, condition ?? named ?? '');
     });
   }
 
@@ -160,7 +162,8 @@ export class Link {
         this.#onConnected(conn);
         break;
       case Status.AUTHFAIL:
-        this.#lost(attempt, condition === 'not-authorized' || condition === 'invalid-authzid' ? 'password' : 'not-authorised', condition);
+        // No condition: the stored keys do not fit the server's salt any more, as the password was changed.
+        this.#lost(attempt, ['', 'not-authorized', 'invalid-authzid'].includes(condition) ? 'password' : 'not-authorised', condition);
         break;
       case Status.CONNFAIL:
       case Status.CONNTIMEOUT:
@@ -219,11 +222,13 @@ export class Link {
     this.#attempt++; // the rest of what strophe says about this line is of no interest
     clearTimeout(this.#watch);
     clearTimeout(this.#quiet);
-    try {
-      (this.#conn as unknown as { _doDisconnect(): void } | undefined)?._doDisconnect();
-    } catch {
-      /* The socket was gone already. */
-    }
+    // Not at once: strophe may be about to answer a challenge on this very socket.
+    const conn = this.#conn;
+    const gone = this.#attempt;
+    setTimeout(() => {
+      const reused = this.#conn === conn && this.#attempt !== gone;
+      if (!reused) (conn as unknown as { _doDisconnect(): void } | undefined)?._doDisconnect();
+    });
     const final = cause === 'password' || cause === 'not-authorised';
     if (this.#waiting || final) {
       this.#waiting?.reject(new SignInError(cause, condition));

@@ -8,7 +8,7 @@ const xor = (a: Buffer, b: Buffer) => Buffer.from(a.map((x, i) => x ^ (b[i] ?? 0
 const field = (text: string, name: string) => new RegExp(`(?:^|,)${name}=([^,]*)`).exec(text)?.[1] ?? '';
 
 export class Scram {
-  readonly #salt = randomBytes(16);
+  #salt = Buffer.alloc(0);
   #first = '';
   #challenge = '';
   user = '';
@@ -17,6 +17,7 @@ export class Scram {
   challenge(message: string): string {
     this.#first = message.replace(/^[nyp][^,]*,[^,]*,/, '');
     this.user = field(this.#first, 'n');
+    this.#salt = createHash(HASH).update(`salt of ${this.user}`).digest().subarray(0, 16); // the same for each sign-in
     const nonce = field(this.#first, 'r') + randomBytes(12).toString('hex');
     this.#challenge = `r=${nonce},s=${this.#salt.toString('base64')},i=${ITERATIONS}`;
     return this.#challenge;

@@ -40,6 +40,10 @@ test('the whole journey by keyboard alone: sign in, find, open, pause, chat, clo
   await key('Enter');
   await page.locator(`[data-jid="${uuidOf(2)}@${CELL}"][data-state=paused]`).waitFor();
 
+  // The first Escape takes the hint of the focused button away, the next one closes the details.
+  await page.locator('.tip').waitFor();
+  await key('Escape');
+  await page.locator('.tip').waitFor({ state: 'hidden' });
   await key('Escape');
   await page.getByRole('heading', { name: 'web2' }).waitFor({ state: 'hidden' });
   expect(await focused()).toBe('grid');

@@ -51,6 +51,8 @@ test('a hole in the items reads the snapshot again', async () => {
   const { page } = ctx.browser;
   await signIn(page, server.url);
   await inState(1, 'running').waitFor();
+  cell.change(jid(4), 'domain.rebooted', {});
+  await page.getByText('db-primary rebooted', { exact: true }).last().waitFor();
   // The server dropped what it could not deliver: the state changed and nobody told.
   const e = cell.entities.get(jid(1));
   cell.entities.set(jid(1), { ...e, state: 'paused', libvirt_state: 'paused', seq: Number(e?.seq) + 1 });

@@ -174,7 +174,7 @@ test('other commands come from the catalog: form, checks and answer', async () =
   await page.goBack();
   await page.locator('[data-command="domain.note"]').click();
   await page.getByRole('textbox', { name: 'Text' }).fill('for the <shop> & more');
-  await page.getByRole('button', { name: 'Note', exact: true }).click();
+  await page.getByRole('tabpanel').getByRole('button', { name: 'Note', exact: true }).click();
   await row(page, 'web1').getByText('for the <shop> & more').waitFor();
   await page.goBack();
   await page.locator('[data-command="domain.info"]').click();
@@ -190,7 +190,7 @@ test('a pool shows its volumes', async () => {
   await page.getByRole('cell', { name: 'debian-12.qcow2' }).waitFor();
   await picture(page, 'volumes');
   await row(page, 'iso').click();
-  await page.getByText('iso is not started.').waitFor();
+  await page.getByRole('tabpanel').getByText('iso is not started.').waitFor();
 });
 
 test('a machine answers in the chat', async () => {
