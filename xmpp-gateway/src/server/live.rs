@@ -22,7 +22,7 @@ use rxml::{Namespace, NcName};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Duration, Instant, timeout};
 
 /// Why a loop ended.
 #[derive(Debug)]
@@ -41,6 +41,30 @@ enum End {
     Written,
 }
 
+/// What the writing loop and its connection tell each other. They share a task, so this is only for the compiler atomic.
+#[derive(Default)]
+struct Progress {
+    /// No more than what is queued now is to be written.
+    last: AtomicBool,
+    /// A write has begun and is not done.
+    writing: AtomicBool,
+}
+
+/// Ends when the session says that this connection has to go: at once for a successor, and after a while, in which the
+/// writer may write what is queued, for an ending. The writer notices both itself unless it is stuck.
+async fn kicked(session: &Session, number: u64, farewell: Duration) -> End {
+    loop {
+        match session.verdict(number) {
+            Some(Ending::Superseded) => return End::Superseded,
+            Some(Ending::Error(error)) => match timeout(farewell, session.kick.notified()).await {
+                Ok(()) => {}
+                Err(_) => return End::Error(error),
+            },
+            None => session.kick.notified().await,
+        }
+    }
+}
+
 /// About so much goes into one write.
 const BATCH: usize = 64 * 1024;
 
@@ -54,18 +78,20 @@ pub(super) async fn run(server: &Arc<Server>, bound: Bound, stopping: watch::Rec
     if *stopping.borrow() {
         session.close(StreamCondition::SystemShutdown);
     }
-    let last_batch = AtomicBool::new(false);
+    let progress = Progress::default();
     let farewell = server.config.limits.farewell;
     let end = {
-        let mut write = std::pin::pin!(write_loop(server, &session, number, &mut writer, &last_batch));
+        let mut write = std::pin::pin!(write_loop(server, &session, number, &mut writer, &progress));
         let mut read = std::pin::pin!(read_loop(server, &session, &mut reader));
+        let mut kicked = std::pin::pin!(kicked(&session, number, farewell));
         let (end, by_reader) = tokio::select! {
             end = &mut read => (end, true),
             end = &mut write => (end, false),
+            end = &mut kicked => (end, false),
         };
         // What the peer asked for before it closed is still answered.
         if by_reader && matches!(end, End::Closed | End::Error(_)) {
-            last_batch.store(true, Ordering::Relaxed);
+            progress.last.store(true, Ordering::Relaxed);
             session.wake.notify_one();
             match timeout(farewell, write).await {
                 Ok(End::Written | End::Error(_)) => end,
@@ -75,6 +101,8 @@ pub(super) async fn run(server: &Arc<Server>, bound: Bound, stopping: watch::Rec
             end
         }
     };
+    // Half a stanza was written: nothing can be said any more that the peer would understand.
+    let torn = progress.writing.load(Ordering::Relaxed);
     let error = match &end {
         End::Error(error) => Some(error.clone()),
         End::Superseded => Some(StreamError::new(StreamCondition::Conflict, "this session goes on over another connection")),
@@ -90,7 +118,7 @@ pub(super) async fn run(server: &Arc<Server>, bound: Bound, stopping: watch::Rec
         server.refused(error.condition);
         tracing::info!(session = session.id(), jid = %session.jid(), %error, "stream ended by the server");
     }
-    if !matches!(end, End::Broken) {
+    if !matches!(end, End::Broken) && !torn {
         // A peer that does not read its goodbye is left alone.
         let _ = timeout(farewell, say_goodbye(&mut writer, error, framed)).await;
     }
@@ -151,14 +179,14 @@ async fn guard(server: Arc<Server>, session: Arc<Session>, number: u64) {
     gauge.dec();
 }
 
-async fn write_loop(server: &Server, session: &Session, number: u64, writer: &mut Writer, last: &AtomicBool) -> End {
+async fn write_loop(server: &Server, session: &Session, number: u64, writer: &mut Writer, progress: &Progress) -> End {
     let mut batch: Vec<Out> = Vec::new();
     let mut scratch = String::new();
     let written = METRICS.stanzas.with_label_values(&["out"]);
     loop {
         batch.clear();
         // Read before the queue is: what was queued before the last batch was announced is then surely seen.
-        let finishing = last.load(Ordering::Relaxed);
+        let finishing = progress.last.load(Ordering::Relaxed);
         match session.drain(number, BATCH, &mut batch) {
             Ok(()) => {}
             Err(Ending::Error(error)) => return End::Error(error),
@@ -173,8 +201,9 @@ async fn write_loop(server: &Server, session: &Session, number: u64, writer: &mu
             continue;
         }
         written.inc_by(batch.iter().filter(|out| matches!(out, Out::Stanza(_))).count() as u64);
+        progress.writing.store(true, Ordering::Relaxed);
         match timeout(server.config.limits.write_stall, writer.write_batch(batch.iter().map(Out::as_str), &mut scratch)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => progress.writing.store(false, Ordering::Relaxed),
             Ok(Err(_)) => return End::Broken,
             Err(_) => {
                 tracing::info!(session = session.id(), jid = %session.jid(), "the peer reads nothing; its connection is dropped");

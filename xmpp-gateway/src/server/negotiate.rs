@@ -326,8 +326,7 @@ impl Negotiation {
             };
             let limits = &self.server.config.limits;
             match self.server.registry.bind(who, &jid, limits.sessions_per_account, limits.queue, self.transport, &self.peer.name) {
-                Bind::Bound(session) => {
-                    let attachment = session.attachment.clone().lock_owned().await;
+                Bind::Bound(session, attachment) => {
                     let mut xml = String::from("<iq xmlns='jabber:client' type='result' id='");
                     escape_into(&mut xml, &id);
                     xml.push_str(&format!("'><bind xmlns='{}'><jid>", ns::BIND));
@@ -335,7 +334,7 @@ impl Negotiation {
                     xml.push_str("</jid></bind></iq>");
                     session.plain(xml);
                     tracing::info!(session = session.id(), %jid, peer = self.peer.name, transport = self.transport.name(), "session opened");
-                    // No await between the handler's first call and the live loop, which makes the last: they cannot be torn apart.
+                    // From the binding to here nothing waits, so nothing can tear the handler's first call from its last.
                     self.server.handler.opened(&session);
                     return Ok(Some((session, 0, attachment)));
                 }
@@ -353,17 +352,15 @@ impl Negotiation {
         let h = element.attr("h").and_then(|h| h.parse::<u32>().ok());
         let session = element.attr("previd").and_then(|id| self.server.registry.find_resumable(id, who));
         if let (Some(h), Some(session)) = (h, session)
-            && let Some(number) = session.supersede()
+            && let Some(claim) = Claim::new(&self.server, &session)
         {
             let attachment = session.attachment.clone().lock_owned().await;
-            if session.attach(number, h, self.transport, self.peer.name.clone()).is_some() {
+            if session.attach(claim.number, h, self.transport, self.peer.name.clone()).is_some() {
+                let number = claim.keep();
                 METRICS.resumptions.with_label_values(&["resumed"]).inc();
                 tracing::info!(session = session.id(), jid = %session.jid(), peer = self.peer.name, "session resumed");
                 self.server.handler.resumed(&session);
                 return Ok(Some((session, number, attachment)));
-            }
-            if session.finish(Some(number)) {
-                self.server.retire(&session);
             }
         }
         METRICS.resumptions.with_label_values(&["failed"]).inc();
@@ -374,10 +371,40 @@ impl Negotiation {
 
 /// An agent that comes back takes its own place, whatever became of the connection it had.
 async fn evict(server: &Arc<Server>, holder: &Arc<Session>) {
-    holder.supersede();
+    let claim = Claim::new(server, holder);
     let _attachment = holder.attachment.lock().await;
+    drop(claim);
+    // One that was ending already, and that nobody is attached to any more.
     if holder.finish(None) {
         server.retire(holder);
+    }
+}
+
+/// A successor's right to a session: taken from whoever has it. If it is not kept, not even because the successor itself
+/// went away while it waited, the session ends; otherwise nobody would ever guard it again.
+struct Claim {
+    server: Arc<Server>,
+    session: Arc<Session>,
+    number: u64,
+    kept: bool,
+}
+
+impl Claim {
+    fn new(server: &Arc<Server>, session: &Arc<Session>) -> Option<Claim> {
+        session.supersede().map(|number| Claim { server: server.clone(), session: session.clone(), number, kept: false })
+    }
+
+    fn keep(mut self) -> u64 {
+        self.kept = true;
+        self.number
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.kept && self.session.finish(Some(self.number)) {
+            self.server.retire(&self.session);
+        }
     }
 }
 

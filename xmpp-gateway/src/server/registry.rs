@@ -5,6 +5,7 @@ use crate::sasl::Identity;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use tokio::sync::OwnedMutexGuard;
 
 #[derive(Default)]
 struct Tables {
@@ -21,8 +22,8 @@ pub(super) struct Registry(Mutex<Tables>);
 
 /// What came of an attempt to bind.
 pub(super) enum Bind {
-    /// The resource is bound to this new session.
-    Bound(Arc<Session>),
+    /// The resource is bound to this new session, whose attachment is the caller's from the beginning.
+    Bound(Arc<Session>, OwnedMutexGuard<()>),
     /// Somebody has it.
     Taken(Arc<Session>),
     /// The account has too many.
@@ -51,8 +52,11 @@ impl Registry {
         }
         tables.last += 1;
         let session = Arc::new(Session::new(tables.last, jid.clone(), who.kind, bounds, transport, peer.to_owned()));
+        // Nobody else knows the session yet, so nobody holds its attachment. Taken before it can be found, so that nobody
+        // ends it before it began.
+        let Ok(attachment) = session.attachment.clone().try_lock_owned() else { return Bind::TooMany };
         resources.insert(jid.resource().as_str().to_owned(), session.clone());
-        Bind::Bound(session)
+        Bind::Bound(session, attachment)
     }
 
     /// The session can be come back to by that id.

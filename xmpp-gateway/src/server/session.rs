@@ -130,6 +130,8 @@ pub struct Session {
     state: Mutex<State>,
     /// There is something to write, or the session ends. Awaited by the attached connection's writer.
     pub(super) wake: Notify,
+    /// The attached connection has to go. Awaited beside its loops, since its writer may be stuck in a write.
+    pub(super) kick: Notify,
     /// The phase changed. Awaited by whoever guards a suspended session.
     pub(super) change: Notify,
     /// Held by the attached connection until it has done its last deed: a successor waits for it, so that two connections
@@ -158,7 +160,17 @@ impl Session {
             answer: false,
             ending: None,
         };
-        Session { id, jid, kind, bounds, state: Mutex::new(state), wake: Notify::new(), change: Notify::new(), attachment: Arc::default() }
+        Session {
+            id,
+            jid,
+            kind,
+            bounds,
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            kick: Notify::new(),
+            change: Notify::new(),
+            attachment: Arc::default(),
+        }
     }
 
     /// Unique among all sessions of this process.
@@ -236,6 +248,7 @@ impl Session {
             state.ending.get_or_insert(error);
         }
         self.wake.notify_one();
+        self.kick.notify_one();
         self.change.notify_one();
     }
 
@@ -289,6 +302,15 @@ impl Session {
             Some(error) if batch.is_empty() => Err(Ending::Error(error.clone())),
             _ => Ok(()),
         }
+    }
+
+    /// Why connection `number` has to go, if it has to.
+    pub(super) fn verdict(&self, number: u64) -> Option<Ending> {
+        let state = self.state.lock();
+        if state.connection != number {
+            return Some(Ending::Superseded);
+        }
+        state.ending.clone().map(Ending::Error)
     }
 
     /// Asks the peer for a sign of life. `false` if there is no stream management to ask with.
@@ -355,6 +377,7 @@ impl Session {
             state.connection
         };
         self.wake.notify_one();
+        self.kick.notify_one();
         self.change.notify_one();
         Some(number)
     }

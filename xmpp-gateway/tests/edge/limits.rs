@@ -185,3 +185,27 @@ async fn questions_without_reading_the_answers_cost_no_memory() {
     assert_eq!(next(&mut tells).await, "presence from hv.alpha@vm.localhost/r");
     assert_eq!(session.backlog(), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_and_what_is_served_is_counted() {
+    let (server, mut tells) = echo::server(Limits::default(), None).await;
+    let mut raw = Raw::connect(&server);
+    raw.open().await;
+    raw.scram("admin", "wrong").await;
+    raw.send("<!DOCTYPE a>").await;
+    raw.refused("restricted-xml").await;
+    let mut raw = Raw::connect(&server).bound("admin", "secret", "r").await;
+    let id = raw.enable().await;
+    raw.message("1").await;
+    raw.echoed().await;
+    drop(raw);
+    while !matches!(tells.recv().await.unwrap(), Told::Suspended(_)) {}
+    let mut raw = Raw::connect(&server);
+    raw.login("admin", "secret").await;
+    raw.send(&format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0'/>")).await;
+    raw.expect("<resumed").await;
+    let names: Vec<String> = prometheus::gather().iter().map(|family| family.name().to_owned()).collect();
+    for name in ["sessions", "sessions_suspended", "stanzas_total", "login_failures_total", "resumptions_total", "streams_refused_total"] {
+        assert!(names.contains(&format!("archipel_xmpp_{name}")), "{name} is not among {names:?}");
+    }
+}

@@ -86,6 +86,45 @@ async fn a_session_goes_over_to_a_new_connection_while_the_old_one_still_hangs()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_is_stuck_in_a_write_does_not_keep_its_session() {
+    let (server, _tells) = echo::server(Limits::default(), None).await;
+    let peer = archipel_xmpp::server::Peer::in_process("stuck");
+    let mut stuck = Raw::connect_from(&server, peer, 600).bound("admin", "secret", "r").await;
+    let id = stuck.enable().await;
+    let session = server.sessions_of("admin").remove(0);
+    for n in 0..100 {
+        session.send(message(n)).unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let began = Instant::now();
+    let mut raw = Raw::connect(&server);
+    raw.login("admin", "secret").await;
+    raw.send(&format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0'/>")).await;
+    raw.expect("<resumed").await;
+    for n in 0..100 {
+        assert_eq!(raw.echoed().await, n.to_string());
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(!stuck.ended().await.contains("stream:error"), "nothing is said in the middle of a stanza");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_goes_away_while_resuming_leaves_nothing_behind() {
+    let (server, mut tells) = echo::server(Limits::default(), None).await;
+    let mut raw = Raw::connect(&server).bound("admin", "secret", "r").await;
+    let id = raw.enable().await;
+    drop(raw);
+    suspended(&mut tells).await;
+    for _ in 0..3 {
+        let mut raw = Raw::connect(&server);
+        raw.login("admin", "secret").await;
+        raw.send(&format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0'/>")).await;
+    }
+    while next(&mut tells).await != "closed admin@vm.localhost/r" {}
+    assert!(server.sessions_of("admin").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn beyond_the_window_a_session_is_gone() {
     let (server, mut tells) = echo::server(Limits::default(), None).await;
     let mut raw = Raw::connect(&server).bound("admin", "secret", "r").await;
