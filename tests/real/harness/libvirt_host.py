@@ -27,7 +27,10 @@ ip link set lo up
 for d in etc:/etc/libvirt lib:/var/lib/libvirt run:/run/libvirt log:/var/log/libvirt cache:/var/cache/libvirt; do
     mkdir -p "${{d#*:}}" && mount --bind "{work}/${{d%%:*}}" "${{d#*:}}" || exit 1
 done
-[ ! -e /dev/kvm ] || mount --bind /dev/null /dev/kvm
+# A regular file nobody may open as a device: with /dev/null there libvirt would probe QEMU again at every definition.
+if [ -e /dev/kvm ]; then
+    : >"{work}/no-kvm"; mount --bind "{work}/no-kvm" /dev/kvm; mount -o remount,ro,bind /dev/kvm
+fi
 [ ! -d /sys/fs/cgroup ] || mount -t tmpfs none /sys/fs/cgroup
 touch "{work}/ready"
 exec sleep infinity
