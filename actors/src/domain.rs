@@ -140,7 +140,7 @@ impl DomainActor {
         match domain_change::react(facts, &change) {
             Reaction::Nothing => {}
             Reaction::Read => self.read(ctx),
-            Reaction::Gone => self.gone(&entity, ctx),
+            Reaction::Gone => self.gone(&entity),
             Reaction::Tell { topic, facts, detail, vanishes } => {
                 let cause = self.cause(topic, Cause::Libvirt);
                 let mut draft = Draft::of(&entity);
@@ -148,17 +148,18 @@ impl DomainActor {
                 self.scope.board.publish(Change::to(self.id, topic, cause, draft).with_detail(detail));
                 self.told();
                 if vanishes {
-                    self.gone(&entity, ctx);
+                    self.gone(&entity);
                 }
             }
         }
     }
 
-    fn gone(&mut self, entity: &Entity, ctx: &mut Context<Self>) {
+    fn gone(&mut self, entity: &Entity) {
         let cause = self.cause("domain.undefined", Cause::Libvirt);
         forget(&self.scope, entity, cause);
         self.told();
-        ctx.stop();
+        // Not at once: the command that caused it may still wait for its answer here.
+        self.scope.keeper.stop(&entity.id);
     }
 
     fn read(&mut self, ctx: &mut Context<Self>) {
@@ -195,7 +196,7 @@ impl DomainActor {
                 }
             }
             Err(fault) if fault.kind == FaultKind::NotFound => match known {
-                Some(entity) => this.gone(&entity, ctx),
+                Some(entity) => this.gone(&entity),
                 None => ctx.stop(),
             },
             // The whole host is silent: its actor says so, and lists everything again when it is back.
@@ -234,7 +235,7 @@ impl DomainActor {
             turn.expect(topics, Millis(u64::MAX));
             let answer = work(&turn, command).await;
             match &answer {
-                Ok(_) => turn.expect(topics, if C::NAME == ShutdownDomain::NAME { Millis::seconds(3600) } else { CONSEQUENCE }),
+                Ok(_) => turn.still_expect(if C::NAME == ShutdownDomain::NAME { Millis::seconds(3600) } else { CONSEQUENCE }),
                 Err(_) => turn.expect_nothing(),
             }
             answer.map(|reply| (reply, turn, (queued, place)))

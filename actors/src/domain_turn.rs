@@ -94,6 +94,13 @@ impl Turn {
         }
     }
 
+    /// The command is done: if its event has not come yet, it is taken for its consequence that much longer.
+    pub(crate) fn still_expect(&self, time: Millis) {
+        if let Some(consequence) = self.desk.consequence.borrow_mut().as_mut() {
+            consequence.until = Millis(self.scope.clock.monotonic().0.saturating_add(time.0));
+        }
+    }
+
     pub(crate) fn expect_nothing(&self) {
         *self.desk.consequence.borrow_mut() = None;
     }

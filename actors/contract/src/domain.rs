@@ -461,7 +461,7 @@ pub fn settle(command: &str, arguments: &serde_json::Value, now: Option<&DomainR
     use Settled::*;
     let so = |yes: bool| if yes { TookEffect } else { NoEffect };
     let Some(now) = now else {
-        return so(command == "domain.undefine");
+        return so(matches!(command, "domain.undefine" | "domain.force-off" | "domain.shutdown"));
     };
     let state = now.facts.state;
     match command {

@@ -41,6 +41,8 @@ use tokio::sync::{Semaphore, watch};
 const STEP_DEADLINE: Duration = Duration::from_secs(60);
 /// How long another agent may take to answer.
 const PEER_DEADLINE: Duration = Duration::from_secs(120);
+/// How long an answer waits at most for the events before it.
+const EVENTS_FIRST: Duration = Duration::from_secs(1);
 /// How many events go into one message at most; [`node::PAGE_BYTES`] usually ends it earlier.
 const EVENTS: usize = 200;
 
@@ -169,11 +171,14 @@ impl Link {
             bounds: Bounds::NODE,
             // Every request that is under way, and as many again to be refused politely.
             queue: config.in_flight.saturating_mul(2),
+            // Messages may be large; what waits, waits as events in the announcer, where it is bounded.
+            outgoing: 16,
         });
         *peers.client.lock() = Some(client.clone());
         let (tell, session) = watch::channel(None);
         let uploader = Uploader { config: &config, client: client.clone(), announcer, watcher: &watcher, inventory, incarnation, session };
         let room = Arc::new(Semaphore::new(config.in_flight));
+        let ahead = uploader.announcer.clone();
         let listen = async {
             let mut number = 0;
             let mut last = None;
@@ -196,7 +201,7 @@ impl Link {
                         last = Some(fault.clone());
                         watcher.board.offline(config.clock.now(), fault);
                     }
-                    Happening::Stanza(stanza) => answer(stanza, &config, &client, &dispatcher, &room),
+                    Happening::Stanza(stanza) => answer(stanza, &config, &client, &dispatcher, &room, &ahead),
                 }
             }
         };
@@ -209,12 +214,19 @@ impl Link {
 }
 
 /// Carries out what the exchange asks, in a task of its own. Never waits.
-fn answer(stanza: Element, config: &LinkConfig, client: &Client, dispatcher: &Arc<dyn Dispatcher>, room: &Arc<Semaphore>) {
+fn answer(
+    stanza: Element,
+    config: &LinkConfig,
+    client: &Client,
+    dispatcher: &Arc<dyn Dispatcher>,
+    room: &Arc<Semaphore>,
+    ahead: &Arc<LinkAnnouncer>,
+) {
     if !matches!(IqKind::of(&stanza), Some(IqKind::Get | IqKind::Set)) {
         return;
     }
     let asked = request(&stanza, &config.cell);
-    let (client, dispatcher, room) = (client.clone(), dispatcher.clone(), room.clone());
+    let (client, dispatcher, room, ahead) = (client.clone(), dispatcher.clone(), room.clone(), ahead.clone());
     let permit = room.try_acquire_owned();
     tokio::spawn(async move {
         let outcome = match (asked, &permit) {
@@ -234,6 +246,8 @@ fn answer(stanza: Element, config: &LinkConfig, client: &Client, dispatcher: &Ar
             }
             Err(fault) => fault::answer(&stanza, &fault),
         };
+        // The events of a command go before its answer; an exchange that takes none now must not hold the answer up for long.
+        let _ = tokio::time::timeout(EVENTS_FIRST, ahead.caught_up()).await;
         // Whoever asked has been told by the exchange if the link is gone.
         let _ = client.send(&answer).await;
     });
@@ -315,12 +329,20 @@ impl Uploader<'_> {
         }
     }
 
+    /// Waits until the stream is up. What is told while it is down would only wait in two places instead of one.
+    async fn online(&self) -> Result<(), Fault> {
+        let mut state = self.client.state();
+        let up = state.wait_for(|s| matches!(s, State::Online(_))).await;
+        up.map(|_| ()).map_err(|_| Fault::unavailable("the link was closed"))
+    }
+
     async fn step(&self, payload: Element) -> Result<Option<Element>, Fault> {
         self.client.request(IqKind::Set, Some(self.config.cell.as_str()), payload, STEP_DEADLINE).await
     }
 
     async fn assert(&self) -> Result<(), Fault> {
         self.watcher.board.asserted(false);
+        self.online().await?;
         let entities = self.inventory.entities().len();
         let hello =
             node::Hello { version: self.config.version.clone(), host: self.config.host.clone(), incarnation: self.incarnation, entities };
@@ -348,6 +370,7 @@ impl Uploader<'_> {
 
     /// Tells up to `most` of what waits and answers how many that were. `None`: events were dropped, assert again.
     async fn announce(&self, most: usize) -> Result<Option<usize>, Fault> {
+        self.online().await?;
         let Some(events) = self.announcer.take(most) else { return Ok(None) };
         let told = events.len();
         for batch in batches(events) {
@@ -355,6 +378,7 @@ impl Uploader<'_> {
             message.append_child(node::announce_json(&batch));
             self.client.send(&stanza::addressed(message, self.config.cell.as_str())).await?;
         }
+        self.announcer.passed(told);
         Ok(Some(told))
     }
 }

@@ -11,6 +11,9 @@ struct Waiting {
     events: VecDeque<Event>,
     overflowed: bool,
     dropped: u64,
+    /// Events announced so far, and how many of them are on the stream or were dropped.
+    announced: u64,
+    passed: u64,
 }
 
 /// The agent's mouth: takes events from the actors, never waits, and keeps their order.
@@ -18,11 +21,12 @@ pub struct LinkAnnouncer {
     waiting: Mutex<Waiting>,
     bound: usize,
     more: Notify,
+    sent: Notify,
 }
 
 impl LinkAnnouncer {
     pub(super) fn new(bound: usize) -> LinkAnnouncer {
-        LinkAnnouncer { waiting: Mutex::default(), bound: bound.max(1), more: Notify::new() }
+        LinkAnnouncer { waiting: Mutex::default(), bound: bound.max(1), more: Notify::new(), sent: Notify::new() }
     }
 
     /// Waits until there is something to tell, or everything to assert again.
@@ -52,7 +56,32 @@ impl LinkAnnouncer {
 
     /// An assertion of everything is about to read the inventory: what was dropped is made good by it.
     pub(super) fn forgive(&self) {
-        self.waiting.lock().overflowed = false;
+        {
+            let mut waiting = self.waiting.lock();
+            waiting.overflowed = false;
+            // What was taken and not sent because the session changed is part of the assertion as well.
+            waiting.passed = waiting.announced - waiting.events.len() as u64;
+        }
+        self.sent.notify_waiters();
+    }
+
+    /// So many of the events taken are on the stream.
+    pub(super) fn passed(&self, count: usize) {
+        self.waiting.lock().passed += count as u64;
+        self.sent.notify_waiters();
+    }
+
+    /// Waits until everything announced before this call is on the stream, so that an answer does not overtake what it caused.
+    pub(super) async fn caught_up(&self) {
+        let goal = self.waiting.lock().announced;
+        loop {
+            let mut sent = std::pin::pin!(self.sent.notified());
+            sent.as_mut().enable();
+            if self.waiting.lock().passed >= goal {
+                return;
+            }
+            sent.await;
+        }
     }
 
     /// How many events wait.
@@ -75,14 +104,17 @@ impl Announcer for LinkAnnouncer {
     fn announce(&self, events: Vec<Event>) {
         {
             let mut waiting = self.waiting.lock();
+            waiting.announced += events.len() as u64;
             if waiting.overflowed {
                 waiting.dropped += events.len() as u64;
+                waiting.passed = waiting.announced;
                 return;
             }
             if waiting.events.len() + events.len() > self.bound {
                 waiting.dropped += (waiting.events.len() + events.len()) as u64;
                 waiting.events = VecDeque::new();
                 waiting.overflowed = true;
+                waiting.passed = waiting.announced;
                 tracing::warn!(bound = self.bound, "the queue of events for the exchange is full; everything will be asserted again");
             } else {
                 waiting.events.extend(events);
