@@ -6,7 +6,7 @@
 //! ```
 
 use super::{
-    Exchange, adhoc,
+    Exchange, adhoc, disco,
     line::{self, Line},
     reply::Refused,
     sentence, words,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{server::handler::Stanza, server::session::Session};
 use archipel_contract::{
-    Effect, Entity, EntityId, Fault, Kind, Millis, Role, Target,
+    Effect, Entity, EntityId, Fault, Kind, Millis, Role,
     access::authorise,
     catalog::CommandEntry,
     port::{Address, Request},
@@ -177,7 +177,7 @@ impl Exchange {
         }
         let entity = entity.as_deref();
         let kind = entity.map(Entity::kind);
-        let commands: Vec<&'static CommandEntry> = self.catalog.of_target(target(kind)).collect();
+        let commands: Vec<&'static CommandEntry> = self.catalog.of_target(disco::target_of(kind)).collect();
         let help = |verb: Option<&str>| line::help(kind, entity, &commands, role, verb, |c| adhoc::refusal(c, entity));
         if body.len() > MAX_LINE {
             return talk.say(&format!("this line is too long; {} bytes are read at most", MAX_LINE));
@@ -254,17 +254,6 @@ impl Exchange {
         let Some(entity) = entity else { return String::new() };
         let machines = self.select(Kind::Domain, None, Some(entity.host.as_str()), None);
         words::answer(&serde_json::to_value(machines).unwrap_or_default())
-    }
-}
-
-fn target(kind: Option<Kind>) -> Target {
-    match kind {
-        None => Target::Cell,
-        Some(Kind::Hypervisor) => Target::Hypervisor,
-        Some(Kind::Domain) => Target::Domain,
-        Some(Kind::Network) => Target::Network,
-        Some(Kind::StoragePool) => Target::StoragePool,
-        Some(Kind::Task) => Target::Task,
     }
 }
 

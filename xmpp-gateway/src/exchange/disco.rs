@@ -105,7 +105,8 @@ fn write_info(xml: &mut Xml, node: Option<&str>, identities: &[Identity], name: 
     }
 }
 
-fn target_of(kind: Option<Kind>) -> Target {
+/// To whom commands are sent at such an address.
+pub(super) fn target_of(kind: Option<Kind>) -> Target {
     match kind {
         None => Target::Cell,
         Some(Kind::Hypervisor) => Target::Hypervisor,

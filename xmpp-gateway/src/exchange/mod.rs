@@ -42,10 +42,10 @@ pub(crate) mod reply;
 pub(crate) mod roster;
 pub(crate) mod services;
 pub(crate) mod stage;
-pub(crate) mod words;
-pub(crate) mod xml;
 #[cfg(test)]
 mod tests;
+pub(crate) mod words;
+pub(crate) mod xml;
 
 use crate::{
     ns,
@@ -218,7 +218,9 @@ impl Exchange {
         drop(table);
         for refusal in &outcome.refused {
             match refusal {
-                Refusal::Held(id, holder) => tracing::warn!(entity = %id, %holder, "refused: another host holds it with at least this epoch"),
+                Refusal::Held(id, holder) => {
+                    tracing::warn!(entity = %id, %holder, "refused: another host holds it with at least this epoch")
+                }
                 Refusal::OtherHost(id, host) => tracing::warn!(entity = %id, %host, "refused: an agent may speak only for its own host"),
                 Refusal::NoLease => tracing::warn!("refused: the link does not speak for its host"),
                 Refusal::Stale(id) => tracing::debug!(entity = %id, "older than what is known; ignored"),
@@ -322,7 +324,10 @@ impl Exchange {
             return;
         }
         let mut xml = xml::Xml::stanza("message");
-        xml.attr("type", "error").attr_opt("id", message.attr("id")).attr_opt("from", message.attr("to")).attr("to", &session.jid().to_string());
+        xml.attr("type", "error")
+            .attr_opt("id", message.attr("id"))
+            .attr_opt("from", message.attr("to"))
+            .attr("to", &session.jid().to_string());
         refused.write(&mut xml, text);
         if session.send(Stanza::from(xml.finish())).is_err() {
             tracing::debug!(to = %session.jid(), "an error was dropped because the queue is full");

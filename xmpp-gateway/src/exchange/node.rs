@@ -29,6 +29,8 @@ use tokio::sync::oneshot;
 
 /// The most requests under way on one link.
 pub(crate) const MAX_WAITING: usize = 1024;
+/// How long one agent may take to answer another. The one that asks may give up earlier.
+const PEER_PATIENCE: Millis = Millis::seconds(120);
 
 struct Link {
     session: Arc<Session>,
@@ -211,7 +213,7 @@ impl Exchange {
                 let exchange = self.clone();
                 tokio::spawn(async move {
                     let to = exchange.cell.jid(&EntityId::Hypervisor(peer.clone()));
-                    match exchange.ask_host(&peer, &to, &request, exchange.patience(&request)).await {
+                    match exchange.ask_host(&peer, &to, &request, PEER_PATIENCE).await {
                         Ok(value) => reply.element(&node::reply(&value)),
                         Err(fault) => reply.fault(&fault),
                     }
@@ -266,24 +268,31 @@ fn no_lease() -> Fault {
     Fault::new(FaultKind::Conflict, "this link does not speak for its host; say hello first, or stop because another link took over")
 }
 
-/// Refusals of single entities do not stop an agent: they are listed for it and logged here.
+/// The most refused entities that are named in an answer.
+const MAX_NAMED: usize = 5;
+
+/// Refusals of single entities do no harm to the others: all that could be taken was taken, and the answer says what was not.
 fn answer_assertion(reply: &Reply, refused: &[Refusal]) {
     if refused.contains(&Refusal::NoLease) {
         return reply.fault(&no_lease());
     }
-    let held: Vec<Value> = refused
+    let held: Vec<String> = refused
         .iter()
         .filter_map(|r| match r {
-            Refusal::Held(id, host) => Some(serde_json::json!({ "entity": id, "kind": "conflict", "holder": host })),
-            Refusal::OtherHost(id, host) => Some(serde_json::json!({ "entity": id, "kind": "forbidden", "holder": host })),
+            Refusal::Held(id, host) => Some(format!("{id} (held by {host})")),
+            Refusal::OtherHost(id, host) => Some(format!("{id} (said to be on {host})")),
             Refusal::Stale(_) | Refusal::NoLease => None,
         })
         .collect();
     if held.is_empty() {
-        reply.done();
-    } else {
-        reply.with(|xml| {
-            xml.open_ns("refused", ns::NODE).json(&Value::Array(held).to_string()).close();
-        });
+        return reply.done();
     }
+    let more = if held.len() > MAX_NAMED { format!(" and {} more", held.len() - MAX_NAMED) } else { String::new() };
+    reply.fault(&Fault::new(
+        FaultKind::Conflict,
+        format!(
+            "not taken, while all others were: {}{more}; one entity can be on one host only",
+            held[..held.len().min(MAX_NAMED)].join(", ")
+        ),
+    ));
 }

@@ -170,10 +170,10 @@ impl Sessions {
         let fits = |s: &Stage| {
             s.owner == *owner && s.entry.name == node && s.target.as_ref() == target && now.0.saturating_sub(s.touched.0) < LIFETIME.0
         };
-        if self.open.get(id).is_some_and(fits) {
-            if let Some(stage) = self.open.remove(id) {
-                return Ok(stage);
-            }
+        if self.open.get(id).is_some_and(fits)
+            && let Some(stage) = self.open.remove(id)
+        {
+            return Ok(stage);
         }
         Err(Fault::invalid("this command is over or was left alone for too long; begin it again"))
     }

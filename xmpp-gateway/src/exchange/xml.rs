@@ -105,11 +105,6 @@ impl Xml {
         self
     }
 
-    /// `<json xmlns='urn:xmpp:json:0'>` with a JSON document.
-    pub(crate) fn json(&mut self, text: &str) -> &mut Xml {
-        self.open_ns("json", "urn:xmpp:json:0").text(text).close()
-    }
-
     /// Closes what is open and gives the text away.
     pub(crate) fn finish(mut self) -> String {
         while !self.stack.is_empty() {

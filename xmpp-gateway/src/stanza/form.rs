@@ -360,7 +360,7 @@ fn shown(argument: &Argument, value: &Value) -> String {
 /// A size in the largest unit that shows it exactly, so that it reads back as the same number.
 fn exact(bytes: u64) -> String {
     for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        if bytes > 0 && bytes % (1 << shift) == 0 {
+        if bytes > 0 && bytes.is_multiple_of(1 << shift) {
             return format!("{}{unit}", bytes >> shift);
         }
     }

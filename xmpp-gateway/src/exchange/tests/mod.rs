@@ -5,6 +5,7 @@ mod feeds;
 mod locations;
 mod nodes;
 mod peoples;
+mod wires;
 mod world;
 
 use archipel_contract::{

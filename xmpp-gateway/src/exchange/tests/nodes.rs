@@ -105,6 +105,9 @@ async fn the_same_machine_on_two_hosts_stays_with_the_first() {
     let world = World::new().await;
     world.host("alpha", vec![machine(1, "alpha")]).await;
     let beta = world.host("beta", vec![machine(1, "beta"), network(9, "beta")]).await;
+    let again = beta.ask("set", Some(CELL), node::Ask::Assert(vec![Arc::new(machine(1, "beta"))]).print()).await;
+    let told = fault::of_stanza(&again);
+    assert!(told.kind == FaultKind::Conflict && told.message.contains("held by alpha"), "{told}");
     let held = world.exchange.look_up(&machine(1, "alpha").id).unwrap();
     assert_eq!(held.host.as_str(), "alpha");
     assert!(world.exchange.look_up(&network(9, "beta").id).is_some(), "the rest of the assertion counts");
