@@ -4,18 +4,22 @@
 //! |---|---|
 //! | [`ns`] | namespaces |
 //! | [`stanza`] | what stanzas carry, as types |
+//! | [`stream`] | XML over bytes and over frames, strictly bounded |
+//! | [`sasl`], [`tls`], [`accounts`] | who may come in, and how |
+//! | [`sm`] | what was received and what was not, over broken connections |
+//! | [`server`] | connections and sessions of the embedded server |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod accounts;
+pub mod client;
+pub mod exchange;
+pub mod link;
 pub mod ns;
-pub mod stanza;
+pub mod sasl;
 pub mod server;
 pub mod sm;
+pub mod stanza;
 pub mod stream;
-pub mod client;
-pub mod sasl;
-pub mod link;
 pub mod tls;
-pub mod accounts;
-pub mod exchange;
