@@ -125,9 +125,9 @@ async fn hear(scope: Rc<Scope>, mut reports: mpsc::Receiver<HostChange>, fresh: 
 async fn word_of_the_link(reports: &mut mpsc::Receiver<HostChange>) -> Option<HostChange> {
     let word = async {
         loop {
-            match reports.recv().await? {
-                report @ (HostChange::Connected | HostChange::Lost(_) | HostChange::Overflow) => return Some(report),
-                _ => {}
+            let report = reports.recv().await?;
+            if matches!(report, HostChange::Connected | HostChange::Lost(_) | HostChange::Overflow) {
+                return Some(report);
             }
         }
     };

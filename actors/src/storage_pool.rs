@@ -119,7 +119,8 @@ impl PoolActor {
                 Err(fault) if fault.kind == FaultKind::NotFound => {
                     let cause = this.cause();
                     this.scope.board.publish(Change::gone(this.id, "storage-pool.undefined", cause));
-                    ctx.stop();
+                    // Not at once: the command that caused it may still wait for its answer here.
+                    this.scope.keeper.stop(&this.id.into());
                 }
                 // The whole host is silent; its actor lists everything again when it is back.
                 Err(fault) if fault.kind == FaultKind::Unavailable => {}

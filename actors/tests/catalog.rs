@@ -13,7 +13,10 @@ fn the_checked_in_catalog_is_the_one_of_the_routes() {
     }
     let text = std::fs::read_to_string(&path).unwrap();
     let shipped: Catalog = serde_json::from_str(&text).unwrap();
-    assert!(shipped == current, "actors/contract/catalog.json is stale: run ARCHIPEL_UPDATE=1 cargo test -p archipel-actors --test catalog");
+    assert!(
+        shipped == current,
+        "actors/contract/catalog.json is stale: run ARCHIPEL_UPDATE=1 cargo test -p archipel-actors --test catalog"
+    );
 }
 
 #[test]

@@ -66,7 +66,8 @@ impl History {
             return Decision::GiveUp;
         }
         self.0.push(now);
-        let doubled = u32::try_from(recent).ok().and_then(|n| policy.first_pause.0.checked_shl(n).filter(|p| p >> n == policy.first_pause.0));
+        let doubled =
+            u32::try_from(recent).ok().and_then(|n| policy.first_pause.0.checked_shl(n).filter(|p| p >> n == policy.first_pause.0));
         Decision::Restart { after: Millis(doubled.unwrap_or(u64::MAX).min(policy.longest_pause.0)) }
     }
 }

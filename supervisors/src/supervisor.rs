@@ -175,8 +175,9 @@ impl<F: Family> Supervisor<F> {
     pub fn start(&self, key: F::Key) {
         let fresh = match self.children.borrow().get(&key).map(|c| &c.state) {
             Some(State::Alive { quitting: false, .. } | State::Waiting) => return,
-            Some(State::GivenUp | State::Alive { .. }) => true,
-            None => false,
+            Some(State::GivenUp) => true,
+            // One that is ending finishes beside the new one.
+            Some(State::Alive { .. }) | None => false,
         };
         self.begin(key, None, fresh);
     }

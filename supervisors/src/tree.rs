@@ -129,7 +129,13 @@ pub(crate) struct Hosts {
 }
 
 /// A child's whole life: its address goes into the directory, its future to the supervisor.
-fn live<A: Resident>(actor: A, id: &EntityId, directory: &Directory, life: &Arc<Life>, nudge: &OnceCell<Nudge>) -> LocalBoxFuture<'static, ()> {
+fn live<A: Resident>(
+    actor: A,
+    id: &EntityId,
+    directory: &Directory,
+    life: &Arc<Life>,
+    nudge: &OnceCell<Nudge>,
+) -> LocalBoxFuture<'static, ()> {
     let future = Context::<A>::new().into_future(actor);
     let nudge = nudge.get().cloned().unwrap_or_default();
     directory.enter(id, Post::new(future.address(), life.clone(), nudge));

@@ -1,4 +1,5 @@
 //! The whole agent against the fakes: supervisors, actors, routes and journal, on a thread of its own as in the daemon.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use archipel_contract::{
     Caller, Condition, DomainId, Entity, EntityId, Fault, FaultKind, OperationId, PoolId, Role, TaskId, Timestamp,
@@ -92,7 +93,8 @@ impl Lab {
     }
 
     fn pool(&self) -> PoolId {
-        let found = self.agent().inventory().entities().into_iter().find_map(|e| if let EntityId::StoragePool(p) = e.id { Some(p) } else { None });
+        let found =
+            self.agent().inventory().entities().into_iter().find_map(|e| if let EntityId::StoragePool(p) = e.id { Some(p) } else { None });
         found.unwrap()
     }
 }
@@ -156,7 +158,8 @@ fn a_machine_lives_from_define_to_undefine() {
         lab.ask(id, "domain.rename", json!({"to": "web2"})).await.unwrap();
         lab.recorder.wait(SOON, "the new name", |e| e.after.as_ref().is_some_and(|a| &*a.name == "web2"));
         lab.ask(id, "domain.note", json!({"text": "hello"})).await.unwrap();
-        lab.recorder.wait(SOON, "the note", |e| e.after.as_ref().is_some_and(|a| a.domain().is_some_and(|d| d.note.as_deref() == Some("hello"))));
+        lab.recorder
+            .wait(SOON, "the note", |e| e.after.as_ref().is_some_and(|a| a.domain().is_some_and(|d| d.note.as_deref() == Some("hello"))));
         let shown: Entity = serde_json::from_value(lab.ask(id, "domain.info", Value::Null).await.unwrap()).unwrap();
         assert_eq!((&*shown.name, shown.state()), ("web2", "shutoff"));
         assert!(lab.ask(id, "domain.xml", json!({})).await.unwrap()["text"].as_str().unwrap().contains("web2"));
@@ -365,7 +368,10 @@ fn what_a_crash_interrupted_is_settled_and_never_run_again() {
         assert!(fault.message.contains("may or may not"), "{fault}");
         assert!(settled(lab, gone).await.is_ok());
         assert!(settled(lab, ran).await.is_err());
-        assert_eq!(lab.fake.script.calls("domain.start") + lab.fake.script.calls("domain.reboot") + lab.fake.script.calls("domain.undefine"), 0);
+        assert_eq!(
+            lab.fake.script.calls("domain.start") + lab.fake.script.calls("domain.reboot") + lab.fake.script.calls("domain.undefine"),
+            0
+        );
         let shown = lab.told(task, "task.finished").after.unwrap();
         assert_eq!(shown.state(), "failed");
         assert_eq!(lab.ask(task, "task.show", json!({})).await.unwrap()["message"], "interrupted");
@@ -533,7 +539,13 @@ fn a_pool_is_refreshed_by_a_task_and_its_volumes_are_listed() {
 fn a_network_stops_and_starts() {
     story(async |lab| {
         lab.begin().await;
-        let id = lab.agent().inventory().entities().into_iter().find_map(|e| matches!(e.id, EntityId::Network(_)).then(|| e.id.clone())).unwrap();
+        let id = lab
+            .agent()
+            .inventory()
+            .entities()
+            .into_iter()
+            .find_map(|e| matches!(e.id, EntityId::Network(_)).then(|| e.id.clone()))
+            .unwrap();
         lab.done(id.clone(), "network.stop").await;
         lab.told(id.clone(), "network.stopped");
         assert_eq!(lab.ask(id.clone(), "network.stop", json!({})).await.unwrap_err().kind, FaultKind::WrongState);

@@ -1,4 +1,5 @@
 //! Every way an actor can end, and what its supervisor does. Time is tokio's paused clock: pauses pass at once.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use actix::prelude::*;
 use archipel_actors::life::{Life, Nudge, Post, Posted};
@@ -48,7 +49,9 @@ impl Handler<Posted<Say>> for Subject {
                 ctx.stop();
             }
             Say::Freeze => ctx.wait(std::future::pending::<()>().into_actor(self)),
-            Say::Slowly => return Box::pin(tokio::time::sleep(Duration::from_secs(1)).into_actor(self).map(|(), this, _| this.count + 100)),
+            Say::Slowly => {
+                return Box::pin(tokio::time::sleep(Duration::from_secs(1)).into_actor(self).map(|(), this, _| this.count + 100));
+            }
             Say::End => ctx.stop(),
         }
         Box::pin(fut::ready(self.count))

@@ -11,7 +11,9 @@ use std::sync::Mutex;
 
 /// Accounts that are forgotten when this is dropped.
 #[derive(Default)]
-pub struct MemoryAccounts(Mutex<BTreeMap<String, (Account, BTreeMap<String, RosterEntry>)>>);
+pub struct MemoryAccounts(Mutex<BTreeMap<String, (Account, Roster)>>);
+
+type Roster = BTreeMap<String, RosterEntry>;
 
 fn nobody(local: &str) -> Fault {
     Fault::not_found(format!("there is no account {local}; add it first"))
@@ -31,7 +33,7 @@ impl Accounts for MemoryAccounts {
         let answer = if all.contains_key(&account.local) {
             Err(Fault::new(FaultKind::Conflict, format!("there is an account {} already", account.local)))
         } else {
-            all.insert(account.local.clone(), (account, BTreeMap::new()));
+            all.insert(account.local.clone(), (account, Roster::new()));
             Ok(())
         };
         Box::pin(ready(answer))

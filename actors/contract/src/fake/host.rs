@@ -90,8 +90,13 @@ impl FakeHost {
         };
         let seed = name.bytes().fold(0u128, |n, b| n * 31 + u128::from(b)) << 64;
         let network = NetworkId(Uuid::from_u128(seed | 1));
-        let facts =
-            NetworkFacts { state: NetworkState::Active, bridge: Some("virbr0".into()), forward: "nat".into(), persistent: true, autostart: true };
+        let facts = NetworkFacts {
+            state: NetworkState::Active,
+            bridge: Some("virbr0".into()),
+            forward: "nat".into(),
+            persistent: true,
+            autostart: true,
+        };
         model.networks.insert(network, NetworkRecord { id: network, name: "default".into(), facts });
         let pool = PoolId(Uuid::from_u128(seed | 2));
         let facts = PoolFacts {
@@ -134,7 +139,8 @@ impl FakeHost {
     /// Adds a machine as if somebody else had defined it; tells about it.
     pub fn add_domain(&self, name: &str, state: DomainState, persistent: bool) -> DomainId {
         let mut model = lock(&self.model);
-        let seed = self.name.as_str().bytes().chain(name.bytes()).fold(7u128, |n, b| n.wrapping_mul(0x1_0000_01b3).wrapping_add(u128::from(b)));
+        let seed =
+            self.name.as_str().bytes().chain(name.bytes()).fold(7u128, |n, b| n.wrapping_mul(0x1_0000_01b3).wrapping_add(u128::from(b)));
         let id = DomainId(Uuid::from_u128(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)));
         let facts = DomainFacts {
             state,
