@@ -184,6 +184,7 @@ export const en = {
   'chat.me': 'You',
   'chat.error': 'Not delivered',
 
+  'tasks.bar': 'Running tasks',
   'tasks.none': 'No task is running',
   'tasks.running': '{n} task is running|{n} tasks are running',
   'tasks.show': 'Show tasks',

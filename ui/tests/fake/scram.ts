@@ -8,7 +8,7 @@ const xor = (a: Buffer, b: Buffer) => Buffer.from(a.map((x, i) => x ^ (b[i] ?? 0
 const field = (text: string, name: string) => new RegExp(`(?:^|,)${name}=([^,]*)`).exec(text)?.[1] ?? '';
 
 export class Scram {
-  #salt = Buffer.alloc(0);
+  #salt: Buffer = Buffer.alloc(0);
   #first = '';
   #challenge = '';
   user = '';

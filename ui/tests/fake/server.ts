@@ -16,8 +16,8 @@ const NS = { feed: 'urn:archipel:feed:0', sm: 'urn:xmpp:sm:3', sasl: 'urn:ietf:p
 const dom = new Window();
 const escape = (s: string) => s.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;').replace(/"/g, '&quot;');
 const json = (v: unknown) => `<json xmlns="urn:xmpp:json:0">${escape(JSON.stringify(v))}</json>`;
-type El = ReturnType<typeof parse>;
-const parse = (text: string) => new dom.DOMParser().parseFromString(text, 'text/xml').documentElement;
+type El = ReturnType<InstanceType<typeof dom.DOMParser>['parseFromString']>['children'][number];
+const parse = (text: string): El => new dom.DOMParser().parseFromString(text, 'text/xml').documentElement;
 const child = (el: El, name: string) => [...el.getElementsByTagName(name)][0];
 
 /** What outlives one line: the session that may be resumed. */

@@ -1,7 +1,7 @@
 // Ten thousand machines. The budgets are generous: they catch a change of order, not a slow computer.
 import { expect, test } from 'vitest';
 import { bigCell, CELL, uuidOf } from '../fake/cell';
-import { picture, row, signIn } from '../fake/browser';
+import { picture, row } from '../fake/browser';
 import { useBrowser } from './context';
 
 const ctx = useBrowser();

@@ -60,6 +60,7 @@ test('dialogs, palette and notices are accessible', async () => {
   await page.getByText('web2 crashed', { exact: true }).last().waitFor();
   await picture(page, 'toasts');
   await expectAccessible(page, 'toasts');
+  await page.getByRole('button', { name: 'Close the details' }).click();
   await page.getByRole('button', { name: /Notices, \d+ unread/ }).click();
   await page.getByText('What happened').waitFor();
   await picture(page, 'bell');
