@@ -31,7 +31,9 @@ const KEEP: Millis = Millis::seconds(24 * 3600);
 /// Runs until a signal or until the supervision gives up.
 pub(crate) fn run(settings: &Settings) -> Result<(), Fault> {
     let _telemetry = telemetry::start(settings)?;
-    actix_rt::System::new().block_on(serve(settings))
+    let outcome = actix_rt::System::new().block_on(serve(settings));
+    tracing::info!("ended");
+    outcome
 }
 
 async fn serve(settings: &Settings) -> Result<(), Fault> {

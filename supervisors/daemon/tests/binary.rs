@@ -176,3 +176,36 @@ fn names_that_belong_to_entities_or_other_cells_are_refused() {
     assert_eq!(bed.archipeld(&["account", "add", "zoe", "--role", "node"]).code, 64);
     assert_eq!(bed.archipeld(&["account", "add", "hv.beta", "--role", "node"]).code, 0);
 }
+
+#[test]
+fn an_agent_on_its_own_joins_the_exchange_by_its_certificate() {
+    let exchange_bed = Bed::new();
+    exchange_bed.configure(&exchange_bed.basics("roles = ['exchange']\n"));
+    assert_eq!(feed(exchange_bed.command(&["account", "add", "hv.beta", "--role", "node", "--password-stdin"]), "between us\n").code, 0);
+    let exchange = exchange_bed.run();
+    let certificate =
+        exchange.health_until("healthy", |health| health["healthy"] == true)["exchange"]["certificate"].as_str().unwrap().to_owned();
+
+    let agent_bed = Bed::new();
+    agent_bed.secret("password", "between us\n");
+    let configure = |fingerprint: &str| {
+        let (server, file) = (exchange.xmpp(), agent_bed.path("password"));
+        let section = format!("[exchange]\nserver = '{server}'\npassword_file = '{file}'\nfingerprint = '{fingerprint}'\n");
+        agent_bed
+            .configure(&(agent_bed.basics("roles = ['agent']\n") + "[[hypervisor]]\nname = 'beta'\nuri = 'test:///default'\n" + &section));
+    };
+    configure(&"AB:".repeat(32)[..95]);
+    let agent = agent_bed.run();
+    let refused = agent.health_until("a refused certificate", |health| health["hypervisors"][0]["link"]["last_error"].is_object());
+    assert!(refused["reasons"].to_string().contains("which is not the one you trust"), "{refused}");
+    drop(agent);
+
+    configure(&certificate);
+    let mut agent = agent_bed.run();
+    agent.health_until("linked", |health| health["healthy"] == true);
+    exchange
+        .health_until("one host with its machine", |health| health["exchange"]["hosts_linked"] == 1 && health["exchange"]["entities"] == 4);
+    agent.signal("TERM");
+    assert_eq!(agent.end(), Some(0), "{}", agent.log());
+    exchange.health_until("the host gone", |health| health["exchange"]["hosts_linked"] == 0);
+}

@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -13,10 +14,10 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a run of the program left behind.
-pub struct Said {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 fn program(args: &[&str]) -> Command {
@@ -36,12 +37,12 @@ fn said(mut command: Command) -> Said {
 }
 
 /// Runs the program without a configuration file.
-pub fn archipeld(args: &[&str]) -> Said {
+pub(crate) fn archipeld(args: &[&str]) -> Said {
     said(program(args))
 }
 
 /// Runs a command with that on its standard input.
-pub fn feed(mut command: Command, input: &str) -> Said {
+pub(crate) fn feed(mut command: Command, input: &str) -> Said {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -49,61 +50,69 @@ pub fn feed(mut command: Command, input: &str) -> Said {
     Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }
 
-pub struct Bed {
+pub(crate) struct Bed {
     dir: tempfile::TempDir,
 }
 
 impl Bed {
-    pub fn new() -> Bed {
+    pub(crate) fn new() -> Bed {
         let bed = Bed { dir: tempfile::tempdir().unwrap() };
         bed.configure_hypervisor("test:///default");
         bed
     }
 
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_str().unwrap().to_owned()
     }
 
-    pub fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         self.path("archipel.toml")
     }
 
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
-    pub fn configure(&self, text: &str) {
+    pub(crate) fn configure(&self, text: &str) {
         std::fs::write(self.config(), text).unwrap();
     }
 
-    /// A whole cell on free ports, with one hypervisor.
-    pub fn configure_hypervisor(&self, uri: &str) {
+    /// What every configuration here begins with: its own folder, free ports, and `first` before any section.
+    pub(crate) fn basics(&self, first: &str) -> String {
         let data = self.path("data");
-        self.configure(&format!(
-            "cell = 'vm.test'\ndata_dir = '{data}'\n[[hypervisor]]\nname = 'alpha'\nuri = '{uri}'\n\
-             [xmpp]\nlisten = '127.0.0.1:0'\n[http]\nlisten = '127.0.0.1:0'\n"
-        ));
+        format!("cell = 'vm.test'\ndata_dir = '{data}'\n{first}[xmpp]\nlisten = '127.0.0.1:0'\n[http]\nlisten = '127.0.0.1:0'\n")
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    /// A whole cell with one hypervisor.
+    pub(crate) fn configure_hypervisor(&self, uri: &str) {
+        self.configure(&(self.basics("") + &format!("[[hypervisor]]\nname = 'alpha'\nuri = '{uri}'\n")));
+    }
+
+    /// A file that only its owner reads.
+    pub(crate) fn secret(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+        std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let config = self.config();
         let mut all = vec!["--config", &config];
         all.extend(args);
         program(&all)
     }
 
-    pub fn archipeld(&self, args: &[&str]) -> Said {
+    pub(crate) fn archipeld(&self, args: &[&str]) -> Said {
         said(self.command(args))
     }
 
-    pub fn archipeld_with(&self, args: &[&str], environment: &[(&str, &str)]) -> Said {
+    pub(crate) fn archipeld_with(&self, args: &[&str], environment: &[(&str, &str)]) -> Said {
         let mut command = self.command(args);
         command.envs(environment.iter().copied());
         said(command)
     }
 
     /// Starts the daemon and waits until it says where it listens.
-    pub fn run(&self) -> Running {
+    pub(crate) fn run(&self) -> Running {
         let mut child = self.command(&["run"]).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (send, lines) = channel();
@@ -123,7 +132,7 @@ impl Bed {
 }
 
 /// A running daemon; it is killed when the test ends.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
     log: RefCell<String>,
@@ -147,21 +156,21 @@ impl Running {
         }
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.borrow_mut().extend(self.lines.try_iter().map(|line| line + "\n"));
         self.log.borrow().clone()
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn xmpp(&self) -> String {
+    pub(crate) fn xmpp(&self) -> String {
         self.xmpp.clone()
     }
 
     /// The status and the body.
-    pub fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.http).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nhost: vm.test\r\nconnection: close\r\n\r\n").unwrap();
@@ -172,7 +181,7 @@ impl Running {
     }
 
     /// Asks for the health until it is as wanted. There is nothing that pushes it, as nobody but a person looks at it.
-    pub fn health_until(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn health_until(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
             let health: Value = serde_json::from_str(&self.get("/health").1).unwrap();
@@ -183,13 +192,13 @@ impl Running {
         }
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
     /// Waits for its end and answers the exit code, or nothing when a signal killed it.
-    pub fn end(&mut self) -> Option<i32> {
+    pub(crate) fn end(&mut self) -> Option<i32> {
         // Its standard error ends with it.
         let end = Instant::now() + PATIENCE;
         loop {
