@@ -67,6 +67,8 @@ pub struct Config {
     pub bounds: Bounds,
     /// How many stanzas that are no answers may wait to be taken from [`Incoming`].
     pub queue: usize,
+    /// How many stanzas may wait to be written; whoever sends more waits.
+    pub outgoing: usize,
 }
 
 impl Config {
@@ -82,6 +84,7 @@ impl Config {
             retry: Retry::Never,
             bounds: Bounds::NODE,
             queue: 4096,
+            outgoing: 1024,
         }
     }
 
@@ -149,7 +152,7 @@ struct Shared {
 impl Client {
     /// Begins, without waiting for the connection. Must be called within a tokio runtime.
     pub fn start(config: Config) -> (Client, Incoming) {
-        let (outgoing, commands) = mpsc::channel(1024);
+        let (outgoing, commands) = mpsc::channel(config.outgoing.max(1));
         let (happen, incoming) = mpsc::channel(config.queue.max(16));
         let (tell, state) = watch::channel(State::Offline(None));
         let shared = Arc::new(Shared { domain: config.domain.clone(), pending: Pending::new() });

@@ -5,8 +5,8 @@
 //! ```
 
 use archipel_contract::{
-    BoxFuture, Bytes, CellName, Cause, Condition, DomainId, Entity, EntityId, Epoch, Event, Facts, Fault, HypervisorName, Role, Seq, TaskId,
-    Timestamp,
+    BoxFuture, Bytes, Cause, CellName, Condition, DomainId, Entity, EntityId, Epoch, Event, Facts, Fault, HypervisorName, Role, Seq,
+    TaskId, Timestamp,
     domain::{DomainFacts, DomainState},
     fake::{FakeClock, MemoryAccounts},
     port::{AccountKind, Accounts, Address, Announcer, Dispatcher, Inventory, Request},
@@ -27,12 +27,12 @@ use tokio::io::DuplexStream;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle};
 
-pub const CELL: &str = "vm.localhost";
-pub const PASSWORD: &str = "correct horse";
+pub(crate) const CELL: &str = "vm.localhost";
+pub(crate) const PASSWORD: &str = "correct horse";
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits until it is so; panics with what it was about after half a minute.
-pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = tokio::time::Instant::now() + DEADLINE;
     while !is_so() {
         assert!(tokio::time::Instant::now() < end, "not within {DEADLINE:?}: {what}");
@@ -41,18 +41,18 @@ pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// The same for something that ends by itself.
-pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
 }
 
 /// A server with its exchange, and the wires to it.
-pub struct Cell {
-    pub exchange: Arc<Exchange>,
-    pub server: Arc<Server>,
+pub(crate) struct Cell {
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) server: Arc<Server>,
 }
 
 impl Cell {
-    pub async fn start(accounts: Arc<MemoryAccounts>, limits: Limits, tls: Option<Arc<Tls>>) -> Cell {
+    pub(crate) async fn start(accounts: Arc<MemoryAccounts>, limits: Limits, tls: Option<Arc<Tls>>) -> Cell {
         let clock = Arc::new(FakeClock::default());
         let exchange = Exchange::new(ExchangeConfig::new(CELL.parse().unwrap(), accounts.clone(), clock, Epoch(1)));
         let config = ServerConfig { cell: CELL.into(), accounts, tls, limits, features: Vec::new() };
@@ -60,7 +60,7 @@ impl Cell {
     }
 }
 
-pub async fn accounts() -> Arc<MemoryAccounts> {
+pub(crate) async fn accounts() -> Arc<MemoryAccounts> {
     let accounts = Arc::new(MemoryAccounts::default());
     for (local, kind) in [
         ("admin", AccountKind::Person(Role::Admin)),
@@ -75,21 +75,21 @@ pub async fn accounts() -> Arc<MemoryAccounts> {
 
 /// A wire that can be cut, and a server at its end that can be exchanged or taken away.
 #[derive(Default)]
-pub struct Wire {
+pub(crate) struct Wire {
     server: Mutex<Option<Arc<Server>>>,
     pumps: Mutex<Vec<AbortHandle>>,
-    pub connections: AtomicUsize,
+    pub(crate) connections: AtomicUsize,
 }
 
 impl Wire {
-    pub fn to(server: &Arc<Server>) -> Arc<Wire> {
+    pub(crate) fn to(server: &Arc<Server>) -> Arc<Wire> {
         let wire = Wire::default();
         *wire.server.lock() = Some(server.clone());
         Arc::new(wire)
     }
 
     /// Ends all connections without a word; new ones go to this server, or nowhere.
-    pub fn cut(&self, next: Option<&Arc<Server>>) {
+    pub(crate) fn cut(&self, next: Option<&Arc<Server>>) {
         *self.server.lock() = next.cloned();
         for pump in self.pumps.lock().drain(..) {
             pump.abort();
@@ -107,40 +107,40 @@ impl Wire {
         Some(client)
     }
 
-    pub fn connector(self: &Arc<Self>) -> Arc<InMemory<impl Fn() -> Option<DuplexStream> + Send + Sync + use<>>> {
+    pub(crate) fn connector(self: &Arc<Self>) -> Arc<InMemory<impl Fn() -> Option<DuplexStream> + Send + Sync + use<>>> {
         let wire = self.clone();
         Arc::new(InMemory::new(move || wire.connect()))
     }
 }
 
 /// A person's client that stays.
-pub fn person(wire: &Arc<Wire>) -> Config {
+pub(crate) fn person(wire: &Arc<Wire>) -> Config {
     Config { retry: archipel_xmpp::client::Retry::Forever(quick()), ..Config::lasting("admin", CELL, PASSWORD, wire.connector()) }
 }
 
-pub async fn connect(wire: &Arc<Wire>) -> (Client, Incoming) {
+pub(crate) async fn connect(wire: &Arc<Wire>) -> (Client, Incoming) {
     within("a login", Client::connect(person(wire))).await.unwrap()
 }
 
-pub fn quick() -> Pauses {
+pub(crate) fn quick() -> Pauses {
     Pauses::new(Duration::from_millis(5), Duration::from_millis(50))
 }
 
 /// What an agent has, and how it answers.
-pub struct Agent {
-    pub host: HypervisorName,
-    pub cell: CellName,
-    pub announcer: Mutex<Option<Arc<LinkAnnouncer>>>,
+pub(crate) struct Agent {
+    pub(crate) host: HypervisorName,
+    pub(crate) cell: CellName,
+    pub(crate) announcer: Mutex<Option<Arc<LinkAnnouncer>>>,
     entities: Mutex<BTreeMap<EntityId, Arc<Entity>>>,
-    pub asserted: AtomicUsize,
-    pub requests: Mutex<Vec<Request>>,
+    pub(crate) asserted: AtomicUsize,
+    pub(crate) requests: Mutex<Vec<Request>>,
     /// Requests wait here while it is closed.
-    pub gate: Semaphore,
-    pub gated: AtomicBool,
+    pub(crate) gate: Semaphore,
+    pub(crate) gated: AtomicBool,
 }
 
 impl Agent {
-    pub fn new(host: &str) -> Arc<Agent> {
+    pub(crate) fn new(host: &str) -> Arc<Agent> {
         let agent = Arc::new(Agent {
             host: host.parse().unwrap(),
             cell: CELL.parse().unwrap(),
@@ -176,7 +176,7 @@ impl Agent {
         entity
     }
 
-    pub fn machine(&self, number: u128, name: &str, state: DomainState) -> EntityId {
+    pub(crate) fn machine(&self, number: u128, name: &str, state: DomainState) -> EntityId {
         let id: EntityId = DomainId(uuid::Uuid::from_u128(number)).into();
         let facts = DomainFacts {
             state,
@@ -194,7 +194,7 @@ impl Agent {
     }
 
     /// Changes an entity and announces it, as an actor would.
-    pub fn change(&self, id: &EntityId, topic: &'static str, change: impl FnOnce(&mut Facts)) {
+    pub(crate) fn change(&self, id: &EntityId, topic: &'static str, change: impl FnOnce(&mut Facts)) {
         let event = {
             let mut entities = self.entities.lock();
             let mut entity = Entity::clone(&entities[id]);
@@ -207,7 +207,7 @@ impl Agent {
         self.announce(event);
     }
 
-    pub fn enter(&self, id: &EntityId, state: DomainState) {
+    pub(crate) fn enter(&self, id: &EntityId, state: DomainState) {
         self.change(id, "domain.changed", |facts| {
             if let Facts::Domain(facts) = facts {
                 facts.state = state;
@@ -267,7 +267,7 @@ impl Agent {
             }
             "domain.shutdown" => {
                 let state = if &*entity.name == "stubborn" { TaskState::Failed } else { TaskState::Done };
-                let task = self.task(0x7a5c, id.clone(), state);
+                let task = self.task(0x7a00 + self.requests.lock().len() as u128, id.clone(), state);
                 Ok(json!({ "task": task, "message": format!("{} was asked", entity.name) }))
             }
             "domain.define" => Ok(json!({ "id": uuid::Uuid::from_u128(99), "message": "defined" })),
@@ -308,11 +308,11 @@ impl Inventory for Front {
 }
 
 /// A running link.
-pub struct Running {
-    pub watcher: Arc<LinkWatcher>,
-    pub peers: Arc<LinkPeers>,
-    pub announcer: Arc<LinkAnnouncer>,
-    pub task: JoinHandle<()>,
+pub(crate) struct Running {
+    pub(crate) watcher: Arc<LinkWatcher>,
+    pub(crate) peers: Arc<LinkPeers>,
+    pub(crate) announcer: Arc<LinkAnnouncer>,
+    pub(crate) task: JoinHandle<()>,
 }
 
 impl Drop for Running {
@@ -322,7 +322,7 @@ impl Drop for Running {
 }
 
 /// Links an agent to whatever is at the end of the wire.
-pub fn link(agent: &Arc<Agent>, wire: &Arc<Wire>, change: impl FnOnce(&mut LinkConfig)) -> Running {
+pub(crate) fn link(agent: &Arc<Agent>, wire: &Arc<Wire>, change: impl FnOnce(&mut LinkConfig)) -> Running {
     let clock = Arc::new(FakeClock::default());
     let mut config = LinkConfig::new(agent.cell.clone(), agent.host.clone(), PASSWORD, wire.connector(), clock);
     config.pauses = quick();
@@ -336,7 +336,7 @@ pub fn link(agent: &Arc<Agent>, wire: &Arc<Wire>, change: impl FnOnce(&mut LinkC
 }
 
 impl Running {
-    pub async fn well(&self) {
+    pub(crate) async fn well(&self) {
         until("the link is well", || self.watcher.health().is_well()).await;
     }
 }

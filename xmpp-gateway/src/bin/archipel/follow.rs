@@ -5,6 +5,7 @@ use archipel_contract::{CellName, Entity, EntityId, Facts, Fault, FaultKind, Tas
 use archipel_xmpp::client::{Change, Client, Feed, Incoming, Origin};
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A line for people on standard error.
 pub(crate) fn say(text: &str) {
@@ -64,15 +65,26 @@ pub(crate) async fn task(client: Client, incoming: Incoming, cell: &CellName, ta
     }
 }
 
+/// How long a task may take to become visible: its answer and its first event come different ways.
+const APPEARANCE: Duration = Duration::from_secs(10);
+
 async fn to_the_end(mut feed: Feed, task: TaskId) -> Result<Arc<Entity>, Fault> {
     let id = EntityId::Task(task);
     let mut told = String::new();
+    let unknown = || Fault::not_found(format!("the cell does not know task {task}; look at its target"));
+    let appearance = tokio::time::Instant::now() + APPEARANCE;
+    let mut seen = false;
     loop {
-        let Some(change) = feed.next().await else { return Err(Fault::unavailable("the connection was closed; the work goes on")) };
+        let next = tokio::select! {
+            next = feed.next() => next,
+            () = tokio::time::sleep_until(appearance), if !seen => return Err(unknown()),
+        };
+        let Some(change) = next else { return Err(Fault::unavailable("the connection was closed; the work goes on")) };
         let found = match change? {
             Change::Snapshot(_, entities) => match entities.into_iter().find(|e| e.id == id) {
                 Some(found) => found,
-                None => return Err(Fault::not_found(format!("the cell does not remember task {task}; look at its target"))),
+                None if seen => return Err(unknown()),
+                None => continue,
             },
             Change::Event(event) if event.entity == id => match event.after {
                 Some(after) => after,
@@ -85,6 +97,7 @@ async fn to_the_end(mut feed: Feed, task: TaskId) -> Result<Arc<Entity>, Fault> 
                 continue;
             }
         };
+        seen = true;
         let Facts::Task(facts) = &found.facts else { continue };
         if facts.state != TaskState::Running {
             if io::stderr().is_terminal() && !told.is_empty() {

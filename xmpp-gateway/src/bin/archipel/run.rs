@@ -40,7 +40,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Fault> {
 async fn connect(login: &Login, lasting: bool) -> Result<(Client, Incoming), Fault> {
     let connector = Arc::new(Tcp::new(login.server.as_str(), Some(login.trust.clone())));
     let kind = if lasting { Config::lasting } else { Config::once };
-    Client::connect(kind(&*login.user, &*login.domain, &*login.password, connector)).await
+    Client::connect(kind(login.user.as_str(), login.domain.as_str(), login.password.as_str(), connector)).await
 }
 
 async fn call_command(login: &Login, call: Call, style: Style) -> Result<(), Fault> {
