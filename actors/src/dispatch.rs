@@ -121,7 +121,10 @@ impl Routes {
     async fn carry(&self, route: &Route, request: Request) -> Outcome {
         let Request { target, command, arguments, caller } = request;
         let entry = &route.entry;
-        authorise(&caller, &command, entry.access)?;
+        authorise(&caller, &command, entry.access).inspect_err(|fault| {
+            tracing::info!(target: "archipel::audit", who = bare(&caller.jid), role = caller.role.name(), what = %command,
+                operation = %caller.operation, outcome = fault.kind.name(), "refused");
+        })?;
         let target = check_target(entry, target)?;
         let Some(prepare) = route.prepare else {
             return Err(Fault::invalid(format!("{command} is asked of the cell itself; send it to the cell's address")));

@@ -163,8 +163,9 @@ impl DomainActor {
     }
 
     fn read(&mut self, ctx: &mut Context<Self>) {
-        self.reading = Some(VecDeque::new());
+        self.reading.get_or_insert_default();
         let (scope, id, known) = (self.scope.clone(), self.id, self.known());
+        let asked_at = known.as_ref().map(|e| e.seq);
         let look = async move {
             let epoch = match known {
                 Some(entity) => entity.epoch,
@@ -172,7 +173,10 @@ impl DomainActor {
             };
             Ok((epoch, within(SHORT, scope.host.domains.read(id)).await?))
         };
-        ctx.spawn(look.into_actor(self).map(Self::has_read));
+        ctx.spawn(look.into_actor(self).map(move |found: Found, this, ctx| {
+            // A listing of the whole host came in between and may be newer than this read.
+            if found.is_ok() && this.known().map(|e| e.seq) != asked_at { this.read(ctx) } else { Self::has_read(found, this, ctx) }
+        }));
     }
 
     fn has_read(found: Found, this: &mut Self, ctx: &mut Context<Self>) {

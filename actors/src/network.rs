@@ -84,9 +84,14 @@ impl NetworkActor {
         }
         self.reading = Some(false);
         let (scope, id) = (self.scope.clone(), self.id);
+        let asked_at = self.known().map(|e| e.seq);
         let look = async move { within(SHORT, scope.host.networks.read(id)).await };
-        ctx.spawn(look.into_actor(self).map(|found, this, ctx| {
+        ctx.spawn(look.into_actor(self).map(move |found, this, ctx| {
             let again = this.reading.take() == Some(true);
+            // A listing of the whole host came in between and may be newer than this read.
+            if found.is_ok() && this.known().map(|e| e.seq) != asked_at {
+                return this.read(ctx);
+            }
             match found {
                 Ok(record) => {
                     if let Some((topic, draft)) = compare(this.known().as_deref(), record) {
