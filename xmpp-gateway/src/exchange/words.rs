@@ -67,6 +67,8 @@ pub(crate) fn result_form(command: &str, title: &str, value: &Value) -> Option<F
     let mut form = Form::new(FormKind::Result, &form_type(command));
     form.title = Some(title.to_owned());
     match value {
+        // Nothing but a sentence: the note has it, and an empty-looking form would only be in the way.
+        Value::Object(object) if object.len() == 1 && object.contains_key("message") => return None,
         Value::Object(object) => {
             for (key, text) in pairs(object) {
                 let mut field = Field::new(&key, FieldKind::TextSingle, "").labelled(key.replace('_', " "));
