@@ -56,13 +56,20 @@ class Profanity:
             raise Late(f"{e}; it shows:\n{self.screen()}") from None
 
     def execute(self, command, jid):
-        """Runs an ad-hoc command to its end, filling in nothing and confirming what is asked."""
+        """Runs an ad-hoc command to its end, leaving every argument as offered and confirming what is asked."""
+        # A form opens a window of its own; a result is a form that cannot be submitted.
+        done, ask, result = f"{command} completed", "Use '/form submit'", "Use '/form cancel'"
         self.type("/win 1")
         self.type("/clear")
-        until(lambda: f"{command} " not in self.screen(), 5, "an empty window")
+        until(lambda: all(t not in self.screen() for t in (f"{command} ", result)), 5, "an empty first window")
         self.type(f"/cmd exec {command} {jid}")
-        done = f"{command} completed"
-        # A form opens a window of its own; when it is submitted, the first window is shown again.
-        if self.sees("Use '/form submit'", done) != done:
+        if self.sees(ask, done, result) == ask:
+            if "are you sure" in self.screen():
+                self.type("/field1 on")
+                self.sees("TRUE")
             self.type("/form submit")
-            self.sees(done)
+            until(lambda: ask not in self.screen(), 10, f"the end of the form of {command}")
+            self.sees(done, result)
+        if result in self.screen():
+            self.type("/close")
+            until(lambda: result not in self.screen(), 5, "the end of the result's window")

@@ -241,8 +241,9 @@ class Raw:
         return base64.b64decode(element.text or "").decode()
 
     def bind(self, resource="raw", present=False):
-        self.iq("set", None, f"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource></bind>")
-        self.full = f"{self.jid}/{resource}"
+        answer = self.iq("set", None, f"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource></bind>")
+        # The server may choose another resource, for example while a suspended stream still holds this one.
+        self.full = answer.findtext(".//{urn:ietf:params:xml:ns:xmpp-bind}jid")
         if present:
             self.send("<presence/>")
         return self

@@ -160,10 +160,10 @@ class Client:
                 form = self.x["xep_0004"].make_form(ftype="submit")
                 offered = command["form"]
                 for var, field in offered.get_fields().items():
-                    value = (fields or {}).get(var, field.get_value())
+                    # Whoever asks for confirmation gets it.
+                    value = True if var == "confirm" else (fields or {}).get(var, field.get_value())
                     if var and value not in (None, "", []):
                         form.add_field(var=var, ftype=field["type"] or None, value=value)
-                # Whoever asks for confirmation gets it: pressing the button is the confirmation.
                 answer = await adhoc.send_command(
                     to, name, action="complete", payload=form, sessionid=command["sessionid"], timeout=seconds
                 )

@@ -4,6 +4,7 @@ Also the hard part of "at most once": killed between the acceptance of an operat
 what became of it, and says so once and for all.
 """
 
+import signal
 import uuid
 
 from harness.base import until
@@ -98,8 +99,7 @@ def test_an_operation_interrupted_by_kill_9_is_answered_once(p):
     # libvirt stands still, so the operation is accepted and cannot end.
     p.host.freeze()
     raw.send(f"<iq type='set' id='cut' to='{machine}'>{raw.command_xml('domain.pause', '{}', operation)}</iq>")
-    journal = lambda: any(operation.encode() in f.read_bytes() for f in p.daemon.data.rglob("*") if f.is_file())
-    until(lambda: journal() or operation_seen(p, operation), 5, "the operation to be written down")
+    until(lambda: operation_seen(p, operation), 5, "the operation to be written down")
     p.daemon.kill()
     raw.close()
     p.host.thaw()
@@ -120,10 +120,37 @@ def test_an_operation_interrupted_by_kill_9_is_answered_once(p):
     return "it had been done" if paused else "it had not been done"
 
 
+def test_an_operation_that_libvirt_carried_out_before_kill_9_is_answered_as_done(p):
+    machine, operation = f"{p.ids['web2']}@{CELL}", str(uuid.uuid4())
+    virsh = p.host.watch()
+    raw = Raw(Tcp(p.daemon.xmpp)).login("overtaken")
+    # libvirt gets the call, we stand still, libvirt carries it out, we die: nobody of us has seen the answer.
+    calls = p.daemon.metric("archipel_libvirt_calls_total")
+    p.host.freeze()
+    raw.send(f"<iq type='set' id='cut' to='{machine}'>{raw.command_xml('domain.pause', '{}', operation)}</iq>")
+    until(lambda: operation_seen(p, operation), 5, "the operation to be written down")
+    until(lambda: p.daemon.metric("archipel_libvirt_calls_total") > calls, 5, "the call to libvirt")
+    p.daemon.process.send_signal(signal.SIGSTOP)
+    p.host.thaw()
+    virsh.wait(lambda line: "'web2'" in line and "Suspended" in line, 0, 10, "libvirt carrying it out")
+    p.daemon.kill()
+    raw.close()
+    p.daemon.start()
+    p.daemon.wait_state("web2", "paused")
+    raw = Raw(Tcp(p.daemon.xmpp)).login("afterwards2")
+    answers = [answer_of(raw.command(machine, "domain.pause", "{}", operation)) for _ in range(3)]
+    raw.close()
+    assert answers[0] == answers[1] == answers[2], f"the answer changed: {answers}"
+    assert isinstance(answers[0], str), f"it was done, and the answer is {answers[0]}"
+    assert sum("'web2'" in line and "Suspended" in line for line in virsh.since()) == 1
+    p.host.virsh("resume", "web2")
+    p.daemon.wait_state("web2", "running")
+
+
 def operation_seen(p, operation):
-    """SQLite may keep the id as bytes."""
-    wanted = uuid.UUID(operation).bytes
-    return any(wanted in f.read_bytes() for f in p.daemon.data.rglob("*") if f.is_file())
+    """Whether the id is on disk; SQLite may keep it as text or as bytes."""
+    wanted = operation.encode(), uuid.UUID(operation).bytes
+    return any(w in f.read_bytes() for f in p.daemon.data.rglob("*") if f.is_file() for w in wanted)
 
 
 def test_sigterm_ends_it_soon_and_harms_no_guest(p):
