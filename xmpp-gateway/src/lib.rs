@@ -8,6 +8,9 @@
 //! | [`sasl`], [`tls`], [`accounts`] | who may come in, and how |
 //! | [`sm`] | what was received and what was not, over broken connections |
 //! | [`server`] | connections and sessions of the embedded server |
+//! | [`exchange`] | the cell: who is where, who may what, and who is told |
+//! | [`client`] | a client for the command line, tests and the link |
+//! | [`link`] | the agent's side of the node link |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]

@@ -137,8 +137,8 @@ impl Driver {
         let _ = self.happen.send(happening).await;
     }
 
-    /// Rests. Answers whether the client was closed meanwhile. Stanzas that come wait in the queue or, when they belong to a
-    /// lost session, are dropped.
+    /// Rests. Answers whether the client was closed meanwhile. Stanzas that come wait for the resumption or, when there is
+    /// no session to go on with, are dropped.
     async fn pause(&mut self, pause: Duration) -> bool {
         let until = tokio::time::Instant::now() + pause;
         let resumable = self.managed.is_some();
@@ -147,7 +147,11 @@ impl Driver {
                 () = tokio::time::sleep_until(until) => return false,
                 out = self.commands.recv(), if !resumable => match out {
                     None | Some(Out::Close) => return true,
-                    Some(Out::Stanza(..)) => {}
+                    // Whoever asks while there is no session is told at once, and nothing is sent late.
+                    Some(Out::Stanza(..)) => {
+                        let offline = Fault::unavailable(format!("there is no connection to {} at the moment", self.config.connector.name()));
+                        self.shared.pending.fail(&offline, false);
+                    }
                 },
                 // What is queued stays, because it will be sent after the resumption.
                 () = self.state.closed(), if resumable => return true,
@@ -157,7 +161,7 @@ impl Driver {
 
     async fn online(&mut self, attached: Attached) -> End {
         let Attached { mut reader, mut writer, jid, managed, resumed } = attached;
-        if !resumed {
+        if !resumed && self.managed.is_some() {
             // A session that could not be resumed ends here and not at the cut: until now it might have gone on.
             self.lose_session(&Fault::unavailable("the connection was cut and the session could not be resumed"));
         }

@@ -179,6 +179,12 @@ impl Client {
         }
     }
 
+    /// Waits until it is online, however many attempts that takes. Ends as well when the client does.
+    pub async fn online_again(&self) {
+        let mut state = self.state.clone();
+        let _ = state.wait_for(|s| matches!(s, State::Online(_))).await;
+    }
+
     /// How it stands, to be watched.
     pub fn state(&self) -> watch::Receiver<State> {
         self.state.clone()

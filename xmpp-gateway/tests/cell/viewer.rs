@@ -133,16 +133,36 @@ async fn what_waits_is_told_when_its_session_is_over() {
     let fault = within("the answer", asking).await.unwrap().unwrap_err();
     assert_eq!(fault.kind, FaultKind::Unavailable);
     assert!(fault.message.contains("look before you repeat"), "{fault}");
-    loop {
-        if let Some(Happening::Online { resumed, .. }) = within("the new session", incoming.recv()).await
-            && client.online().await.is_ok()
-        {
-            assert!(!resumed || matches!(client.state().borrow().clone(), archipel_xmpp::client::State::Online(_)));
-            if !resumed {
-                break;
+    let new_session = async {
+        while let Some(happening) = incoming.recv().await {
+            if matches!(happening, Happening::Online { resumed: false, .. }) && other.exchange.health().people == 1 {
+                return;
             }
         }
+        panic!("the client gave up");
+    };
+    within("the new session", new_session).await;
+}
+
+#[tokio::test]
+async fn a_question_asked_before_the_connection_stands_never_hangs() {
+    let cell = Cell::start(accounts().await, Limits::default(), None).await;
+    let wire = Wire::to(&cell.server);
+    wire.cut(None);
+    let (client, mut incoming) = Client::start(person(&wire));
+    let asking = {
+        let client = client.clone();
+        tokio::spawn(async move { client.command(CELL, "domain.list", json!({}), None, Duration::from_secs(20)).await })
+    };
+    assert!(matches!(within("a failed attempt", incoming.recv()).await, Some(Happening::Offline(_))));
+    wire.cut(Some(&cell.server));
+    // Either it is answered or it is told that it was never sent; it never hangs.
+    match within("an answer", asking).await.unwrap() {
+        Ok(list) => assert_eq!(list, json!([])),
+        Err(fault) => assert_eq!(fault.kind, FaultKind::Unavailable),
     }
+    within("the connection", client.online_again()).await;
+    assert_eq!(client.command(CELL, "domain.list", json!({}), None, Duration::from_secs(20)).await, Ok(json!([])));
 }
 
 #[tokio::test]
