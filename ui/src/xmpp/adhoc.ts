@@ -14,8 +14,7 @@ export async function execute(link: Link, to: string, node: string, args: unknow
     (id) =>
       $iq({ type: 'set', to, id })
         .c('command', { xmlns: NS.commands, node, action: 'execute' })
-        .c('op', { xmlns: NS.op })
-        .t(op)
+        .c('op', { xmlns: NS.op, id: op })
         .up()
         .c('json', { xmlns: NS.json })
         .t(JSON.stringify(args))

@@ -239,7 +239,7 @@ class Line {
     const node = command.getAttribute('node') ?? '';
     const to = el.getAttribute('to') ?? '';
     const args = JSON.parse(child(command, 'json')?.textContent ?? '{}') as Json;
-    this.server.cell.commands.push({ to, node, op: child(command, 'op')?.textContent ?? '', args });
+    this.server.cell.commands.push({ to, node, op: child(command, 'op')?.getAttribute('id') ?? '', args });
     const outcome: Outcome = this.server.cell.run(to, node, args);
     if ('silent' in outcome) return;
     if ('answer' in outcome) {
