@@ -16,6 +16,7 @@
 //! | `event` | the relay to the observer, and the meaning of each event; `event/raw` is the C side |
 //! | `domain` `network` `storage_pool` `volume` `hypervisor` | one port of the contract each |
 //! | `fault` | libvirt error number to fault, the only such table |
+//! | [`memory`] | how the process keeps its memory |
 //! | `xml` | reading and building libvirt's XML, nothing by string concatenation |
 //! | [`bare`] | the bare call, for benchmarks |
 //! | [`fixture`] | made-up hosts of any size for tests and benchmarks |
@@ -29,6 +30,7 @@ mod event;
 mod fault;
 pub mod fixture;
 mod hypervisor;
+pub mod memory;
 mod network;
 mod queue;
 mod storage_pool;

@@ -19,7 +19,10 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["bare", n] => print_json(&bare::measure(n.parse()?)?),
-        ["full", n, idle] => print_json(&full::measure(n.parse()?, idle.parse()?)?),
+        ["full", n, idle] => {
+            archipel_libvirt::memory::keep_small();
+            print_json(&full::measure(n.parse()?, idle.parse()?)?)
+        }
         [] => table(&[100, 1000, 10_000], 60),
         ["--quick"] => table(&[100, 1000], 5),
         ["--sizes", sizes] => table(&sizes.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>()?, 60),

@@ -8,6 +8,7 @@ mod arguments;
 mod cell;
 mod clock;
 mod config;
+mod control;
 mod host;
 mod notify;
 mod run;
@@ -24,6 +25,7 @@ const USAGE: u8 = 64;
 const CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
+    archipel_libvirt::memory::keep_small();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
