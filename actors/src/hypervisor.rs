@@ -105,9 +105,12 @@ async fn hear(scope: Rc<Scope>, mut reports: mpsc::Receiver<HostChange>, fresh: 
             HostChange::Connected | HostChange::Overflow => {
                 if let Err(fault) = reconcile::list(&scope).await {
                     tracing::warn!(host = %scope.host.name, %fault, "listing failed");
-                    match word_of_the_link(&mut reports).await {
-                        Some(report) if fault.kind == FaultKind::Unavailable => pending = Some(report),
-                        Some(HostChange::Lost(why)) => pending = Some(HostChange::Lost(why)),
+                    // The connection broke while listing: word of it is on its way. Without it the listing itself failed.
+                    match fault.kind {
+                        FaultKind::Unavailable => match word_of_the_link(&mut reports).await {
+                            Some(report) => pending = Some(report),
+                            None => return fault,
+                        },
                         _ => return fault,
                     }
                 }

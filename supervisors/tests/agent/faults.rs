@@ -1,0 +1,89 @@
+//! Actors that fail: who notices, and how it ends.
+
+use super::*;
+
+#[test]
+fn a_panic_in_one_machine_shows_and_siblings_notice_nothing() {
+    story(async |lab| {
+        let bad = lab.fake.add_domain("bad", DomainState::Running, true);
+        let good = lab.fake.add_domain("good", DomainState::Running, true);
+        lab.begin().await;
+        lab.fake.script.panic("domain.pause", &bad.to_string());
+        let fault = lab.ask(bad, "domain.pause", json!({})).await.unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Unavailable, "{fault}");
+        assert!(fault.message.contains("may or may not"), "{fault}");
+        let event = lab.told(bad, "domain.degraded");
+        assert!(event.after.unwrap().why.as_deref().unwrap().contains("scripted panic"));
+        assert_eq!(lab.told(bad, "domain.known").after.unwrap().condition, Condition::Ok);
+        assert_eq!(lab.done(good, "domain.pause").await, "good is paused");
+        assert_eq!(lab.recorder.topics(&good.into()), ["domain.added", "domain.paused"]);
+        let restarts = lab.agent().restarts();
+        assert_eq!((restarts.len(), restarts[0].cause, &restarts[0].entity), (1, "panic", &EntityId::Domain(bad)));
+        let shown = lab.ask(hv(), "hypervisor.info", json!({})).await.unwrap();
+        assert_eq!(shown["restarts"], 1);
+        assert!(shown["last_restart"].as_str().unwrap().contains("panic"));
+        lab.fake.script.calm();
+        assert_eq!(lab.done(bad, "domain.pause").await, "bad is paused");
+    });
+}
+
+#[test]
+fn a_used_up_budget_leaves_one_machine_degraded_until_it_is_asked() {
+    story(async |lab| {
+        let bad = lab.fake.add_domain("bad", DomainState::Running, true);
+        let good = lab.fake.add_domain("good", DomainState::Running, true);
+        lab.begin().await;
+        lab.fake.script.panic("domain.read", &bad.to_string());
+        lab.fake.report(bad, DomainChange::Changed("metadata"));
+        let given_up = |e: &Event| e.after.as_ref().is_some_and(|a| a.why.as_deref().is_some_and(|w| w.contains("given up")));
+        lab.recorder.wait(SOON, "giving up", given_up);
+        assert_eq!(lab.agent().restarts().len(), 4);
+        assert!(!lab.agent().health().ok);
+        assert_eq!(lab.done(good, "domain.pause").await, "good is paused");
+        lab.fake.script.calm();
+        assert_eq!(lab.done(bad, "domain.pause").await, "bad is paused");
+        lab.told(bad, "domain.known");
+        assert_eq!(lab.entity(bad).unwrap().condition, Condition::Ok);
+    });
+}
+
+#[test]
+fn a_hypervisor_that_fails_too_often_ends_the_agent() {
+    story(async |lab| {
+        lab.begin().await;
+        lab.fake.script.panic("hypervisor.facts", "");
+        lab.fake.restore();
+        let why = tokio::time::timeout(Duration::from_secs(60), lab.agent().failed()).await.expect("exit signal");
+        assert!(why.contains("alpha") && why.contains("panic"), "{why}");
+    });
+}
+
+#[test]
+fn a_listing_that_fails_is_tried_again_by_a_fresh_actor() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Running, true);
+        lab.fake.script.fail("domain.list", 1, Fault::internal("libvirt said something nobody understands"));
+        lab.begin().await;
+        assert_eq!(lab.entity(id).unwrap().state(), "running");
+        let restarts = lab.agent().restarts();
+        assert_eq!((restarts.len(), restarts[0].cause, &restarts[0].entity), (1, "error", &hv()));
+        assert_eq!(lab.entity(hv()).unwrap().condition, Condition::Ok);
+    });
+}
+
+#[test]
+fn an_actor_that_fails_while_control_is_lost_stays_unknown() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Running, true);
+        lab.begin().await;
+        lab.fake.script.panic("domain.pause", "");
+        assert!(lab.ask(id, "domain.pause", json!({})).await.is_err());
+        lab.fake.lose("connection reset");
+        lab.told(id, "domain.unknown");
+        // Through the actor, so its next life has begun.
+        assert_eq!(lab.ask(id, "domain.info", json!({})).await.unwrap()["state"], "unknown");
+        lab.fake.script.calm();
+        lab.fake.restore();
+        assert_eq!(lab.told(id, "domain.known").after.unwrap().state(), "running");
+    });
+}

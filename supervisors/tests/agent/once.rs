@@ -1,0 +1,133 @@
+//! An operation runs at most once: sent twice, at the same time, or interrupted by a crash.
+
+use super::*;
+
+#[test]
+fn the_same_operation_runs_once() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Shutoff, true);
+        lab.begin().await;
+        let caller = admin();
+        let first = lab.as_caller(caller.clone(), id, "domain.start", json!({})).await;
+        let again = lab.as_caller(caller.clone(), id, "domain.start", json!({})).await;
+        assert!(first.is_ok());
+        assert_eq!(first, again);
+        assert_eq!(lab.fake.script.calls("domain.start"), 1);
+        let other = lab.as_caller(caller, id, "domain.pause", json!({})).await.unwrap_err();
+        assert_eq!(other.kind, FaultKind::Conflict);
+        let refused = admin();
+        let first = lab.as_caller(refused.clone(), id, "domain.start", json!({})).await.unwrap_err();
+        lab.done(id, "domain.force-off").await;
+        lab.told(id, "domain.stopped");
+        let again = lab.as_caller(refused, id, "domain.start", json!({})).await.unwrap_err();
+        assert_eq!((first.kind, &first), (FaultKind::WrongState, &again), "a refusal is an answer too");
+    });
+}
+
+#[test]
+fn the_same_operation_at_the_same_time_runs_once() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Shutoff, true);
+        lab.begin().await;
+        lab.fake.script.hold("domain.start", "");
+        let caller = admin();
+        let release = async {
+            let held = async {
+                while lab.fake.script.calls("domain.start") == 0 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(SOON, held).await.expect("the call arrives");
+            lab.fake.script.release();
+        };
+        let (one, two, three, ()) = futures::join!(
+            lab.as_caller(caller.clone(), id, "domain.start", json!({})),
+            lab.as_caller(caller.clone(), id, "domain.start", json!({})),
+            lab.as_caller(caller.clone(), id, "domain.start", json!({})),
+            release
+        );
+        assert!(one.is_ok(), "{one:?}");
+        assert_eq!((&one, &one), (&two, &three));
+        assert_eq!(lab.fake.script.calls("domain.start"), 1);
+    });
+}
+
+#[test]
+fn a_change_goes_on_when_whoever_asked_has_gone() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Shutoff, true);
+        lab.begin().await;
+        lab.fake.script.hold("domain.start", "");
+        let caller = admin();
+        {
+            let mut call = std::pin::pin!(lab.as_caller(caller.clone(), id, "domain.start", json!({})));
+            let begun = async {
+                while lab.fake.script.calls("domain.start") == 0 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! { _ = &mut call => panic!("it is held"), () = begun => {} }
+        }
+        lab.fake.script.release();
+        lab.told(id, "domain.started");
+        let again = lab.as_caller(caller, id, "domain.start", json!({})).await;
+        assert!(again.is_ok(), "{again:?}");
+        assert_eq!(lab.fake.script.calls("domain.start"), 1);
+    });
+}
+
+async fn accepted(lab: &Lab, command: &str, target: impl Into<EntityId>, arguments: Value) -> OperationId {
+    let operation = Operation {
+        id: OperationId::fresh(),
+        caller: "admin@vm.localhost".into(),
+        role: Role::Admin,
+        command: command.into(),
+        target: target.into(),
+        arguments,
+        accepted: Timestamp(lab.clock.now().0),
+    };
+    assert_eq!(lab.journal.accept(operation.clone()).await.unwrap(), Acceptance::New);
+    operation.id
+}
+
+async fn settled(lab: &Lab, id: OperationId) -> Result<Value, Fault> {
+    let outcome = async {
+        loop {
+            if let Some(outcome) = lab.journal.outcome("admin@vm.localhost", id) {
+                return outcome;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(SOON, outcome).await.expect("the operation is settled")
+}
+
+#[test]
+fn what_a_crash_interrupted_is_settled_and_never_run_again() {
+    story(async |lab| {
+        let on = lab.fake.add_domain("on", DomainState::Running, true);
+        let off = lab.fake.add_domain("off", DomainState::Shutoff, true);
+        let took = accepted(lab, "domain.start", on, json!({})).await;
+        let not = accepted(lab, "domain.start", off, json!({})).await;
+        let unknown = accepted(lab, "domain.reboot", on, json!({})).await;
+        let gone = accepted(lab, "domain.undefine", DomainId(uuid::Uuid::from_u128(77)), json!({})).await;
+        let task = TaskId::fresh();
+        let ran = accepted(lab, "domain.shutdown", task, json!({"host": "alpha", "target": on.to_string()})).await;
+        lab.begin().await;
+        let answer = settled(lab, took).await.unwrap();
+        assert!(answer["message"].as_str().unwrap().contains("before the restart"), "{answer}");
+        let fault = settled(lab, not).await.unwrap_err();
+        assert!(fault.message.contains("did not take effect"), "{fault}");
+        let fault = settled(lab, unknown).await.unwrap_err();
+        assert!(fault.message.contains("may or may not"), "{fault}");
+        assert!(settled(lab, gone).await.is_ok());
+        assert!(settled(lab, ran).await.is_err());
+        assert_eq!(
+            lab.fake.script.calls("domain.start") + lab.fake.script.calls("domain.reboot") + lab.fake.script.calls("domain.undefine"),
+            0
+        );
+        let shown = lab.told(task, "task.finished").after.unwrap();
+        assert_eq!(shown.state(), "failed");
+        assert_eq!(lab.ask(task, "task.show", json!({})).await.unwrap()["message"], "interrupted");
+    });
+}

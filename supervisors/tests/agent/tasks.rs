@@ -1,0 +1,48 @@
+//! Work that goes on after its command was answered.
+
+use super::*;
+
+#[test]
+fn shutdown_is_followed_to_its_end() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Running, true);
+        lab.begin().await;
+        let task = lab.started(id, "domain.shutdown", json!({})).await;
+        let shown = lab.ask(task, "task.wait", json!({"timeout": 20})).await.unwrap();
+        assert_eq!(shown["state"], "done");
+        assert_eq!(lab.told(id, "domain.stopped").cause, person());
+        assert_eq!(lab.ask(task, "task.cancel", json!({})).await.unwrap_err().kind, FaultKind::WrongState);
+
+        lab.done(id, "domain.start").await;
+        lab.told(id, "domain.started");
+        lab.fake.guests_listen(false);
+        let deaf = lab.started(id, "domain.shutdown", json!({"timeout": 1})).await;
+        let fault = lab.told(deaf, "task.finished").after.unwrap().to_json()["fault"].clone();
+        assert_eq!(fault["kind"], "timeout");
+        assert!(fault["message"].as_str().unwrap().contains("force-off"));
+
+        let cancelled = lab.started(id, "domain.shutdown", json!({"timeout": 3600})).await;
+        assert_eq!(lab.ask(cancelled, "task.wait", json!({"timeout": 0})).await.unwrap()["state"], "running");
+        lab.done(cancelled, "task.cancel").await;
+        assert_eq!(lab.told(cancelled, "task.finished").after.unwrap().state(), "cancelled");
+    });
+}
+
+#[test]
+fn a_pool_is_refreshed_by_a_task_and_its_volumes_are_listed() {
+    story(async |lab| {
+        lab.begin().await;
+        let pool = lab.pool();
+        let task = lab.started(pool, "storage-pool.refresh", json!({})).await;
+        assert_eq!(lab.told(task, "task.finished").after.unwrap().state(), "done");
+        assert_eq!(lab.told(pool, "storage-pool.refreshed").cause, person());
+        let volumes = lab.ask(pool, "volume.list", json!({})).await.unwrap();
+        assert_eq!(volumes[0]["id"], format!("{pool}/disk.qcow2"));
+        assert_eq!(lab.ask(pool, "volume.info", json!({"volume": "disk.qcow2"})).await.unwrap()["host"], "alpha");
+        lab.done(pool, "storage-pool.stop").await;
+        lab.told(pool, "storage-pool.stopped");
+        assert_eq!(lab.ask(pool, "volume.list", json!({})).await.unwrap_err().kind, FaultKind::WrongState);
+        lab.done(pool, "storage-pool.start").await;
+        assert_eq!(lab.told(pool, "storage-pool.started").cause, person());
+    });
+}
