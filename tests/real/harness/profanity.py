@@ -50,8 +50,11 @@ class Profanity:
 
     def sees(self, *texts, seconds=10):
         """Waits until one of the texts is on the screen; gives it back."""
+        def found():
+            screen = self.screen()  # Once: between two looks the screen may change.
+            return next((t for t in texts if t in screen), None)
         try:
-            return until(lambda: next((t for t in texts if t in self.screen()), None), seconds, f"Profanity showing {texts}", pause=0.03)
+            return until(found, seconds, f"Profanity showing {texts}", pause=0.03)
         except Late as e:
             raise Late(f"{e}; it shows:\n{self.screen()}") from None
 
@@ -61,7 +64,7 @@ class Profanity:
         done, ask, result = f"{command} completed", "Use '/form submit'", "Use '/form cancel'"
         self.type("/win 1")
         self.type("/clear")
-        until(lambda: all(t not in self.screen() for t in (f"{command} ", result)), 5, "an empty first window")
+        until(lambda: not any(t in self.screen() for t in (f"{command} ", result)), 5, "an empty first window")
         self.type(f"/cmd exec {command} {jid}")
         if self.sees(ask, done, result) == ask:
             if "are you sure" in self.screen():
@@ -70,6 +73,7 @@ class Profanity:
             self.type("/form submit")
             until(lambda: ask not in self.screen(), 10, f"the end of the form of {command}")
             self.sees(done, result)
-        if result in self.screen():
+        self.shown = self.screen()
+        if result in self.shown:
             self.type("/close")
             until(lambda: result not in self.screen(), 5, "the end of the result's window")

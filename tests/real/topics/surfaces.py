@@ -121,7 +121,10 @@ def test_chat_answers_status_and_help_and_unknown_words(p):
 
 def test_profanity_drives_a_guest_and_everybody_sees_it(p):
     with Profanity(p.daemon) as profanity:
-        return follow(p, lambda verb: profanity.execute(f"domain.{verb}", p.jid))
+        try:
+            return follow(p, lambda verb: profanity.execute(f"domain.{verb}", p.jid))
+        except AssertionError as e:
+            raise AssertionError(f"{e}\nProfanity showed:\n{profanity.shown}") from None
 
 
 def test_virsh_changes_are_seen_by_everybody(p):
