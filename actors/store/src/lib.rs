@@ -100,3 +100,41 @@ impl Drop for Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use archipel_contract::FaultKind;
+    use archipel_contract::port::Authority;
+
+    #[tokio::test]
+    async fn a_full_queue_is_answered_busy_and_what_is_in_it_is_still_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (begun, beginning) = oneshot::channel();
+        let jobs = store.worker.jobs.as_ref().unwrap();
+        jobs.try_send(Box::new(move |_| {
+            let _ = begun.send(());
+            let _ = held.recv();
+        }))
+        .ok()
+        .unwrap();
+        beginning.await.unwrap();
+        for _ in 0..QUEUE {
+            jobs.try_send(Box::new(|database| {
+                database
+                    .connection
+                    .execute("INSERT INTO counter VALUES ('incarnation', 1) ON CONFLICT DO UPDATE SET value = value + 1", [])
+                    .unwrap();
+            }))
+            .ok()
+            .unwrap();
+        }
+        assert_eq!(store.incarnation().await.unwrap_err().kind, FaultKind::Busy);
+        release.send(()).unwrap();
+        drop(store);
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.incarnation().await.unwrap(), QUEUE as u64 + 1);
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::arguments::{AccountVerb, Entry};
 use crate::config::Settings;
+use crate::control::{self, Ring};
 use archipel_contract::port::{Account, AccountKind, Accounts};
 use archipel_contract::{CellName, EntityId, Fault, Role};
 use archipel_store::Store;
@@ -32,12 +33,14 @@ pub(crate) fn run(settings: &Settings, verb: &AccountVerb, stdin: &mut dyn Read)
                 fits(&local, kind)?;
                 let (account, made_up) = with_password(&local, kind, entry, stdin)?;
                 store.replace(account).await?;
-                Ok(format!("{local}@{cell} has a new password; it counts from the next login\n{made_up}"))
+                control::ring(&settings.data_dir, Ring::Changed, &local);
+                Ok(format!("{local}@{cell} has a new password; whoever was logged in with the old one is logged out\n{made_up}"))
             }
             AccountVerb::Remove(name) => {
                 let local = local(cell, &name.jid)?;
                 store.remove(local.clone()).await?;
-                Ok(format!("{local}@{cell} was removed; it cannot log in any more\n"))
+                control::ring(&settings.data_dir, Ring::Removed, &local);
+                Ok(format!("{local}@{cell} was removed and logged out\n"))
             }
             AccountVerb::List(_) => {
                 let accounts = store.list().await?;

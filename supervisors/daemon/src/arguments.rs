@@ -61,9 +61,9 @@ pub(crate) struct Account {
 pub(crate) enum AccountVerb {
     /// Add an account. Without --password-stdin a password is made up and printed.
     Add(Entry),
-    /// Set the password (and with --role the role) of an account. It counts from the next login.
+    /// Set the password (and with --role the role) of an account. Whoever is logged in with it is logged out.
     Passwd(Entry),
-    /// Remove an account and its roster.
+    /// Remove an account and its roster, and log it out.
     Remove(Name),
     /// List the accounts.
     List(After),

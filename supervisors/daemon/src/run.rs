@@ -12,7 +12,7 @@ use crate::agent::{self, Agent};
 use crate::cell::{self, Cell};
 use crate::clock::MachineClock;
 use crate::config::Settings;
-use crate::{host, notify, telemetry};
+use crate::{control, host, notify, telemetry};
 use archipel_contract::port::{Authority, Clock, Journal};
 use archipel_contract::{Fault, Millis, Timestamp};
 use archipel_store::Store;
@@ -46,6 +46,11 @@ async fn serve(settings: &Settings) -> Result<(), Fault> {
         true => Some(Arc::new(cell::start(settings, &store, clock.clone(), format!("{}/{incarnation}", host::hostname())).await?)),
         false => None,
     };
+    if let Some(cell) = &cell
+        && let Err(fault) = control::listen(&settings.data_dir, cell.server.clone())
+    {
+        tracing::warn!(%fault, "changes of accounts count from the next login only");
+    }
     let agent = match settings.roles.agent {
         true => Some(Arc::new(agent::start(settings, &store, clock.clone(), incarnation, cell.as_deref()).await?)),
         false => None,
@@ -55,6 +60,11 @@ async fn serve(settings: &Settings) -> Result<(), Fault> {
         HttpConfig { listen: settings.http_listen.clone(), allowed_origins: settings.allowed_origins.clone() },
         hooks(admin, cell.as_deref()),
     )?;
+    if http.addresses().iter().any(|address| !address.ip().is_loopback()) {
+        tracing::warn!(
+            "the page is reachable from other machines without TLS, so nobody can log in from there; put a TLS proxy on this one"
+        );
+    }
     let shown: Vec<String> = http.addresses().iter().map(ToString::to_string).collect();
     let xmpp = cell.as_ref().map(|cell| cell.address.to_string()).unwrap_or_else(|| "none".to_owned());
     let roles = settings.roles.names().join("+");

@@ -4,7 +4,7 @@
 
 mod bed;
 
-use archipel_xmpp::client::{Client, Config, Tcp};
+use archipel_xmpp::client::{Client, Config, State, Tcp};
 use bed::{Bed, Running, archipeld, feed};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -155,6 +155,48 @@ fn accounts_change_while_the_daemon_runs_and_count_from_the_next_login() {
     assert_eq!(bed.archipeld(&["account", "remove", "zoe"]).code, 0);
     assert!(login(&daemon, "zoe", "second").is_err());
     assert_eq!(bed.archipeld(&["account", "remove", "zoe"]).code, 66);
+}
+
+#[test]
+fn whoever_is_logged_in_is_logged_out_when_the_account_changes_and_others_are_not() {
+    let bed = Bed::new();
+    let daemon = bed.run();
+    for name in ["zoe", "ann"] {
+        assert_eq!(feed(bed.command(&["account", "add", name, "--password-stdin"]), "first").code, 0);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let config = |user: &str, password: &str| Config::once(user, "vm.test", password, Arc::new(Tcp::new(daemon.xmpp(), None)));
+        let (ann, _ann_hears) = Client::connect(config("ann", "first")).await.unwrap();
+        for (password, args) in
+            [("first", ["account", "passwd", "zoe", "--password-stdin"].as_slice()), ("second", &["account", "remove", "zoe"])]
+        {
+            let (zoe, _zoe_hears) = Client::connect(config("zoe", password)).await.unwrap();
+            assert_eq!(feed(bed.command(args), "second").code, 0);
+            let mut state = zoe.state();
+            let gone = tokio::time::timeout(bed::PATIENCE, state.wait_for(|s| matches!(s, State::Offline(Some(_))))).await;
+            assert!(matches!(gone, Ok(Ok(_))), "zoe is still logged in after {args:?}");
+        }
+        // Asked after zoe was logged out, so it is not merely early.
+        assert!(ann.command("vm.test", "hypervisor.list", serde_json::json!({}), None, bed::PATIENCE).await.is_ok());
+    });
+}
+
+#[test]
+fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
+    let bed = Bed::new();
+    let socket = std::os::unix::net::UnixDatagram::bind(bed.path("notify")).unwrap();
+    socket.set_read_timeout(Some(bed::PATIENCE)).unwrap();
+    let told = || {
+        let mut bytes = [0; 100];
+        let length = socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    };
+    let mut daemon = bed.run_with(&[("NOTIFY_SOCKET", &bed.path("notify"))]);
+    assert_eq!(told(), "READY=1");
+    daemon.signal("TERM");
+    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(daemon.end(), Some(0), "{}", daemon.log());
 }
 
 #[test]

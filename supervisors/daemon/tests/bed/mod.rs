@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// Generous, because other tests share the machine; it is only reached when something is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a run of the program left behind.
 pub(crate) struct Said {
@@ -113,7 +113,11 @@ impl Bed {
 
     /// Starts the daemon and waits until it says where it listens.
     pub(crate) fn run(&self) -> Running {
-        let mut child = self.command(&["run"]).spawn().unwrap();
+        self.run_with(&[])
+    }
+
+    pub(crate) fn run_with(&self, environment: &[(&str, &str)]) -> Running {
+        let mut child = self.command(&["run"]).envs(environment.iter().copied()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (send, lines) = channel();
         std::thread::spawn(move || {
