@@ -5,6 +5,7 @@
 //! with N machines, one that is a whole cell with them.
 
 #![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a benchmark is its printed table")]
 
 mod bare;
 mod figures;
