@@ -74,7 +74,24 @@ pub fn parse_arguments<C: Command>(arguments: serde_json::Value) -> Result<C, Fa
     if !arguments.is_object() {
         return Err(Fault::invalid(format!("the arguments of {} must be a JSON object", C::NAME)));
     }
-    serde_json::from_value(arguments).map_err(|e| Fault::invalid(format!("{}: {e}", C::NAME)))
+    serde_json::from_value::<C>(arguments.clone()).map_err(|e| {
+        let words = e.to_string();
+        match culprit::<C>(&arguments, &words) {
+            Some(name) => Fault::invalid(format!("{}: {name}: {words}", C::NAME)),
+            None => Fault::invalid(format!("{}: {words}", C::NAME)),
+        }
+    })
+}
+
+/// The argument that serde complains about without naming it: the one without which it would say something else.
+fn culprit<C: Command>(arguments: &serde_json::Value, words: &str) -> Option<String> {
+    let given = arguments.as_object()?;
+    given.keys().filter(|name| !words.contains(&format!("`{name}`"))).find_map(|name| {
+        let mut rest = given.clone();
+        rest.remove(name);
+        let said = serde_json::from_value::<C>(serde_json::Value::Object(rest)).err().map(|e| e.to_string());
+        (said.as_deref() != Some(words)).then(|| name.clone())
+    })
 }
 
 /// The answer of a command that changed something: a sentence for people.
@@ -107,4 +124,25 @@ pub struct Document {
     pub media_type: String,
     /// The text.
     pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{RenameDomain, StartDomain};
+    use serde_json::json;
+
+    fn refused<C: Command>(arguments: serde_json::Value) -> String {
+        parse_arguments::<C>(arguments).err().map(|f| f.message).unwrap_or_default()
+    }
+
+    #[test]
+    fn wrong_arguments_are_named() {
+        assert!(parse_arguments::<StartDomain>(serde_json::Value::Null).is_ok());
+        assert!(refused::<StartDomain>(json!({"paused": "maybe"})).starts_with("domain.start: paused: invalid type"));
+        assert!(refused::<StartDomain>(json!({"pausedd": true})).contains("unknown field `pausedd`"));
+        assert_eq!(refused::<RenameDomain>(json!({})), "domain.rename: missing field `to`");
+        assert!(refused::<RenameDomain>(json!({"to": 7})).starts_with("domain.rename: to: invalid type"));
+        assert!(refused::<StartDomain>(json!([])).contains("must be a JSON object"));
+    }
 }
