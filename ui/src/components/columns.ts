@@ -82,7 +82,7 @@ export const COLUMNS: Record<Kind, Column[]> = {
     host,
     { key: 'percent', label: 'column.progress', width: '76px', least: 76, right: true, text: (e) => (numberFact(e, 'percent') === undefined ? '' : `${numberFact(e, 'percent')} %`), order: (e) => numberFact(e, 'percent') ?? -1 },
     text('message', 'column.message', 'minmax(84px, 1.6fr)'),
-    { key: 'started', label: 'column.started', width: '148px', least: 148, text: (e) => formatTime(textFact(e, 'started') ?? ''), order: (e) => textFact(e, 'started') ?? '' },
+    { key: 'started', label: 'column.started', width: '168px', least: 168, text: (e) => formatTime(textFact(e, 'started') ?? ''), order: (e) => textFact(e, 'started') ?? '' },
   ],
 };
 

@@ -1,6 +1,6 @@
 // Everything of one signed-in page, wired together: the session feeds the store, components read it through `live`.
 import { getContext, setContext } from 'svelte';
-import type { CommandEntry } from '../domain/catalog';
+import { command as findCommand, type CommandEntry } from '../domain/catalog';
 import type { CommandName } from '../domain/contract.gen';
 import { localPart, type Entity, type Event } from '../domain/entity';
 import { asFault, type Fault } from '../domain/fault';
@@ -83,7 +83,7 @@ export class App implements SessionEvents {
 
   event(e: Event): void {
     this.pending.end(e.entity);
-    const name = e.after?.name ?? this.lastNames.get(e.entity) ?? localPart(e.entity);
+    const name = (e.after && this.#nameOf(e.after)) ?? this.lastNames.get(e.entity) ?? localPart(e.entity);
     this.lastNames.delete(e.entity);
     const words = eventWords[e.topic];
     if (!words) return;
@@ -92,6 +92,14 @@ export class App implements SessionEvents {
     const detail = e.detail ?? (typeof ended === 'string' ? ended : undefined);
     const text = fill(words.one, { name }) + (detail ? ` (${detail})` : '');
     this.notices.add(failed ? 'error' : words.level, e.topic, text, e.after ? e.entity : undefined);
+  }
+
+  /** The name as notices say it: a task is called by what it does. */
+  #nameOf(e: Entity): string {
+    const entry = e.kind === 'task' && typeof e.facts.command === 'string' ? findCommand(e.facts.command) : undefined;
+    if (!entry) return e.name;
+    const target = this.store.get(`${String(e.facts.target)}@${this.session.cell}`);
+    return target ? `${verbWord(entry)} ${target.name}` : verbWord(entry);
   }
 
   loading(progress: { done: number; count: number | undefined } | undefined): void {

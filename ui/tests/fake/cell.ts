@@ -131,9 +131,9 @@ export class FakeCell {
 
   /** The entities by the local part of their address, after one of them. */
   page(after: string | undefined, max: number): Json[] {
-    const local = (e: Json) => String(e.jid).split('@')[0] ?? '';
-    const all = [...this.entities.values()].sort((a, b) => (local(a) < local(b) ? -1 : 1));
-    return all.filter((e) => after === undefined || local(e) > after).slice(0, max);
+    const order = [...this.entities.keys()].sort();
+    const from = after === undefined ? 0 : order.findIndex((jid) => (jid.split('@')[0] ?? '') > after);
+    return from < 0 ? [] : order.slice(from, from + max).map((jid) => this.entities.get(jid) ?? {});
   }
 
   run(jid: string, node: string, args: Json): Outcome {

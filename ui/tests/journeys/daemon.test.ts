@@ -14,14 +14,18 @@ beforeAll(async () => {
   b = await openBrowser();
   // Notes when each feed item came over the wire, and its own time of origin.
   await b.page.addInitScript(() => {
-    const w = window as unknown as { arrivals: { at: number; wall: number; text: string }[]; seen: { at: number; jid: string; state: string }[] };
+    const w = window as unknown as { arrivals: { at: number; wall: number; text: string }[]; seen: { at: number; jid: string; state: string }[]; lines: WebSocket[]; resumed: number };
+    w.lines = [];
+    w.resumed = 0;
     w.arrivals = [];
     w.seen = [];
     const Native = window.WebSocket;
     window.WebSocket = class extends Native {
       constructor(address: string | URL, protocols?: string | string[]) {
         super(address, protocols);
+        w.lines.push(this);
         this.addEventListener('message', (e: MessageEvent<string>) => {
+          if (e.data.startsWith('<resumed')) w.resumed++;
           if (e.data.includes('urn:archipel:feed:0') && e.data.includes('headline')) w.arrivals.push({ at: performance.now(), wall: Date.now(), text: e.data });
         });
       }
@@ -109,6 +113,20 @@ test('sign in, see the machines, and drive one through its life', async () => {
   await expect.poll(() => page.getByRole('log').locator('.entity').count()).toBeGreaterThan(0);
   console.log(`the chat said: ${await page.getByRole('log').locator('.entity .body').last().innerText()}`);
   await picture(page, 'real-chat');
+});
+
+test('a cut line is resumed by the daemon, and the next change comes through it', async () => {
+  const { page } = b;
+  const cut = performance.now();
+  await page.evaluate(() => (window as unknown as { lines: WebSocket[] }).lines.at(-1)?.close());
+  await page.locator('[data-link=offline]').waitFor();
+  await page.locator('[data-link=connected]').waitFor();
+  console.log(`cut to resumed: ${Math.round(performance.now() - cut)} ms, of it about 1 s of pause before the first try`);
+  expect(await page.evaluate(() => (window as unknown as { resumed: number }).resumed)).toBe(1);
+  await press('pause');
+  await become('paused');
+  await press('resume');
+  await become('running');
 });
 
 test('forms, the definition, tasks and pools are those of the daemon', async () => {
