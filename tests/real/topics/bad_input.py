@@ -141,17 +141,23 @@ def test_an_unknown_command_is_named(p):
 
 def test_wrong_types_unknown_arguments_and_broken_json_are_named(p):
     raw = login(p)
+    hypervisor = f"hv.alpha@{CELL}"
     for name, arguments, expected in (
         ("domain.start", '{"paused":"maybe"}', "paused"),
         ("domain.start", '{"pausedd":true}', "pausedd"),
         ("domain.start", "[]", "domain.start"),
         ("domain.start", "{", "json"),
         ("domain.rename", "{}", "to"),
-        ("domain.rename", '{"to":"../../etc/passwd"}', "name"),
+        ("domain.define", '{"name":"../../etc/passwd"}', "name"),
+        ("domain.define", '{"name":"x","disk":"images/../../etc/passwd"}', "POOL/VOLUME"),
+        ("domain.define", '{"name":"x","memory":"much"}', "memory"),
+        ("domain.define", '{"name":"x","vcpus":0}', "512"),
+        ("domain.define", '{"name":"x","graphics":"crt"}', "crt"),
         ("domain.shutdown", '{"timeout":-1}', "timeout"),
         ("domain.note", '{"text":"' + "x" * 5000 + '"}', "4096"),
     ):
-        condition, kind, text = error_of(raw.command(p.machine["jid"], name, arguments))
+        to = hypervisor if name == "domain.define" else p.machine["jid"]
+        condition, kind, text = error_of(raw.command(to, name, arguments))
         assert (condition, kind) == ("bad-request", "invalid-request"), (name, arguments, condition, kind, text)
         assert expected.lower() in text.lower(), f"{name} {arguments}: {text!r} does not name {expected!r}"
     raw.close()

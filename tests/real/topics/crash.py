@@ -4,6 +4,7 @@ Also the hard part of "at most once": killed between the acceptance of an operat
 what became of it, and says so once and for all.
 """
 
+import os
 import signal
 import uuid
 
@@ -124,14 +125,14 @@ def test_an_operation_that_libvirt_carried_out_before_kill_9_is_answered_as_done
     machine, operation = f"{p.ids['web2']}@{CELL}", str(uuid.uuid4())
     virsh = p.host.watch()
     raw = Raw(Tcp(p.daemon.xmpp)).login("overtaken")
-    # libvirt gets the call, we stand still, libvirt carries it out, we die: nobody of us has seen the answer.
-    calls = p.daemon.metric("archipel_libvirt_calls_total")
-    p.host.freeze()
+    # The guest's QEMU stands still, so libvirt has the call and cannot end it. Then we stand still, QEMU goes on, libvirt
+    # carries it out, we die: nobody of us has seen the answer.
+    qemu = p.host.qemu_pid("web2")
+    os.kill(qemu, signal.SIGSTOP)
     raw.send(f"<iq type='set' id='cut' to='{machine}'>{raw.command_xml('domain.pause', '{}', operation)}</iq>")
-    until(lambda: operation_seen(p, operation), 5, "the operation to be written down")
-    until(lambda: p.daemon.metric("archipel_libvirt_calls_total") > calls, 5, "the call to libvirt")
+    until(lambda: p.host.virsh("domcontrol", "web2") != "ok", 5, "libvirt waiting for QEMU")
     p.daemon.process.send_signal(signal.SIGSTOP)
-    p.host.thaw()
+    os.kill(qemu, signal.SIGCONT)
     virsh.wait(lambda line: "'web2'" in line and "Suspended" in line, 0, 10, "libvirt carrying it out")
     p.daemon.kill()
     raw.close()

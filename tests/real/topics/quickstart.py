@@ -52,6 +52,12 @@ def bare(p, name, script, seconds=120):
     return done.stdout
 
 
+def examples():
+    """The lines of the README that call the CLI and end by themselves."""
+    lines = re.findall(r"^ +archipel (.+)$", (ROOT / "README.md").read_text(), re.M)
+    return [line for line in lines if not line.startswith(("events", "chat"))]
+
+
 def test_from_nothing_to_three_running_guests_and_again(p):
     began = time.monotonic()
     said = bare(p, "demo", """
@@ -64,7 +70,9 @@ export ARCHIPEL_JID=admin@vm.localhost ARCHIPEL_PASSWORD_FILE=$W/prefix/cli/pass
 $A domain list
 $A domain pause demo-1 && $A domain info demo-1
 virsh -q -c qemu:///system resume demo-1
-$A domain shutdown demo-2
+$A domain shutdown demo-2 --wait
+echo "=== readme"
+""" + "\n".join(f"$A {line} || exit 1" for line in examples()) + """
 echo "=== stopped"
 $Q --stop
 virsh -q -c qemu:///system list --name
@@ -78,7 +86,8 @@ for g in $(virsh -q -c qemu:///system list --name); do virsh -q -c qemu:///syste
 """)
     first, rest = said.split("=== again")
     again, rest = rest.split("=== works")
-    works, rest = rest.split("=== stopped")
+    works, rest = rest.split("=== readme")
+    readme, rest = rest.split("=== stopped")
     stopped, rest = rest.split("=== back")
     assert "http://127.0.0.1:8080/" in first and "admin@vm.localhost" in first, first
     password = re.search(r"password +(\S{15,})", first)[1]
@@ -86,6 +95,7 @@ for g in $(virsh -q -c qemu:///system list --name); do virsh -q -c qemu:///syste
     assert "kept as it is" in again and "it answers" in again and again.count("is there already") == 3, again
     assert all(re.search(rf"demo-{n}.*running", works) for n in (1, 2, 3)), works
     assert "paused" in works
+    assert len(examples()) >= 8 and "demo-1" in readme, readme
     assert "demo-1" in stopped and "demo-3" in stopped, f"stopping it must not stop guests: {stopped}"
     assert "archipeld is not running" in stopped, "stopping twice is no error"
     assert rest.count('"state":"running"') >= 2, rest
