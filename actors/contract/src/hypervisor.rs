@@ -4,7 +4,10 @@
 //!   connecting --> connected <--> lost
 //! ```
 
-use crate::{BoxFuture, Bytes, Effect, Fault, Role, Target, command::Command, domain::command};
+use crate::{
+    BoxFuture, Bytes, Effect, Fault, Role, Target,
+    command::{Command, declare},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -92,13 +95,13 @@ pub struct ListHypervisors {
     /// Only the one with this name.
     pub name: Option<String>,
 }
-command!(ListHypervisors, "hypervisor.list", Read, Viewer, Cell, Vec<crate::Entity>);
+declare!(ListHypervisors, "hypervisor.list", Read, Viewer, Cell, Vec<crate::Entity>);
 
 /// Show everything known about a hypervisor, restarts of its actors included.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShowHypervisor {}
-command!(ShowHypervisor, "hypervisor.info", Read, Viewer, Hypervisor, crate::Entity);
+declare!(ShowHypervisor, "hypervisor.info", Read, Viewer, Hypervisor, crate::Entity);
 
 /// What the inside needs of a hypervisor as a whole.
 pub trait HypervisorPort: Send + Sync {

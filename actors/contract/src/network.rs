@@ -2,8 +2,7 @@
 
 use crate::{
     BoxFuture, Effect, Fault, NetworkId, Role, Target, Verdict,
-    command::{Command, Done},
-    domain::command,
+    command::{Command, Done, declare},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -68,25 +67,25 @@ pub struct ListNetworks {
     /// Only those with this name or UUID.
     pub name: Option<String>,
 }
-command!(ListNetworks, "network.list", Read, Viewer, Cell, Vec<crate::Entity>);
+declare!(ListNetworks, "network.list", Read, Viewer, Cell, Vec<crate::Entity>);
 
 /// Show everything known about a network.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShowNetwork {}
-command!(ShowNetwork, "network.info", Read, Viewer, Network, crate::Entity);
+declare!(ShowNetwork, "network.info", Read, Viewer, Network, crate::Entity);
 
 /// Start a network.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StartNetwork {}
-command!(StartNetwork, "network.start", Change, Admin, Network, Done);
+declare!(StartNetwork, "network.start", Change, Admin, Network, Done);
 
 /// Stop a network. Machines attached to it lose their connection.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StopNetwork {}
-command!(StopNetwork, "network.stop", Destroy, Admin, Network, Done);
+declare!(StopNetwork, "network.stop", Destroy, Admin, Network, Done);
 
 /// Choose whether a network starts with its host.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -100,7 +99,7 @@ impl Default for AutostartNetwork {
         AutostartNetwork { enabled: true }
     }
 }
-command!(AutostartNetwork, "network.autostart", Change, Admin, Network, Done);
+declare!(AutostartNetwork, "network.autostart", Change, Admin, Network, Done);
 
 /// May this command run on a network with these facts, and if not, why.
 pub fn may(command: &str, facts: &NetworkFacts) -> Verdict {

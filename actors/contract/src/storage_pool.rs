@@ -2,8 +2,7 @@
 
 use crate::{
     BoxFuture, Bytes, Effect, Fault, PoolId, Role, Target, Verdict,
-    command::{Command, Done, Started},
-    domain::command,
+    command::{Command, Done, Started, declare},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -85,31 +84,31 @@ pub struct ListPools {
     /// Only those with this name or UUID.
     pub name: Option<String>,
 }
-command!(ListPools, "storage-pool.list", Read, Viewer, Cell, Vec<crate::Entity>);
+declare!(ListPools, "storage-pool.list", Read, Viewer, Cell, Vec<crate::Entity>);
 
 /// Show everything known about a storage pool.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShowPool {}
-command!(ShowPool, "storage-pool.info", Read, Viewer, StoragePool, crate::Entity);
+declare!(ShowPool, "storage-pool.info", Read, Viewer, StoragePool, crate::Entity);
 
 /// List the volumes of a storage pool again, as files may have changed behind libvirt's back.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RefreshPool {}
-command!(RefreshPool, "storage-pool.refresh", Change, Admin, StoragePool, Started);
+declare!(RefreshPool, "storage-pool.refresh", Change, Admin, StoragePool, Started);
 
 /// Start a storage pool.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StartPool {}
-command!(StartPool, "storage-pool.start", Change, Admin, StoragePool, Done);
+declare!(StartPool, "storage-pool.start", Change, Admin, StoragePool, Done);
 
 /// Stop a storage pool. Nothing in it is deleted; machines cannot be started from it meanwhile.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StopPool {}
-command!(StopPool, "storage-pool.stop", Destroy, Admin, StoragePool, Done);
+declare!(StopPool, "storage-pool.stop", Destroy, Admin, StoragePool, Done);
 
 /// Choose whether a storage pool starts with its host.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -123,7 +122,7 @@ impl Default for AutostartPool {
         AutostartPool { enabled: true }
     }
 }
-command!(AutostartPool, "storage-pool.autostart", Change, Admin, StoragePool, Done);
+declare!(AutostartPool, "storage-pool.autostart", Change, Admin, StoragePool, Done);
 
 /// May this command run on a pool with these facts, and if not, why.
 pub fn may(command: &str, facts: &PoolFacts) -> Verdict {

@@ -9,8 +9,7 @@
 
 use crate::{
     Effect, EntityId, Fault, Role, Target, Timestamp, Verdict,
-    command::{Command, Done},
-    domain::command,
+    command::{Command, Done, declare},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -83,19 +82,19 @@ pub struct ListTasks {
     /// Only those in this state, for example running.
     pub state: Option<String>,
 }
-command!(ListTasks, "task.list", Read, Viewer, Cell, Vec<crate::Entity>);
+declare!(ListTasks, "task.list", Read, Viewer, Cell, Vec<crate::Entity>);
 
 /// Show how a task stands.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShowTask {}
-command!(ShowTask, "task.show", Read, Viewer, Task, crate::Entity);
+declare!(ShowTask, "task.show", Read, Viewer, Task, crate::Entity);
 
 /// Stop a task. What it has already done stays done.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CancelTask {}
-command!(CancelTask, "task.cancel", Change, Admin, Task, Done);
+declare!(CancelTask, "task.cancel", Change, Admin, Task, Done);
 
 /// Wait until a task ends, at most the given time; answers how it stands then.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -110,7 +109,7 @@ impl Default for WaitTask {
         WaitTask { timeout: 60 }
     }
 }
-command!(WaitTask, "task.wait", Read, Viewer, Task, crate::Entity);
+declare!(WaitTask, "task.wait", Read, Viewer, Task, crate::Entity);
 
 /// May this command run on a task with these facts, and if not, why.
 pub fn may(command: &str, facts: &TaskFacts) -> Verdict {

@@ -1,6 +1,9 @@
 //! A volume: one disk image in a storage pool. It is a row of its pool, not an actor, and a disco node, not an address.
 
-use crate::{BoxFuture, Bytes, Effect, Epoch, Fault, HypervisorName, PoolId, Role, Seq, Target, command::Command, domain::command};
+use crate::{
+    BoxFuture, Bytes, Effect, Epoch, Fault, HypervisorName, PoolId, Role, Seq, Target,
+    command::{Command, declare},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +59,7 @@ pub struct VolumeRecord {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListVolumes {}
-command!(ListVolumes, "volume.list", Read, Viewer, StoragePool, Vec<Volume>);
+declare!(ListVolumes, "volume.list", Read, Viewer, StoragePool, Vec<Volume>);
 
 /// Show everything known about a volume of a storage pool.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -65,7 +68,7 @@ pub struct ShowVolume {
     /// Its name in the pool.
     pub volume: String,
 }
-command!(ShowVolume, "volume.info", Read, Viewer, StoragePool, Volume);
+declare!(ShowVolume, "volume.info", Read, Viewer, StoragePool, Volume);
 
 /// What the inside needs of a hypervisor to handle volumes.
 pub trait VolumePort: Send + Sync {

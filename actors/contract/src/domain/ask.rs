@@ -1,152 +1,13 @@
-//! A virtual machine. libvirt says domain, and so do code and wire; texts for people say virtual machine.
-//!
-//! ```text
-//!              define                     start (consumes a RightToRun)
-//!   (nothing) --------> shutoff ------------------------------> running <---------+
-//!       ^                 ^  ^                                  |  |  |           | resume
-//!       |   undefine      |  |   force-off, guest powers off    |  |  +--> paused-+
-//!       +-----------------+  +----------------------------------+  |
-//!                         ^        shutdown (asks the guest)       |
-//!                         +------------ shutdown <-----------------+
-//!   crashed: stopped by accident, counts as off.   pmsuspended: the guest sleeps, resume wakes it.
-//! ```
+//! What may be asked of a virtual machine, and of a hypervisor about a new one; whether it may happen now, and if not, why; and
+//! what became of what was interrupted. Pure.
 
+use super::{DomainFacts, DomainRecord, DomainSpec, DomainState, Graphics};
 use crate::{
-    BoxFuture, Bytes, DomainId, Effect, Fault, RightToRun, Role, Target, Verdict,
-    command::{Command, Document, Done, Started},
+    Bytes, DomainId, Effect, Fault, Role, Target, Verdict,
+    command::{Command, Document, Done, Started, declare},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
-
-// ---------------------------------------------------------------- state
-
-/// What a virtual machine is doing, in libvirt's words (`virDomainState`; `blocked` counts as running).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DomainState {
-    /// It runs.
-    Running,
-    /// Its virtual CPUs stand still.
-    Paused,
-    /// The guest is going down.
-    Shutdown,
-    /// It is off.
-    Shutoff,
-    /// It stopped by accident.
-    Crashed,
-    /// The guest put itself to sleep.
-    Pmsuspended,
-}
-
-impl DomainState {
-    /// All states.
-    pub const ALL: [DomainState; 6] = [
-        DomainState::Running,
-        DomainState::Paused,
-        DomainState::Shutdown,
-        DomainState::Shutoff,
-        DomainState::Crashed,
-        DomainState::Pmsuspended,
-    ];
-    /// libvirt's word.
-    pub fn name(self) -> &'static str {
-        match self {
-            DomainState::Running => "running",
-            DomainState::Paused => "paused",
-            DomainState::Shutdown => "shutdown",
-            DomainState::Shutoff => "shutoff",
-            DomainState::Crashed => "crashed",
-            DomainState::Pmsuspended => "pmsuspended",
-        }
-    }
-    /// Whether a guest exists in memory.
-    pub fn is_active(self) -> bool {
-        !matches!(self, DomainState::Shutoff | DomainState::Crashed)
-    }
-}
-
-/// What is known of a virtual machine apart from its name and place.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct DomainFacts {
-    /// libvirt's own state. The entity's `state` says `unknown` instead while control is lost.
-    #[serde(rename = "libvirt_state")]
-    pub state: DomainState,
-    /// Why it is in that state, in libvirt's words, for example `booted` or `crashed`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Arc<str>>,
-    /// Virtual CPUs.
-    pub vcpus: u32,
-    /// Memory it may use, in bytes.
-    pub memory: Bytes,
-    /// Whether its definition stays when it is off.
-    pub persistent: bool,
-    /// Whether it starts with its host.
-    pub autostart: bool,
-    /// Whether its guest agent answers.
-    pub agent: bool,
-    /// `kvm` (hardware), `qemu` (software emulation), `test`, `xen`, `lxc` ...
-    pub virtualization: Arc<str>,
-    /// What people wrote about it (libvirt's description).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<Arc<str>>,
-}
-
-/// A virtual machine as a hypervisor lists it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DomainRecord {
-    /// libvirt's UUID.
-    pub id: DomainId,
-    /// libvirt's name.
-    pub name: Arc<str>,
-    /// The rest.
-    pub facts: DomainFacts,
-}
-
-/// Which screen a new machine gets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Graphics {
-    /// No screen; the serial console only.
-    None,
-    /// VNC, listening on loopback only.
-    #[default]
-    Vnc,
-}
-
-/// What a new machine is made from. The bridge builds the XML; nothing of it comes from the wire as XML.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DomainSpec {
-    /// Its name.
-    pub name: String,
-    /// Its memory.
-    pub memory: Bytes,
-    /// Its virtual CPUs.
-    pub vcpus: u32,
-    /// Its disk: pool name and volume name.
-    pub disk: Option<(String, String)>,
-    /// The name of the network its card is on.
-    pub network: Option<String>,
-    /// Its screen.
-    pub graphics: Graphics,
-    /// What people say about it.
-    pub note: Option<String>,
-}
-
-// ---------------------------------------------------------------- commands
-
-macro_rules! command {
-    ($type:ty, $name:literal, $effect:ident, $access:ident, $target:ident, $reply:ty) => {
-        impl Command for $type {
-            const NAME: &'static str = $name;
-            const EFFECT: Effect = Effect::$effect;
-            const ACCESS: Role = Role::$access;
-            const TARGET: Target = Target::$target;
-            type Reply = $reply;
-        }
-    };
-}
-pub(crate) use command;
 
 /// List the virtual machines of the whole cell, or of one host, or those with one name.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -159,13 +20,13 @@ pub struct ListDomains {
     /// Only those in this state, for example running.
     pub state: Option<String>,
 }
-command!(ListDomains, "domain.list", Read, Viewer, Cell, Vec<crate::Entity>);
+declare!(ListDomains, "domain.list", Read, Viewer, Cell, Vec<crate::Entity>);
 
 /// Show everything known about a virtual machine.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShowDomain {}
-command!(ShowDomain, "domain.info", Read, Viewer, Domain, crate::Entity);
+declare!(ShowDomain, "domain.info", Read, Viewer, Domain, crate::Entity);
 
 /// Show the definition of a virtual machine in libvirt's XML.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -174,7 +35,7 @@ pub struct ShowDomainXml {
     /// The definition for the next start instead of the running one.
     pub inactive: bool,
 }
-command!(ShowDomainXml, "domain.xml", Read, Viewer, Domain, Document);
+declare!(ShowDomainXml, "domain.xml", Read, Viewer, Domain, Document);
 
 /// Define a new virtual machine on a hypervisor; it stays off.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -208,7 +69,7 @@ fn default_memory() -> Bytes {
 fn default_vcpus() -> u32 {
     1
 }
-command!(DefineDomain, "domain.define", Change, Admin, Hypervisor, Defined);
+declare!(DefineDomain, "domain.define", Change, Admin, Hypervisor, Defined);
 
 /// The answer of `domain.define`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -223,7 +84,7 @@ pub struct Defined {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UndefineDomain {}
-command!(UndefineDomain, "domain.undefine", Destroy, Admin, Domain, Done);
+declare!(UndefineDomain, "domain.undefine", Destroy, Admin, Domain, Done);
 
 /// Start a virtual machine that is off.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -232,7 +93,7 @@ pub struct StartDomain {
     /// Leave it paused before its first instruction.
     pub paused: bool,
 }
-command!(StartDomain, "domain.start", Change, Admin, Domain, Done);
+declare!(StartDomain, "domain.start", Change, Admin, Domain, Done);
 
 /// Ask the guest to power off, and follow it until it has. Nothing is forced.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -247,37 +108,37 @@ impl Default for ShutdownDomain {
         ShutdownDomain { timeout: 120 }
     }
 }
-command!(ShutdownDomain, "domain.shutdown", Change, Admin, Domain, Started);
+declare!(ShutdownDomain, "domain.shutdown", Change, Admin, Domain, Started);
 
 /// Ask the guest to reboot.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RebootDomain {}
-command!(RebootDomain, "domain.reboot", Change, Admin, Domain, Done);
+declare!(RebootDomain, "domain.reboot", Change, Admin, Domain, Done);
 
 /// Cut the power. The guest cannot save anything; nothing is deleted.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ForceOffDomain {}
-command!(ForceOffDomain, "domain.force-off", Destroy, Admin, Domain, Done);
+declare!(ForceOffDomain, "domain.force-off", Destroy, Admin, Domain, Done);
 
 /// Press the reset button. The guest cannot save anything.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResetDomain {}
-command!(ResetDomain, "domain.reset", Destroy, Admin, Domain, Done);
+declare!(ResetDomain, "domain.reset", Destroy, Admin, Domain, Done);
 
 /// Stop the virtual CPUs; memory stays.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PauseDomain {}
-command!(PauseDomain, "domain.pause", Change, Admin, Domain, Done);
+declare!(PauseDomain, "domain.pause", Change, Admin, Domain, Done);
 
 /// Let the virtual CPUs go on, or wake a sleeping guest.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResumeDomain {}
-command!(ResumeDomain, "domain.resume", Change, Admin, Domain, Done);
+declare!(ResumeDomain, "domain.resume", Change, Admin, Domain, Done);
 
 /// Choose whether a virtual machine starts with its host.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -291,7 +152,7 @@ impl Default for AutostartDomain {
         AutostartDomain { enabled: true }
     }
 }
-command!(AutostartDomain, "domain.autostart", Change, Admin, Domain, Done);
+declare!(AutostartDomain, "domain.autostart", Change, Admin, Domain, Done);
 
 /// Give a virtual machine that is off another name. Its address stays.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -300,7 +161,7 @@ pub struct RenameDomain {
     /// The new name: letters, digits and . _ + - (at most 64).
     pub to: String,
 }
-command!(RenameDomain, "domain.rename", Change, Admin, Domain, Done);
+declare!(RenameDomain, "domain.rename", Change, Admin, Domain, Done);
 
 /// Remember something about a virtual machine; an empty text forgets it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -309,7 +170,7 @@ pub struct NoteDomain {
     /// The text, at most 4096 characters.
     pub text: String,
 }
-command!(NoteDomain, "domain.note", Change, Admin, Domain, Done);
+declare!(NoteDomain, "domain.note", Change, Admin, Domain, Done);
 
 // ---------------------------------------------------------------- policy
 
@@ -479,42 +340,4 @@ pub fn settle(command: &str, arguments: &serde_json::Value, now: Option<&DomainR
         }
         _ => Unknown,
     }
-}
-
-// ---------------------------------------------------------------- port
-
-/// What the inside needs of a hypervisor to handle virtual machines. Every method may fail with `unavailable` while the
-/// connection is lost, and with `not-found` for a machine that is gone. State changes are reported as events
-/// ([`crate::host::HostChange`]), never by these answers.
-pub trait DomainPort: Send + Sync {
-    /// All machines, active and inactive (`virConnectListAllDomains`).
-    fn list(&self) -> BoxFuture<'_, Result<Vec<DomainRecord>, Fault>>;
-    /// One machine as it is now.
-    fn read(&self, id: DomainId) -> BoxFuture<'_, Result<DomainRecord, Fault>>;
-    /// The definition as XML (`virDomainGetXMLDesc`), without secrets.
-    fn xml(&self, id: DomainId, inactive: bool) -> BoxFuture<'_, Result<String, Fault>>;
-    /// Defines a new machine (`virDomainDefineXML`). `conflict` when the name is taken.
-    fn define(&self, spec: DomainSpec) -> BoxFuture<'_, Result<DomainId, Fault>>;
-    /// Forgets the definition (`virDomainUndefineFlags`).
-    fn undefine(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Starts it (`virDomainCreateWithFlags`). Consumes the right to run.
-    fn start(&self, right: RightToRun, paused: bool) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Asks the guest to power off (`virDomainShutdown`).
-    fn shutdown(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Asks the guest to reboot (`virDomainReboot`).
-    fn reboot(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Cuts the power (`virDomainDestroy`).
-    fn force_off(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Presses reset (`virDomainReset`).
-    fn reset(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Stops the virtual CPUs (`virDomainSuspend`).
-    fn pause(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Lets them go on (`virDomainResume`, `virDomainPMWakeup`).
-    fn resume(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Starts it with its host or not (`virDomainSetAutostart`).
-    fn set_autostart(&self, id: DomainId, enabled: bool) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Gives it another name (`virDomainRename`). `conflict` when the name is taken.
-    fn rename(&self, id: DomainId, to: String) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Sets the description, live and persistent (`virDomainSetMetadata`); `None` removes it.
-    fn set_note(&self, id: DomainId, note: Option<String>) -> BoxFuture<'_, Result<(), Fault>>;
 }
