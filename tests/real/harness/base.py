@@ -14,6 +14,10 @@ class Late(AssertionError):
     """A condition did not come true before its deadline."""
 
 
+class Skipped(Exception):
+    """A topic that cannot run here; the reason is printed, and nothing counts as passed."""
+
+
 def until(condition, seconds=10.0, what="the condition", pause=0.01):
     """Looks at the condition again and again until it is true, and gives back what it gave."""
     end = time.monotonic() + seconds
