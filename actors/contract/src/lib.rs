@@ -10,7 +10,7 @@
 //! | [`event`] | the [`Event`] envelope: what is pushed when something changed |
 //! | [`entity`] | the [`Entity`] everybody sees, whatever its noun |
 //! | [`fault`] | the closed list of ways a request can fail |
-//! | [`id`], [`unit`] | names, addresses, sizes and times, each a type of its own |
+//! | [`id`], [`mod@unit`] | names, addresses, sizes and times, each a type of its own |
 //! | [`access`] | the one place where a role is compared with what a command needs |
 //! | [`catalog`] | the generated list of all commands, read by every surface |
 //! | [`port`] | what the inside needs from the outside that belongs to no single noun |
