@@ -35,7 +35,8 @@ bench *ARGS:
 ui:
     cd ui && npm ci && npm run build
 
-# Write everything that is generated from the commands again: catalog.json and ops/generated
+# Write everything that is generated from the commands again: catalog.json, ops/generated and the page's types
 catalog:
     ARCHIPEL_UPDATE=1 cargo test --locked -p archipel-actors --test catalog
     ARCHIPEL_UPDATE=1 cargo test --locked -p archipel-tests --test borders generated
+    if [ -d ui/node_modules ]; then cd ui && npm run --silent gen && npm run --silent build; else echo "the page: run npm ci in ui/, then just catalog again"; fi
