@@ -280,14 +280,15 @@ pub(crate) fn parse(catalog: &'static Catalog, args: impl IntoIterator<Item = st
             let Some((verb, rest)) = rest.subcommand() else { return Err(missing(&mut grammar)) };
             let Some(entry) = catalog.find(&format!("{noun}.{verb}")) else { return Err(missing(&mut grammar)) };
             let own = |id: &str| entry.arguments.iter().any(|a| a.name == id);
-            let known = |id: &str| rest.try_contains_id(id).is_ok();
+            // Not `try_contains_id`: in a release build clap says of an argument that this command does not have that it is fine.
+            let given_here = |id: &str| rest.ids().any(|known| known.as_str() == id);
             Invocation::Call(Box::new(Call {
                 entry,
-                target: (known("target") && entry.target != Target::Cell).then(|| text(rest, "target")).flatten(),
-                host: (known("host") && !own("host")).then(|| text(rest, "host")).flatten(),
+                target: (given_here("target") && entry.target != Target::Cell).then(|| text(rest, "target")).flatten(),
+                host: (given_here("host") && !own("host")).then(|| text(rest, "host")).flatten(),
                 arguments: entry.arguments.iter().filter_map(|a| given(rest, a).map(|v| (a.name.clone(), v))).collect(),
-                yes: known("yes") && rest.get_flag("yes"),
-                wait: known("wait") && rest.get_flag("wait"),
+                yes: entry.effect == Effect::Destroy && rest.get_flag("yes"),
+                wait: starts_task(entry) && rest.get_flag("wait"),
             }))
         }
     };
