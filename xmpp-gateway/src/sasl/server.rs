@@ -100,12 +100,17 @@ pub enum Step {
     Failure(String, Failure),
 }
 
+/// How many passwords of PLAIN are hashed at once; the others wait their turn, on the clock of their login.
+const HASHING: usize = 2;
+
 /// What all logins share.
 pub struct Gate {
     accounts: Arc<dyn Accounts>,
     cell: String,
     throttle: Mutex<Throttle>,
     began: Instant,
+    /// Passwords that are hashed at the same time, for PLAIN: it costs us more than whoever sends it.
+    hashing: tokio::sync::Semaphore,
     /// Makes up salts for accounts that do not exist.
     secret: Vec<u8>,
     /// How many rounds those pretend to.
@@ -142,6 +147,7 @@ impl Gate {
             cell,
             throttle: Mutex::new(Throttle::new(rules)),
             began: Instant::now(),
+            hashing: tokio::sync::Semaphore::new(HASHING),
             secret,
             iterations: crate::accounts::ITERATIONS,
         }
@@ -252,6 +258,8 @@ impl Login {
             ("response", Stage::Chosen(mechanism)) => self.first(&mechanism, decoded()?).await,
             ("response", Stage::Scram { exchange, local, identity }) => {
                 let message = String::from_utf8(decoded()?).map_err(|_| (Failure::MalformedRequest, None))?;
+                // Once more: a thousand exchanges begun before the lock would be a thousand guesses.
+                self.gate.check_lock(&local, &self.host).map_err(|f| (f, None))?;
                 let proven = exchange.finish(&message).map_err(|error| (Failure::from(error), Some(local.clone())))?;
                 // The keys of an account that does not exist are made up, so no proof can fit them; this says it once more.
                 let identity = identity.ok_or((Failure::NotAuthorized, Some(local)))?;
@@ -296,9 +304,14 @@ impl Login {
         self.admit(&account.local, Some(authzid).filter(|a| !a.is_empty()))?;
         let password = prepare(password).unwrap_or_default();
         let (salt, iterations) = (account.salt, account.iterations);
+        let stopping = |_| (Failure::Temporary("the server is stopping".into()), None);
+        let permit = self.gate.hashing.acquire().await.map_err(stopping)?;
+        // While it waited, others may have guessed often enough.
+        self.gate.check_lock(&account.local, &self.host).map_err(|f| (f, None))?;
         let keys = tokio::task::spawn_blocking(move || Hash::Sha256.keys(&password, &salt, iterations))
             .await
             .map_err(|_| (Failure::Temporary("the server is stopping".into()), None))?;
+        drop(permit);
         let right = bool::from(keys.stored.ct_eq(&account.sha256.stored));
         match identity {
             Some(identity) if right => Ok(self.welcome(identity, None)),

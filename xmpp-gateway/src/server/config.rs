@@ -49,6 +49,8 @@ pub struct Limits {
     pub queue: QueueBounds,
     /// Connections that have not logged in yet, altogether.
     pub unauthenticated: usize,
+    /// The same from one address, so that one peer cannot take all places.
+    pub unauthenticated_per_peer: usize,
     /// Sessions of one account, the suspended ones included.
     pub sessions_per_account: usize,
     /// Until when one must have logged in and bound a resource.
@@ -75,6 +77,7 @@ impl Default for Limits {
             node: Bounds::NODE,
             queue: QueueBounds::default(),
             unauthenticated: 1000,
+            unauthenticated_per_peer: 500,
             sessions_per_account: 100,
             time_to_log_in: Duration::from_secs(30),
             resume_window: Duration::from_secs(300),

@@ -14,6 +14,7 @@ mod config;
 pub(crate) mod for_tests;
 pub mod handler;
 mod live;
+mod lobby;
 mod metrics;
 mod negotiate;
 mod rate;
@@ -27,11 +28,11 @@ pub use session::{Phase, QueueBounds, QueueFull, Session, Transport};
 use crate::sasl::server::Gate;
 use crate::stream::wire::{self, BoxedIo, Io, Reader, Writer};
 use archipel_contract::Fault;
+use lobby::Lobby;
 use metrics::METRICS;
 use negotiate::Negotiation;
 use registry::Registry;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -42,18 +43,9 @@ pub struct Server {
     handler: Arc<dyn SessionHandler>,
     gate: Arc<Gate>,
     registry: Registry,
-    lobby: Arc<AtomicUsize>,
+    lobby: Arc<Lobby>,
     /// True once the server stops. Every connection watches it, and shutdown waits until none of them is left.
     stopping: watch::Sender<bool>,
-}
-
-/// A place among those who have not logged in yet.
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Server {
@@ -145,8 +137,10 @@ impl Server {
     /// One connection from its first byte to its last.
     async fn connection(self: Arc<Self>, reader: Reader, writer: Writer, peer: Peer, transport: Transport) {
         let stopping = self.stopping.subscribe();
-        let place = Place(self.lobby.clone());
-        let full = self.lobby.fetch_add(1, Ordering::Relaxed) >= self.config.limits.unauthenticated;
+        // Our own agent must come in whoever else stands before the door.
+        let place = (transport != Transport::Memory).then(|| self.lobby.enter(&peer.host));
+        let full =
+            place.as_ref().is_some_and(|p| p.beyond(self.config.limits.unauthenticated, self.config.limits.unauthenticated_per_peer));
         let bound = Negotiation::new(self.clone(), reader, writer, peer, transport, full, stopping.clone()).run().await;
         drop(place);
         if let Some(bound) = bound {

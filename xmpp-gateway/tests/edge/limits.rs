@@ -3,7 +3,7 @@
 use crate::echo::{self, Told};
 use crate::next;
 use crate::raw::Raw;
-use archipel_xmpp::server::{Limits, QueueBounds, QueueFull, Stanza};
+use archipel_xmpp::server::{Limits, Peer, QueueBounds, QueueFull, Stanza};
 use tokio::time::{Duration, Instant};
 
 fn message(n: usize) -> Stanza {
@@ -24,17 +24,31 @@ async fn who_does_not_log_in_in_time_is_shown_out() {
 #[tokio::test(start_paused = true)]
 async fn only_so_many_may_wait_to_log_in() {
     let (server, _tells) = echo::server(Limits { unauthenticated: 2, ..Limits::default() }, None).await;
-    let mut bound = Raw::connect(&server).bound("admin", "secret", "r").await;
-    let mut first = Raw::connect(&server);
+    let mut bound = Raw::websocket(&server).bound("admin", "secret", "r").await;
+    let mut first = Raw::websocket(&server);
     first.open().await;
-    let mut second = Raw::connect(&server);
+    let mut second = Raw::websocket(&server);
     second.open().await;
-    Raw::connect(&server).refused("resource-constraint").await;
+    Raw::websocket(&server).refused("resource-constraint").await;
+    // Our own agent comes through a pipe in memory, and in whoever stands before the door.
+    Raw::connect(&server).bound("hv.alpha", "node", "agent").await;
     drop(second);
     first.login_again().await;
-    Raw::connect(&server).open().await;
+    Raw::websocket(&server).open().await;
     bound.message("not counted").await;
     bound.echoed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_address_does_not_take_all_places() {
+    let limits = Limits { unauthenticated: 100, unauthenticated_per_peer: 2, ..Limits::default() };
+    let (server, _tells) = echo::server(limits, None).await;
+    let mut flood = [Raw::websocket(&server), Raw::websocket(&server)];
+    for one in &mut flood {
+        one.open().await;
+    }
+    Raw::websocket(&server).refused("resource-constraint").await;
+    Raw::websocket_from(&server, Peer::in_process("elsewhere")).open().await;
 }
 
 impl Raw {

@@ -132,3 +132,18 @@ async fn accounts_that_do_not_exist_look_like_those_that_do() {
     }
     assert_eq!(salts[0], salts[1], "the salt of an unknown account stays the same");
 }
+
+#[tokio::test(start_paused = true)]
+async fn logins_begun_before_the_lock_are_no_way_around_it() {
+    let (server, _tells) = echo::server(Limits::default(), None).await;
+    let mut early = Raw::connect(&server);
+    early.open().await;
+    let begun = early.challenged("admin").await.unwrap();
+    let mut guesser = Raw::connect(&server);
+    guesser.open().await;
+    for _ in 0..10 {
+        guesser.scram("admin", "wrong").await;
+    }
+    let answer = early.prove(begun, "secret").await;
+    assert!(answer.contains("<temporary-auth-failure/>"), "{answer}");
+}

@@ -44,9 +44,13 @@ impl Raw {
     }
 
     pub(crate) fn websocket(server: &Arc<Server>) -> Raw {
+        Raw::websocket_from(server, Peer::in_process("test"))
+    }
+
+    pub(crate) fn websocket_from(server: &Arc<Server>, peer: Peer) -> Raw {
         let (to_server, incoming) = mpsc::channel(16);
         let (outgoing, from_server) = mpsc::channel(16);
-        tokio::spawn(server.clone().accept_websocket(incoming, outgoing, Peer::in_process("test")));
+        tokio::spawn(server.clone().accept_websocket(incoming, outgoing, peer));
         Raw { pipe: Pipe::Frames(to_server, from_server), seen: String::new() }
     }
 
@@ -133,15 +137,27 @@ impl Raw {
 
     /// One SCRAM exchange; answers what the server said to the proof.
     pub(crate) async fn scram(&mut self, user: &str, password: &str) -> String {
-        let (mut exchange, first) = ClientExchange::begin(Hash::Sha256, user, &nonce().unwrap());
+        match self.challenged(user).await {
+            Ok(begun) => self.prove(begun, password).await,
+            Err(failure) => failure,
+        }
+    }
+
+    /// The first half of it: up to the server's challenge, or its failure.
+    pub(crate) async fn challenged(&mut self, user: &str) -> Result<(ClientExchange, String), String> {
+        let (exchange, first) = ClientExchange::begin(Hash::Sha256, user, &nonce().unwrap());
         let encoded = BASE64.encode(first);
         self.send(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-256'>{encoded}</auth>")).await;
         let answer = self.expect_one(&["</challenge>", "</failure>"]).await;
         if answer.contains("<failure") {
-            return answer;
+            return Err(answer);
         }
         let challenge = answer.split(['<', '>']).nth(2).unwrap();
-        let challenge = String::from_utf8(BASE64.decode(challenge).unwrap()).unwrap();
+        Ok((exchange, String::from_utf8(BASE64.decode(challenge).unwrap()).unwrap()))
+    }
+
+    /// The second half: the proof; answers what the server said to it.
+    pub(crate) async fn prove(&mut self, (mut exchange, challenge): (ClientExchange, String), password: &str) -> String {
         let last = BASE64.encode(exchange.answer(password, &challenge).unwrap());
         self.send(&format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{last}</response>")).await;
         let answer = self.expect_one(&["</success>", "</failure>"]).await;
