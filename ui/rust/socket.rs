@@ -10,7 +10,7 @@
 use crate::{Shared, origin};
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, ProtocolError, Session};
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Closed, ProtocolError, Session};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -24,6 +24,10 @@ const QUEUE: usize = 64;
 
 /// After this silence the browser is pinged; after twice as long it is taken for gone.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How long one message may wait for a browser that does not read. Then whatever waits is dropped: a browser that keeps the
+/// connection open and reads nothing must not keep our memory, too. Longer than the acceptor's own patience.
+const STALL: Duration = Duration::from_secs(90);
 
 /// One open WebSocket. Each text is one frame: one whole element, or `<open/>` and `<close/>`.
 #[derive(Debug)]
@@ -81,7 +85,7 @@ async fn read(mut stream: AggregatedMessageStream, mut session: Session, incomin
             Err(_) if pinged => break None,
             Err(_) => {
                 pinged = true;
-                if session.ping(b"").await.is_err() {
+                if stalls(session.ping(b"")).await {
                     break None;
                 }
                 continue;
@@ -95,7 +99,7 @@ async fn read(mut stream: AggregatedMessageStream, mut session: Session, incomin
                 }
             }
             Some(Ok(AggregatedMessage::Ping(bytes))) => {
-                if session.pong(&bytes).await.is_err() {
+                if stalls(session.pong(&bytes)).await {
                     break None;
                 }
             }
@@ -108,16 +112,26 @@ async fn read(mut stream: AggregatedMessageStream, mut session: Session, incomin
         }
     };
     // It may be closed from the other side already.
-    let _ = session.close(reason).await;
+    let _ = timeout(STALL, session.close(reason)).await;
+}
+
+/// Whether something could not be said: the socket is closed, or its browser does not read.
+async fn stalls(said: impl Future<Output = Result<(), Closed>>) -> bool {
+    !matches!(timeout(STALL, said).await, Ok(Ok(())))
 }
 
 async fn write(mut session: Session, mut outgoing: mpsc::Receiver<String>) {
     while let Some(text) = outgoing.recv().await {
-        if session.text(text).await.is_err() {
-            return;
+        match timeout(STALL, session.text(text)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => {
+                tracing::info!("a browser reads nothing; its socket is given up");
+                return;
+            }
         }
     }
-    let _ = session.close(Some(closing(CloseCode::Normal, ""))).await;
+    let _ = timeout(STALL, session.close(Some(closing(CloseCode::Normal, "")))).await;
 }
 
 fn closing(code: CloseCode, description: &str) -> CloseReason {
