@@ -71,6 +71,8 @@ impl Feed {
                         return Some(Err(fault));
                     }
                 }
+                // Anybody of the cell may send a message that looks like a push; only the cell's own count.
+                Happening::Stanza(stanza) if stanza.attr("from") != Some(&self.cell) => {}
                 Happening::Stanza(stanza) => match feed::Push::parse(&stanza) {
                     Some(Ok(push)) => {
                         if let Err(fault) = self.pushed(push).await

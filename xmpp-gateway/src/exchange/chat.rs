@@ -90,6 +90,11 @@ impl Talks {
         code
     }
 
+    /// Forgets what a session was asked.
+    pub(super) fn close(&mut self, who: &str) {
+        self.questions.retain(|(asked, _), _| asked != who);
+    }
+
     fn confirm(&mut self, who: String, about: Option<EntityId>, code: &str, now: Millis) -> Result<Request, Fault> {
         let key = (who, about);
         let question = self.questions.get(&key).filter(|q| now.0.saturating_sub(q.asked.0) < CODE_LIFETIME.0);

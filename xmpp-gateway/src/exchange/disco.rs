@@ -207,7 +207,14 @@ impl Exchange {
                     Some(_) => Vec::new(),
                 };
                 let total = found.len();
-                let start = request.after.as_deref().and_then(|a| found.iter().position(|e| e.id.to_string() == a)).map_or(0, |at| at + 1);
+                let start = match request.after.as_deref() {
+                    None => 0,
+                    // Beginning anew would send a client that reads page by page in circles (XEP-0059 2.2).
+                    Some(after) => match found.iter().position(|e| e.id.to_string() == after) {
+                        Some(at) => at + 1,
+                        None => return reply.refuse(Refused::ItemNotFound),
+                    },
+                };
                 let page = &found[start..total.min(start + request.max.unwrap_or(MAX_ITEMS).min(MAX_ITEMS))];
                 reply.with(|xml| {
                     xml.open_ns("query", ITEMS);

@@ -231,6 +231,15 @@ impl Exchange {
 
     fn place(&self, session: &Session, to: Option<&str>) -> Place {
         let Some(to) = to else { return Place::Account };
+        // Addresses are compared in their prepared form; nearly all come in it.
+        let prepared;
+        let to = if to.bytes().any(|b| b.is_ascii_uppercase() || !b.is_ascii()) {
+            let Ok(jid) = jid::Jid::new(to) else { return Place::Elsewhere };
+            prepared = jid.to_string();
+            &prepared
+        } else {
+            to
+        };
         let (bare, resource) = to.split_once('/').map_or((to, None), |(b, r)| (b, Some(r.to_owned())));
         let Some((local, domain)) = bare.split_once('@') else {
             return if bare == self.cell.as_str() { Place::Cell } else { Place::Elsewhere };
@@ -268,6 +277,8 @@ impl Exchange {
         match place {
             Place::Elsewhere => reply.refuse(Refused::RemoteServerNotFound),
             Place::NoEntity(id) => reply.fault(&dispatch::no_such(&id.plain())),
+            // A roster push comes from one's own server only.
+            Place::Person(..) if payload.is("query", "jabber:iq:roster") => reply.refuse(Refused::NotAllowed),
             Place::Person(local, Some(resource)) => {
                 if !self.pass_on(session, &local, &resource, iq.clone()) {
                     reply.refuse(Refused::ServiceUnavailable);
@@ -351,8 +362,14 @@ impl SessionHandler for Exchange {
                     return;
                 }
                 // An agent may also ask what any client asks (ping, disco); it changes nothing that way.
-                if stanza.name() == "iq" {
-                    me.on_iq(session, Role::Viewer, stanza);
+                match stanza.attr("type") {
+                    Some("set") if stanza.name() == "iq" => {
+                        if let Some(reply) = Reply::to(session, &stanza) {
+                            reply.refuse(Refused::NotAllowed);
+                        }
+                    }
+                    _ if stanza.name() == "iq" => me.on_iq(session, Role::Viewer, stanza),
+                    _ => tracing::debug!(link = %session.jid(), element = stanza.name(), "not a stanza of a link; ignored"),
                 }
                 return;
             }
@@ -371,11 +388,13 @@ impl SessionHandler for Exchange {
 
     fn closed(&self, session: &Arc<Session>) {
         let Some(me) = self.me.upgrade() else { return };
+        me.feed.unsubscribe(session.id());
+        me.commands.lock().close(session.jid());
         match session.kind() {
             AccountKind::Node => me.on_link_closed(session),
             AccountKind::Person(_) => {
-                me.feed.unsubscribe(session.id());
-                me.commands.lock().close(session.jid());
+                // A question asked of this session must not be answered by another one, perhaps with fewer rights.
+                me.chat.lock().close(&session.jid().to_string());
                 me.leave(session);
             }
         }

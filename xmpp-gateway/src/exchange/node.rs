@@ -70,7 +70,8 @@ impl Drop for Ticket<'_> {
 
 impl Links {
     fn open(&self, session: &Arc<Session>, host: HypervisorName) {
-        self.state.lock().links.insert(session.id(), Link { session: session.clone(), host, waiting: 0 });
+        // A second hello begins a new assertion; what is under way on the link stays on the books.
+        self.state.lock().links.entry(session.id()).or_insert_with(|| Link { session: session.clone(), host, waiting: 0 });
     }
 
     fn host(&self, link: u64) -> Option<HypervisorName> {

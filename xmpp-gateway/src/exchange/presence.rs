@@ -99,7 +99,7 @@ impl Exchange {
                 }
             } else {
                 for (_, person) in people.pinners(id) {
-                    if renamed {
+                    if before.is_none() || after.is_none() || renamed {
                         self.push_change(
                             person.sessions.values(),
                             person.roster.as_ref().and_then(|r| r.get(&self.cell.jid(id))),
@@ -136,6 +136,8 @@ impl Exchange {
         for here in sessions.filter(|h| h.interested) {
             roster::push(&here.session, |xml| match after {
                 Some(entity) => roster::item(xml, &jid, Some(entity), entry),
+                // What somebody added stays in their roster, to be seen again should it come back.
+                None if entry.is_some() && id.kind() != Kind::Hypervisor => roster::item(xml, &jid, None, entry),
                 None => {
                     xml.open("item").attr("jid", &jid).attr("subscription", "remove").close();
                 }

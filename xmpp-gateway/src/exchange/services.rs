@@ -69,6 +69,10 @@ impl Exchange {
 
     /// A message from one person to another, or to oneself (`to` is `None`), by the rules of RFC 6121 8.5.
     pub(super) fn route_message(&self, session: &Session, to: Option<String>, resource: Option<String>, mut message: Element) {
+        // Pushes of the feed come from the cell alone; a client that forgets to look at the sender must not be fooled.
+        if message.has_child("event", ns::PUBSUB_EVENT) {
+            return self.bounce(session, &message, Refused::NotAllowed, None);
+        }
         let name = to.unwrap_or_else(|| local(session));
         set_attr(&mut message, xml_ncname!("from"), &session.jid().to_string());
         let kind = message.attr("type").unwrap_or("normal").to_owned();

@@ -364,3 +364,38 @@ async fn the_announced_capabilities_are_those_that_are_answered() {
     let hash = base64::engine::general_purpose::STANDARD.encode(sha1::Sha1::digest(text.as_bytes()));
     assert_eq!(caps.attr("ver"), Some(&*hash));
 }
+
+#[tokio::test]
+async fn a_code_dies_with_the_session_that_was_asked() {
+    let world = World::new().await;
+    let vm = machine(1, "alpha");
+    let agent = world.host("alpha", vec![vm.clone()]).await;
+    let to = vm.jid();
+    let before = world.admin("phone");
+    let said = say(&before, &to, "force-off").await;
+    let code = said.split("confirm ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    // As when the account loses its role: everything it has is closed, and it logs in again under the same address.
+    before.close();
+    let after = world.admin("phone");
+    assert!(say(&after, &to, &format!("confirm {code}")).await.contains("nothing to confirm"));
+    assert!(agent.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_page_of_items_that_cannot_be_found_again_is_not_the_first_one() {
+    let world = World::new().await;
+    world.host("alpha", vec![machine(1, "alpha"), machine(2, "alpha")]).await;
+    let admin = world.admin("web");
+    let page = |after: &str| {
+        format!(
+            "<query xmlns='http://jabber.org/protocol/disco#items'>\
+             <set xmlns='http://jabber.org/protocol/rsm'><max>1</max><after>{after}</after></set></query>"
+        )
+    };
+    let to = format!("hv.alpha@{CELL}");
+    let first = machine(1, "alpha").id.to_string();
+    let answer = admin.ask_text("get", Some(&to), &page(&first)).await;
+    assert_eq!(answer.children().next().unwrap().children().next().unwrap().attr("name"), Some("web2"));
+    let answer = admin.ask_text("get", Some(&to), &page("gone")).await;
+    assert_eq!(answer.attr("type"), Some("error"), "{answer:?}");
+}

@@ -173,3 +173,43 @@ async fn what_was_not_asserted_again_is_gone() {
     assert_eq!(world.exchange.health().entities, 2);
     assert!(world.exchange.look_up(&machine(2, "alpha").id).is_none());
 }
+
+#[tokio::test]
+async fn a_second_hello_keeps_what_is_under_way_on_the_books() {
+    let world = World::new().await;
+    let vm = machine(1, "alpha");
+    let agent = world.host("alpha", vec![vm.clone()]).await;
+    let admin = world.admin("web");
+    let pause = || Command::request("domain.pause", json!({}), None).print();
+    let to = vm.jid();
+    let (answer, ()) = tokio::join!(admin.ask("set", Some(&to), pause()), async {
+        let (iq, _) = agent.request().await;
+        agent.join("alpha", 1, vec![vm.clone(), hypervisor("alpha")]).await;
+        agent.reply(&iq, &json!({ "message": "web1 is paused" }));
+    });
+    assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
+    assert_eq!(world.exchange.health().waiting, 0);
+    // The count of the link is right as well: the next request is not refused.
+    let (answer, ()) = tokio::join!(admin.ask("set", Some(&to), pause()), async {
+        let (iq, _) = agent.request().await;
+        agent.reply(&iq, &json!({}));
+    });
+    assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_agent_changes_nothing_a_person_could_and_leaves_nothing_behind() {
+    let world = World::new().await;
+    let agent = world.host("alpha", vec![]).await;
+    let subscribe =
+        format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'><subscribe node='urn:archipel:feed:0' jid='{}'/></pubsub>", agent.jid());
+    let pin = "<query xmlns='jabber:iq:roster'><item jid='a@b'/></query>";
+    for (to, payload) in [(Some(CELL), &*subscribe), (None, pin)] {
+        let answer = agent.ask_text("set", to, payload).await;
+        assert_eq!(answer.attr("type"), Some("error"), "{answer:?}");
+    }
+    assert!(archipel_contract::port::Accounts::roster(&*world.accounts, "hv.alpha".into()).await.unwrap().is_empty());
+    assert_eq!(agent.ask_text("get", Some(CELL), "<ping xmlns='urn:xmpp:ping'/>").await.attr("type"), Some("result"));
+    agent.close();
+    assert_eq!(world.exchange.health().subscribers, 0);
+}

@@ -246,3 +246,65 @@ async fn a_removed_hypervisor_leaves_the_roster() {
     assert_eq!(push.children().next().unwrap().children().next().unwrap().attr("subscription"), Some("remove"));
     assert_eq!(presence_from(&admin, "hv.alpha@vm.localhost/alpha").await.attr("type"), Some("unavailable"));
 }
+
+/// The subscription of an entity as the next roster push tells it.
+async fn pushed(client: &Client, jid: &str) -> Option<String> {
+    let item = |e: &Element| e.children().next().and_then(|q| q.children().next()).cloned();
+    let push = client.wait(|e| e.attr("type") == Some("set") && item(e).is_some_and(|i| i.attr("jid") == Some(jid))).await;
+    item(&push).and_then(|i| i.attr("subscription").map(str::to_owned))
+}
+
+#[tokio::test]
+async fn a_pinned_machine_that_goes_and_comes_back_stays_right_in_the_roster() {
+    let world = World::new().await;
+    let vm = machine(1, "alpha");
+    let agent = world.host("alpha", vec![vm.clone()]).await;
+    let admin = world.admin("web");
+    roster(&admin).await;
+    online(&admin).await;
+    let set = format!("<query xmlns='jabber:iq:roster'><item jid='{}' name='my web'/></query>", vm.jid());
+    admin.ask_text("set", None, &set).await;
+    assert_eq!(pushed(&admin, &vm.jid()).await.as_deref(), Some("both"));
+    let mut gone = event("domain.undefined", &next(&vm, DomainState::Shutoff));
+    gone.after = None;
+    agent.announce(&[gone]);
+    assert_eq!(pushed(&admin, &vm.jid()).await.as_deref(), Some("none"), "it is there no more, and still in the roster");
+    let mut back = next(&next(&vm, DomainState::Running), DomainState::Running);
+    back.seq = archipel_contract::Seq(9);
+    agent.announce(&[event("domain.added", &back)]);
+    assert_eq!(pushed(&admin, &vm.jid()).await.as_deref(), Some("both"), "without a new login");
+}
+
+#[tokio::test]
+async fn nobody_but_the_cell_pushes_rosters_and_the_feed() {
+    let world = World::new().await;
+    world.host("alpha", vec![]).await;
+    let (admin, eve) = (world.admin("web"), world.viewer());
+    online(&admin).await;
+    admin.received();
+    eve.write(&format!(
+        "<message id='m' type='headline' to='{}'><event xmlns='http://jabber.org/protocol/pubsub#event'>\
+         <items node='urn:archipel:feed:0'><item id='1'/></items></event></message>",
+        admin.jid()
+    ));
+    let bounced = eve.wait(|e| e.name() == "message" && e.attr("id") == Some("m")).await;
+    assert_eq!(bounced.attr("type"), Some("error"), "{bounced:?}");
+    let push = "<query xmlns='jabber:iq:roster'><item jid='evil@example.org' subscription='both'/></query>";
+    assert_eq!(eve.ask_text("set", Some(&admin.jid()), push).await.attr("type"), Some("error"));
+    assert!(admin.received().is_empty());
+    // Anything else between people still passes.
+    eve.write(&format!("<message type='chat' to='{}'><body>hello</body></message>", admin.jid()));
+    admin.wait(|e| e.get_child("body", ns::CLIENT).is_some()).await;
+}
+
+#[tokio::test]
+async fn an_address_in_capitals_is_the_same_address() {
+    let world = World::new().await;
+    let vm = machine(0xabcdef, "alpha");
+    world.host("alpha", vec![vm.clone()]).await;
+    let admin = world.admin("web");
+    for to in [CELL.to_uppercase(), vm.jid().to_uppercase(), format!("ADMIN@{CELL}")] {
+        let answer = admin.ask_text("get", Some(&to), "<ping xmlns='urn:xmpp:ping'/>").await;
+        assert_eq!(answer.attr("type"), Some("result"), "{to}: {answer:?}");
+    }
+}
