@@ -163,6 +163,17 @@ impl FakeHost {
         id
     }
 
+    /// Puts a machine here as it stands, id included, as if its disk and definition were copied from elsewhere; tells about it.
+    pub fn adopt(&self, record: DomainRecord) {
+        let mut model = lock(&self.model);
+        let (id, state) = (record.id, record.facts.state);
+        model.domains.insert(id, record);
+        model.tell_domain(id, DomainChange::Defined("added"));
+        if state.is_active() {
+            model.tell_domain(id, DomainChange::State(state, "booted"));
+        }
+    }
+
     /// Changes a machine behind everybody's back, without telling.
     pub fn set_silently(&self, id: DomainId, change: impl FnOnce(&mut DomainRecord)) {
         if let Some(record) = lock(&self.model).domains.get_mut(&id) {
@@ -212,6 +223,11 @@ impl FakeHost {
     /// How a machine really stands.
     pub fn domain(&self, id: DomainId) -> Option<DomainRecord> {
         lock(&self.model).domains.get(&id).cloned()
+    }
+
+    /// How all machines really stand, by id.
+    pub fn domains(&self) -> Vec<DomainRecord> {
+        lock(&self.model).domains.values().cloned().collect()
     }
 
     /// Whether the connection was closed for good.

@@ -1,0 +1,124 @@
+//! Wires in memory that can be cut, healed, held and released. Bytes pass in pieces of a size and with a hesitation that the
+//! seed decides: what a cell does must not depend on either.
+
+use archipel_contract::{BoxFuture, Fault};
+use archipel_xmpp::client::{Connected, Connector, tls::Trust};
+use archipel_xmpp::server::{Peer, Server};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// What fits into a wire before whoever writes must wait.
+const ROOM: usize = 16 * 1024;
+
+/// Numbers that look like chance and are the same for the same seed (xorshift).
+pub(super) struct Chance(AtomicU64);
+
+impl Chance {
+    pub(super) fn new(seed: u64) -> Arc<Chance> {
+        Arc::new(Chance(AtomicU64::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)))
+    }
+
+    fn below(&self, bound: u64) -> u64 {
+        let mut x = self.0.load(Ordering::Relaxed);
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.0.store(x, Ordering::Relaxed);
+        x % bound
+    }
+}
+
+/// How a wire is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Bytes pass.
+    Open,
+    /// The connection stands and nothing passes.
+    Held,
+    /// There is no connection and none can be made.
+    Cut,
+}
+
+/// The wire of one client or agent to the server. It outlives connections.
+pub(super) struct Wire {
+    server: Arc<Server>,
+    chance: Arc<Chance>,
+    way: watch::Sender<Way>,
+    pumps: Mutex<Vec<AbortHandle>>,
+}
+
+impl Wire {
+    pub(super) fn to(server: &Arc<Server>, chance: &Arc<Chance>) -> Arc<Wire> {
+        Arc::new(Wire { server: server.clone(), chance: chance.clone(), way: watch::Sender::new(Way::Open), pumps: Mutex::default() })
+    }
+
+    pub(super) fn way(&self) -> Way {
+        *self.way.borrow()
+    }
+
+    /// A cut ends what is on the wire without a word; what was held goes on when it is opened.
+    pub(super) fn set(&self, way: Way) {
+        self.way.send_replace(way);
+        if way == Way::Cut {
+            let mut pumps = self.pumps.lock().unwrap_or_else(PoisonError::into_inner);
+            pumps.drain(..).for_each(|pump| pump.abort());
+        }
+    }
+
+    fn connect(&self) -> DuplexStream {
+        let (client, near) = tokio::io::duplex(ROOM);
+        let (far, end) = tokio::io::duplex(ROOM);
+        let (from_client, to_client) = tokio::io::split(near);
+        let (from_server, to_server) = tokio::io::split(far);
+        let there = tokio::spawn(pump(from_client, to_server, self.chance.clone(), self.way.subscribe()));
+        let back = tokio::spawn(pump(from_server, to_client, self.chance.clone(), self.way.subscribe()));
+        self.pumps.lock().unwrap_or_else(PoisonError::into_inner).extend([there.abort_handle(), back.abort_handle()]);
+        tokio::spawn(self.server.clone().accept_stream(end, Peer::in_process("simulation")));
+        client
+    }
+}
+
+/// Carries bytes one way until either side ends.
+async fn pump(mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>, chance: Arc<Chance>, mut way: watch::Receiver<Way>) {
+    let mut piece = vec![0; ROOM];
+    loop {
+        let most = usize::try_from(1 + chance.below(ROOM as u64)).unwrap_or(ROOM);
+        let Ok(count) = from.read(&mut piece[..most]).await else { return };
+        for _ in 0..chance.below(3) {
+            tokio::task::yield_now().await;
+        }
+        if way.wait_for(|now| *now == Way::Open).await.is_err() {
+            return;
+        }
+        if count == 0 {
+            let _ = to.shutdown().await;
+            return;
+        }
+        if to.write_all(&piece[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Connects over a wire, and waits while it is cut.
+pub(super) struct Plug(pub(super) Arc<Wire>);
+
+impl Connector for Plug {
+    fn connect(&self) -> BoxFuture<'_, Result<Connected, Fault>> {
+        Box::pin(async move {
+            let mut way = self.0.way.subscribe();
+            let open = way.wait_for(|now| *now != Way::Cut).await.map(|_| ());
+            open.map_err(|_| Fault::unavailable("this wire is gone for good"))?;
+            Ok(Connected { io: Box::new(self.0.connect()), private: true })
+        })
+    }
+    fn name(&self) -> &str {
+        "the cell"
+    }
+    fn trust(&self) -> Option<Arc<dyn Trust>> {
+        None
+    }
+}

@@ -1,0 +1,274 @@
+//! The simulated cell: hosts that exist in memory, the real agents, the real exchange and server, viewers and people.
+
+use super::log::Log;
+use super::viewer::Viewer;
+use super::wire::{Chance, Plug, Way, Wire};
+use anyhow::{Context, Result};
+use archipel_contract::{
+    BoxFuture, CellName, Epoch, Fault, Millis, OperationId, Role, Timestamp,
+    fake::{FakeHost, MemoryAccounts, MemoryAuthority, MemoryJournal},
+    host::{Host, HostChange, HostLink, HostObserver},
+    port::{Acceptance, AccountKind, Accounts, Authority, Clock, Journal, Operation},
+};
+use archipel_supervisors::tree::{self, Tree};
+use archipel_xmpp::{
+    accounts::account,
+    client::{Client, Config, Incoming, Pauses, Retry},
+    exchange::{Exchange, ExchangeConfig},
+    link::{Link, LinkConfig, LinkWatcher},
+    server::{Limits, Server, ServerConfig},
+};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The name of every simulated cell.
+pub(super) const CELL: &str = "vm.localhost";
+const PASSWORD: &str = "simulated";
+/// What the clock shows when a scenario begins.
+const BEGINNING: u64 = 1_790_000_000_000;
+/// Too short for the jitter to be seen: a pause always ends at the next millisecond.
+const PAUSE: Duration = Duration::from_micros(500);
+
+/// The time of tokio's paused clock.
+struct SimClock(Instant);
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(BEGINNING + self.monotonic().0)
+    }
+    fn monotonic(&self) -> Millis {
+        Millis(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// What belongs to one hypervisor, whether its agent lives or not.
+pub(super) struct Site {
+    pub(super) fake: Arc<FakeHost>,
+    pub(super) libvirt: bool,
+    pub(super) agent: Option<Running>,
+    journal: Arc<MemoryJournal>,
+    authority: Arc<MemoryAuthority>,
+}
+
+/// The process of an agent.
+pub(super) struct Running {
+    pub(super) tree: tree::Agent,
+    pub(super) watcher: Arc<LinkWatcher>,
+    pub(super) wire: Arc<Wire>,
+    link: tokio::task::JoinHandle<()>,
+    alive: Arc<AtomicBool>,
+}
+
+/// What a process can do only while it lives.
+struct Mortal<T: ?Sized> {
+    inner: Arc<T>,
+    alive: Arc<AtomicBool>,
+}
+
+impl<T: ?Sized> Mortal<T> {
+    fn lives(&self) -> bool {
+        self.alive.load(Ordering::SeqCst)
+    }
+}
+
+impl Journal for Mortal<MemoryJournal> {
+    fn accept(&self, operation: Operation) -> BoxFuture<'_, Result<Acceptance, Fault>> {
+        if self.lives() { self.inner.accept(operation) } else { Box::pin(std::future::pending()) }
+    }
+    fn complete(&self, caller: String, id: OperationId, outcome: Result<Value, Fault>, at: Timestamp) -> BoxFuture<'_, Result<(), Fault>> {
+        if self.lives() { self.inner.complete(caller, id, outcome, at) } else { Box::pin(std::future::pending()) }
+    }
+    fn interrupted(&self) -> BoxFuture<'_, Result<Vec<Operation>, Fault>> {
+        self.inner.interrupted()
+    }
+    fn forget_before(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, Fault>> {
+        self.inner.forget_before(time)
+    }
+}
+
+impl HostLink for Mortal<FakeHost> {
+    fn watch(&self, observer: Arc<dyn HostObserver>) {
+        if self.lives() {
+            self.inner.watch(Arc::new(Mortal { inner: observer, alive: self.alive.clone() }));
+        }
+    }
+    /// The host outlives this process, and the next one connects to it again.
+    fn close(&self) {}
+}
+
+impl HostObserver for Mortal<dyn HostObserver> {
+    fn observe(&self, change: HostChange) -> Result<(), HostChange> {
+        if self.lives() { self.inner.observe(change) } else { Ok(()) }
+    }
+}
+
+/// The cell with everything around it.
+pub(super) struct World {
+    pub(super) log: Log,
+    pub(super) sites: BTreeMap<String, Site>,
+    pub(super) viewers: Vec<Viewer>,
+    pub(super) own_authorities: bool,
+    pub(super) queue: Option<usize>,
+    cell: CellName,
+    clock: Arc<dyn Clock>,
+    chance: Arc<Chance>,
+    authority: Arc<MemoryAuthority>,
+    accounts: Arc<MemoryAccounts>,
+    server: Option<Arc<Server>>,
+    wires: BTreeMap<String, Arc<Wire>>,
+    people: BTreeMap<String, (Client, tokio::task::AbortHandle)>,
+}
+
+impl World {
+    pub(super) async fn new(seed: u64, log: Log) -> Result<World> {
+        let accounts = Arc::new(MemoryAccounts::default());
+        for (local, kind) in [("admin", AccountKind::Person(Role::Admin)), ("guest", AccountKind::Person(Role::Viewer))] {
+            accounts.add(account(local, PASSWORD, kind, 4096)?).await?;
+        }
+        Ok(World {
+            log,
+            sites: BTreeMap::new(),
+            viewers: Vec::new(),
+            own_authorities: false,
+            queue: None,
+            cell: CELL.parse()?,
+            clock: Arc::new(SimClock(Instant::now())),
+            chance: Chance::new(seed),
+            authority: Arc::default(),
+            accounts,
+            server: None,
+            wires: BTreeMap::new(),
+            people: BTreeMap::new(),
+        })
+    }
+
+    /// The server with its exchange; it begins when somebody needs it first.
+    fn server(&mut self) -> Result<Arc<Server>> {
+        if let Some(server) = &self.server {
+            return Ok(server.clone());
+        }
+        let exchange =
+            Exchange::new(ExchangeConfig::new(self.cell.clone(), self.accounts.clone(), self.clock.clone(), Epoch(1)));
+        let mut limits = Limits::default();
+        if let Some(queue) = self.queue {
+            limits.queue.stanzas = queue;
+        }
+        let config = ServerConfig { cell: CELL.into(), accounts: self.accounts.clone(), tls: None, limits, features: Vec::new() };
+        let server = Server::new(config, exchange)?;
+        self.server = Some(server.clone());
+        Ok(server)
+    }
+
+    pub(super) fn site(&self, host: &str) -> Result<&Site> {
+        self.sites.get(host).with_context(|| format!("there is no host {host}; add `host {host}` before"))
+    }
+
+    fn site_mut(&mut self, host: &str) -> Result<&mut Site> {
+        self.sites.get_mut(host).with_context(|| format!("there is no host {host}; add `host {host}` before"))
+    }
+
+    pub(super) async fn host(&mut self, name: &str) -> Result<()> {
+        let local = format!("hv.{name}");
+        self.accounts.add(account(&local, PASSWORD, AccountKind::Node, 4096)?).await?;
+        let authority = if self.own_authorities { Arc::default() } else { self.authority.clone() };
+        let site = Site { fake: FakeHost::new(name), libvirt: true, agent: None, journal: Arc::default(), authority };
+        self.sites.insert(name.to_owned(), site);
+        Ok(())
+    }
+
+    /// Begins the process of an agent: a higher incarnation each time.
+    pub(super) async fn begin(&mut self, host: &str) -> Result<()> {
+        let wire = Wire::to(&self.server()?, &self.chance);
+        let (cell, clock) = (self.cell.clone(), self.clock.clone());
+        let site = self.site_mut(host)?;
+        anyhow::ensure!(site.agent.is_none(), "the agent of {host} lives already");
+        let alive = Arc::new(AtomicBool::new(true));
+        let incarnation = site.authority.incarnation().await?;
+        let name = host.parse()?;
+        let mut config = LinkConfig::new(cell.clone(), name, PASSWORD, Arc::new(Plug(wire.clone())), clock.clone());
+        config.pauses = Pauses::new(PAUSE, PAUSE);
+        config.version = "simulated".into();
+        let (announcer, link) = Link::new(config);
+        let watcher = link.watcher();
+        let ports = Host { link: Arc::new(Mortal { inner: site.fake.clone(), alive: alive.clone() }), ..site.fake.host() };
+        let tree = Tree {
+            cell,
+            hosts: vec![(ports, announcer)],
+            authority: site.authority.clone(),
+            journal: Arc::new(Mortal { inner: site.journal.clone(), alive: alive.clone() }),
+            clock,
+            incarnation,
+        };
+        // On this very thread, whose clock is the paused one.
+        let tree = tree::start_on(tree, actix::Arbiter::current()).await?;
+        let link = tokio::spawn(link.run(tree.dispatcher(), tree.inventory(), incarnation));
+        site.agent = Some(Running { tree, watcher, wire, link, alive });
+        Ok(())
+    }
+
+    /// Ends the process of an agent without a word to anybody.
+    pub(super) fn kill(&mut self, host: &str) -> Result<()> {
+        let agent = self.site_mut(host)?.agent.take().with_context(|| format!("the agent of {host} does not live"))?;
+        agent.alive.store(false, Ordering::SeqCst);
+        agent.wire.set(Way::Cut);
+        agent.link.abort();
+        // What is left of it can reach nobody any more.
+        tokio::spawn(agent.tree.shutdown());
+        Ok(())
+    }
+
+    /// The wire of an agent, a viewer or a person.
+    pub(super) fn wire(&self, name: &str) -> Result<Arc<Wire>> {
+        if let Some(site) = self.sites.get(name) {
+            return Ok(site.agent.as_ref().with_context(|| format!("the agent of {name} does not live"))?.wire.clone());
+        }
+        self.wires.get(name).cloned().with_context(|| format!("nobody called {name} has a link"))
+    }
+
+    async fn connect(&mut self, account: &str, name: &str) -> Result<(Client, Incoming)> {
+        let wire = Wire::to(&self.server()?, &self.chance);
+        self.wires.insert(name.to_owned(), wire.clone());
+        let retry = Retry::Forever(Pauses::new(PAUSE, PAUSE));
+        let config = Config { retry, ..Config::lasting(account, CELL, PASSWORD, Arc::new(Plug(wire))) };
+        Ok(Client::connect(config).await?)
+    }
+
+    pub(super) async fn viewer(&mut self, name: &str, brief: bool) -> Result<()> {
+        let (client, incoming) = self.connect("guest", name).await?;
+        self.viewers.push(Viewer::follow(name, client.follow(incoming, CELL), brief, self.log.clone()));
+        Ok(())
+    }
+
+    /// The client of `ACCOUNT` or `ACCOUNT/DEVICE`, logged in when it is needed first.
+    pub(super) async fn person(&mut self, who: &str) -> Result<Client> {
+        if let Some((client, _)) = self.people.get(who) {
+            return Ok(client.clone());
+        }
+        let account = who.split('/').next().unwrap_or(who).to_owned();
+        let (client, mut incoming) = self.connect(&account, who).await?;
+        let drain = tokio::spawn(async move { while incoming.recv().await.is_some() {} });
+        self.people.insert(who.to_owned(), (client.clone(), drain.abort_handle()));
+        Ok(client)
+    }
+
+    /// Whether everybody who could be linked to the cell is.
+    pub(super) fn linked(&self) -> bool {
+        let agents = self.sites.values().filter_map(|s| s.agent.as_ref());
+        agents.filter(|a| a.wire.way() == Way::Open).all(|a| a.watcher.health().is_well())
+    }
+
+    pub(super) async fn end(mut self) {
+        for agent in std::mem::take(&mut self.sites).into_values().filter_map(|s| s.agent) {
+            agent.link.abort();
+            agent.tree.shutdown().await;
+        }
+        self.people.values().for_each(|(_, drain)| drain.abort());
+        if let Some(server) = self.server.take() {
+            server.shutdown().await;
+        }
+    }
+}
