@@ -21,7 +21,6 @@ from .base import ROOT, Seen, tail, until
 TICK = ROOT / "ops" / "demo" / "tick.img"
 
 KEEPER = """
-mount --make-rprivate /
 hostname {name}
 ip link set lo up
 for d in etc:/etc/libvirt lib:/var/lib/libvirt run:/run/libvirt log:/var/log/libvirt cache:/var/cache/libvirt; do
@@ -114,7 +113,7 @@ class LibvirtHost:
         """Starts libvirtd and waits until it answers."""
         (self.work / "run/libvirtd.pid").unlink(missing_ok=True)
         log = open(self.work / "log/stdout", "a")
-        enter = ["nsenter", "-t", str(self.keeper.pid), "-m", "-n", "-u", "tini", "-s", "--"]
+        enter = ["nsenter", "-t", str(self.keeper.pid), "-m", "-n", "-u", "-r", "tini", "-s", "--"]
         daemon = ["libvirtd", "--pid-file", "/run/libvirt/libvirtd.pid"]
         self.libvirtd = subprocess.Popen(enter + daemon, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         until(self.answers, 30, f"libvirtd of {self.name} (its log: {self.work}/log/libvirtd.log)", pause=0.05)

@@ -12,7 +12,7 @@ RESTART = """
 kill "$(cat {work}/run/libvirtd.pid)"
 while [ -e "/proc/$(cat {work}/run/libvirtd.pid 2>/dev/null || echo none)" ]; do sleep 0.05; done
 rm -f {work}/run/libvirtd.pid
-setsid nsenter -t {keeper} -m -n -u tini -s -- libvirtd --pid-file /run/libvirt/libvirtd.pid >>{work}/log/stdout 2>&1 </dev/null &
+setsid nsenter -t {keeper} -m -n -u -r tini -s -- libvirtd --pid-file /run/libvirt/libvirtd.pid >>{work}/log/stdout 2>&1 </dev/null &
 until virsh -q -c '{uri}' version >/dev/null 2>&1; do sleep 0.05; done
 """
 
