@@ -357,8 +357,12 @@ macro_rules! command {
 }
 
 command!(StartDomain, Event, ["domain.started", "domain.paused"], |turn, command| {
-    let held = within(SHORT, turn.scope.authority.ownership(turn.id)).await?;
-    let held = held.ok_or_else(|| Fault::unavailable(format!("nobody owns {} yet; ask again in a moment", turn.id)))?;
+    // A machine undefined and defined anew at once may have lost its owner after it was claimed; then it is claimed here.
+    let held = within(SHORT, turn.scope.authority.claim_unowned(vec![turn.id], turn.scope.host.name.clone())).await?;
+    let held = held
+        .into_iter()
+        .next()
+        .ok_or_else(|| Fault::internal(format!("the authority did not answer about {}; please report this", turn.id)))?;
     let right = held
         .right_to_run(&turn.scope.host.name)
         .ok_or_else(|| Fault::new(FaultKind::Conflict, format!("{} may only run on {}, which owns it", turn.name(), held.owner)))?;

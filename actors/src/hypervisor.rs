@@ -2,9 +2,12 @@
 //!
 //! ```text
 //!   begin --watch--> connecting --Connected--> listing --> connected --Lost--> lost --Connected--> listing ...
-//!                                                 ^            |
-//!                                                 +--Overflow--+
+//!                                               |  ^           |
+//!                                               |  +--Overflow-+
+//!                                               +--fails--> lost --pause, 0.2 s .. 30 s--> listing
 //! ```
+//! What libvirt cannot or will not tell is no fault of this actor: it says that control is lost and lists again, for as long
+//! as it takes. Its restarts, and with them the daemon's, are for defects of ours alone.
 //! First watch, then list, then apply what was reported meanwhile: it waits in the queue. The queue is bounded; when it is
 //! full the bridge drops what follows and says `Overflow`, and everything is listed again.
 
@@ -33,8 +36,12 @@ use tokio::sync::mpsc;
 
 /// Reports that may wait, per hypervisor. Beyond it the bridge drops and everything is listed again.
 pub const REPORTS: usize = 65_536;
-/// How long to wait for word of the connection after a listing failed, before starting over.
+/// How long a fresh life waits for word of the connection.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause after a listing failed; it doubles with each failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause between two listings that fail.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The actor of one hypervisor.
 pub struct HypervisorActor {
@@ -93,6 +100,7 @@ async fn hear(scope: Rc<Scope>, mut reports: mpsc::Receiver<HostChange>, fresh: 
             Err(_) => reconcile::lose(&scope, "it was silent after a restart of its actor"),
         }
     }
+    let mut pause = FIRST_PAUSE;
     loop {
         let report = match pending.take() {
             Some(report) => report,
@@ -102,19 +110,22 @@ async fn hear(scope: Rc<Scope>, mut reports: mpsc::Receiver<HostChange>, fresh: 
             },
         };
         match report {
-            HostChange::Connected | HostChange::Overflow => {
-                if let Err(fault) = reconcile::list(&scope).await {
-                    tracing::warn!(host = %scope.host.name, %fault, "listing failed");
-                    // The connection broke while listing: word of it is on its way. Without it the listing itself failed.
-                    match fault.kind {
-                        FaultKind::Unavailable => match word_of_the_link(&mut reports).await {
-                            Some(report) => pending = Some(report),
-                            None => return fault,
-                        },
-                        _ => return fault,
+            HostChange::Connected | HostChange::Overflow => match reconcile::list(&scope).await {
+                Ok(()) => pause = FIRST_PAUSE,
+                Err(fault) => {
+                    tracing::warn!(host = %scope.host.name, %fault, again_ms = pause.as_millis(), "listing failed");
+                    // Too much to do is no loss of control. Everything else is: what is shown is not what libvirt says.
+                    if fault.kind != FaultKind::Busy {
+                        reconcile::lose(&scope, &format!("it could not be listed ({fault}); it is tried again by itself"));
                     }
+                    pending = match word_of_the_link(&mut reports, pause).await {
+                        Word::Of(report) => Some(report),
+                        Word::None => Some(HostChange::Overflow),
+                        Word::Never => return silent(),
+                    };
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-            }
+            },
             HostChange::Lost(why) => reconcile::lose(&scope, &why),
             HostChange::Domain(id, change) => domain_changed(&scope, id.into(), change),
             HostChange::Network(id, change) => network_changed(&scope, id.into(), change),
@@ -124,17 +135,26 @@ async fn hear(scope: Rc<Scope>, mut reports: mpsc::Receiver<HostChange>, fresh: 
     }
 }
 
-/// The next report about the connection itself. Others are dropped: everything will be listed again.
-async fn word_of_the_link(reports: &mut mpsc::Receiver<HostChange>) -> Option<HostChange> {
+/// What was heard of the connection.
+enum Word {
+    Of(HostChange),
+    None,
+    /// Nobody reports any more.
+    Never,
+}
+
+/// The next report about the connection itself, within that time. Others are dropped: everything will be listed again.
+async fn word_of_the_link(reports: &mut mpsc::Receiver<HostChange>, pause: Duration) -> Word {
     let word = async {
         loop {
-            let report = reports.recv().await?;
-            if matches!(report, HostChange::Connected | HostChange::Lost(_) | HostChange::Overflow) {
-                return Some(report);
+            match reports.recv().await {
+                Some(report @ (HostChange::Connected | HostChange::Lost(_) | HostChange::Overflow)) => return Word::Of(report),
+                Some(_) => {}
+                None => return Word::Never,
             }
         }
     };
-    tokio::time::timeout(PATIENCE, word).await.ok().flatten()
+    tokio::time::timeout(pause, word).await.unwrap_or(Word::None)
 }
 
 /// The way to the actor a report is for. One that is being restarted reads everything anyway; one nobody knew begins.

@@ -37,10 +37,11 @@ pub async fn settle(host: &Host, board: &Board, operation: &Operation, why: Inte
             let done = Done::new(format!("{command} of {name} had taken effect {when}"));
             serde_json::to_value(done).map_err(|e| Fault::internal("an answer could not be written; please report this").because(e))
         }
-        // What is not so yet may still become so while libvirt works on it.
-        Settled::NoEffect if why == Interruption::Restart => {
-            Err(Fault::unavailable(format!("{command} of {name} {by} and did not take effect; ask again")))
-        }
+        // What is not so yet may still become so: libvirt goes on with a call when whoever made it has died, and may have
+        // it unread in its socket. And what was so may have been changed by somebody else since.
+        Settled::NoEffect if why == Interruption::Restart => Err(Fault::unavailable(format!(
+            "{command} of {name} {by} and had not taken effect when libvirt was asked afterwards; look before asking again"
+        ))),
         Settled::NoEffect | Settled::Unknown => {
             Err(Fault::unavailable(format!("{command} of {name} {by} and may or may not have taken effect; look before asking again")))
         }

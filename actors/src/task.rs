@@ -168,6 +168,10 @@ async fn carry_out(scope: Rc<Scope>, id: TaskId, facts: TaskFacts, plan: Plan) -
             });
             match tokio::time::timeout(timeout.duration(), off).await {
                 Ok(_) => Ok("the guest is off".to_owned()),
+                // Nobody may say that it runs on when nobody can see it.
+                Err(_) if scope.board.get(&entity).is_some_and(|e| e.state() == "unknown") => Err(Fault::unavailable(
+                    "control over the machine is lost, so nobody knows whether the guest powered off; look when control is back",
+                )),
                 Err(_) => Err(Fault::new(
                     FaultKind::Timeout,
                     format!("the guest did not power off within {} s; ask it again, or use force-off", timeout.0 / 1000),

@@ -370,7 +370,8 @@ fn keep_up(shared: Arc<Shared>) {
     let mut pause = shared.config.first_pause;
     loop {
         number += 1;
-        match connect(&shared, number) {
+        let Some(attempt) = attempt(&shared, number) else { return };
+        match attempt {
             Ok((session, registrations)) => {
                 {
                     let mut state = shared.state.lock();
@@ -457,7 +458,57 @@ fn jittered(pause: Duration) -> Duration {
     pause - pause * dice / 4000
 }
 
-fn connect(shared: &Arc<Shared>, number: u64) -> Result<(Arc<Session>, raw::Registrations), Error> {
+/// How long connecting may take before it is told that libvirt does not answer.
+const SLOW: Duration = Duration::from_secs(5);
+
+type Connected = Result<(Arc<Session>, raw::Registrations), Error>;
+
+/// Connects on a thread of its own: a libvirtd that stands still takes the connection and never answers, and libvirt offers
+/// no way to give up. `None`: the link was closed meanwhile; what still comes of the attempt is dropped by its own thread.
+fn attempt(shared: &Arc<Shared>, number: u64) -> Option<Connected> {
+    let slot: Arc<Mutex<Option<Connected>>> = Arc::default();
+    let (mine, result) = (shared.clone(), slot.clone());
+    let body = move || {
+        let connected = connect(&mine, number);
+        *result.lock() = Some(connected);
+        drop(result);
+        mine.nudge();
+    };
+    if let Err(error) = thread::Builder::new().name(format!("lv-conn {}", shared.config.name)).stack_size(1 << 20).spawn(body) {
+        tracing::warn!(%error, "cannot start a thread to connect; this thread waits for libvirt itself");
+        return Some(connect(shared, number));
+    }
+    let mut tell_at = Some(std::time::Instant::now() + SLOW);
+    let mut state = shared.state.lock();
+    loop {
+        if matches!(*state, State::Closed) {
+            return None;
+        }
+        if let Some(connected) = slot.lock().take() {
+            return Some(connected);
+        }
+        if tell_at.is_some_and(|at| std::time::Instant::now() >= at) {
+            tell_at = None;
+            let reason: Arc<str> = format!("libvirtd has not answered for {} s while connecting; it is waited for", SLOW.as_secs()).into();
+            tracing::warn!(hypervisor = %shared.config.name, %reason, "cannot connect yet");
+            *state = State::Down(reason.clone());
+            parking_lot::MutexGuard::unlocked(&mut state, || shared.relay.lost(Some(reason)));
+            continue;
+        }
+        let offer_at = shared.relay.has_backlog().then(|| std::time::Instant::now() + OFFER_AGAIN);
+        match [tell_at, offer_at].into_iter().flatten().min() {
+            Some(at) => {
+                shared.wake.wait_until(&mut state, at);
+            }
+            None => shared.wake.wait(&mut state),
+        }
+        if offer_at.is_some() {
+            parking_lot::MutexGuard::unlocked(&mut state, || shared.relay.offer());
+        }
+    }
+}
+
+fn connect(shared: &Arc<Shared>, number: u64) -> Connected {
     raw::start_event_loop()?;
     let config = &shared.config;
     let connect = ask(|| Connect::open(Some(&config.uri)))?;

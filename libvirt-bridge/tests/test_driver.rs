@@ -273,3 +273,23 @@ async fn ten_thousand_machines_are_listed_in_well_under_a_second() {
     let limit = Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 1000 });
     assert!(fastest < limit, "{fastest:?}");
 }
+
+/// A libvirtd that stands still takes connections and never answers; libvirt itself would wait for ever.
+#[tokio::test]
+async fn a_libvirtd_that_takes_a_connection_and_never_answers_is_told_as_lost_and_does_not_hold_up_the_end() {
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("libvirt-sock");
+    let _deaf = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let config = archipel_libvirt::LinkConfig::new("alpha".parse().unwrap(), format!("qemu:///system?socket={}", socket.display()));
+    let host = archipel_libvirt::open(config);
+    let recorder = Recorder::new();
+    host.link.watch(recorder.clone());
+    let seen = recorder.wait("the loss", |seen| !seen.is_empty());
+    assert!(matches!(&seen[..], [HostChange::Lost(why)] if why.contains("not answered")), "{seen:?}");
+    let fault = host.domains.list().await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Unavailable, "{fault}");
+    let began = Instant::now();
+    host.link.close();
+    drop(host);
+    assert!(began.elapsed() < Duration::from_secs(1), "closing waited for libvirtd");
+}

@@ -13,33 +13,69 @@ use archipel_contract::{
     task::{TaskFacts, TaskState},
 };
 use serde_json::Value;
-use std::cell::RefCell;
-use std::collections::HashSet;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+/// The pause before what could not be settled is tried again; it doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The operations that wait to be settled.
 pub(crate) struct Interrupted {
     open: RefCell<Vec<Operation>>,
-    listed: RefCell<HashSet<HypervisorName>>,
-    hosts: usize,
+    listed: RefCell<HashMap<HypervisorName, Weak<Scope>>>,
+    serves: Vec<HypervisorName>,
+    /// Somebody tries again after a pause.
+    patient: Cell<bool>,
+}
+
+/// Where an operation must be looked for: the libvirt of another hypervisor would say that its target is gone.
+enum Home {
+    At(Rc<Scope>),
+    /// That hypervisor was not listed yet.
+    Later,
+    /// On none of this agent's.
+    Nowhere,
 }
 
 impl Interrupted {
-    /// These operations, of an agent with that many hypervisors.
-    pub(crate) fn new(open: Vec<Operation>, hosts: usize) -> Interrupted {
-        Interrupted { open: RefCell::new(open), listed: RefCell::default(), hosts }
+    /// These operations, of an agent with these hypervisors.
+    pub(crate) fn new(open: Vec<Operation>, serves: Vec<HypervisorName>) -> Interrupted {
+        Interrupted { open: RefCell::new(open), listed: RefCell::default(), serves, patient: Cell::new(false) }
     }
 
     /// Everything on this hypervisor was listed: settles what belongs to it, and what belongs to none once all were listed.
     pub(crate) async fn host_listed(&self, scope: &Rc<Scope>) {
-        self.listed.borrow_mut().insert(scope.host.name.clone());
-        let all = self.listed.borrow().len() >= self.hosts;
-        let (ours, others) = self.open.borrow_mut().drain(..).partition(|o| all || belongs(scope, o));
-        *self.open.borrow_mut() = others;
-        for operation in ours {
-            let outcome = match &operation.target {
-                EntityId::Task(_) => Ok(interrupt_task(scope, &operation)),
-                _ => settle(&scope.host, &scope.board, &operation, Interruption::Restart).await,
+        self.listed.borrow_mut().insert(scope.host.name.clone(), Rc::downgrade(scope));
+        let mut pause = FIRST_PAUSE;
+        while self.settle_all(scope).await && !self.patient.replace(true) {
+            tokio::time::sleep(pause).await;
+            self.patient.set(false);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Settles what can be; answers whether something failed that is worth trying again.
+    async fn settle_all(&self, scope: &Rc<Scope>) -> bool {
+        let open: Vec<Operation> = self.open.borrow_mut().drain(..).collect();
+        let mut again = false;
+        for operation in open {
+            let outcome = match self.home(scope, &operation).await {
+                Ok(Home::Later) => {
+                    self.open.borrow_mut().push(operation);
+                    continue;
+                }
+                Ok(Home::At(home)) if matches!(operation.target, EntityId::Task(_)) => Ok(interrupt_task(&home, &operation)),
+                Ok(Home::At(home)) => settle(&home.host, &home.board, &operation, Interruption::Restart).await,
+                Ok(Home::Nowhere) => Ok(Err(Fault::unavailable(format!(
+                    "{} of {} was interrupted by a restart and its hypervisor is not served here any more, so nobody knows whether it took \
+                     effect; look there before asking again",
+                    operation.command, operation.target
+                )))),
+                Err(fault) => Err(fault),
             };
             let written = match outcome {
                 Ok(outcome) => {
@@ -51,18 +87,46 @@ impl Interrupted {
                 Err(fault) => Err(fault),
             };
             if let Err(fault) = written {
-                tracing::warn!(operation = %operation.id, %fault, "not settled; tried again after the next listing");
+                tracing::warn!(operation = %operation.id, %fault, "not settled yet; it is tried again");
                 self.open.borrow_mut().push(operation);
+                again = true;
             }
         }
+        again
     }
-}
 
-fn belongs(scope: &Scope, operation: &Operation) -> bool {
-    match &operation.target {
-        EntityId::Hypervisor(name) => *name == scope.host.name,
-        EntityId::Task(_) => operation.arguments.get("host").and_then(Value::as_str) == Some(scope.host.name.as_str()),
-        other => scope.board.get(other).is_some(),
+    fn at(&self, host: &HypervisorName) -> Home {
+        match self.listed.borrow().get(host).and_then(Weak::upgrade) {
+            Some(scope) => Home::At(scope),
+            None if self.serves.contains(host) => Home::Later,
+            None => Home::Nowhere,
+        }
+    }
+
+    async fn home(&self, scope: &Rc<Scope>, operation: &Operation) -> Result<Home, Fault> {
+        let target = match &operation.target {
+            EntityId::Hypervisor(name) => return Ok(self.at(name)),
+            EntityId::Task(_) => {
+                let host = operation.arguments.get("host").and_then(Value::as_str).and_then(|h| h.parse().ok());
+                return Ok(match host.map(|h| self.at(&h)) {
+                    // Whoever asks for the task must find it, wherever it ran.
+                    Some(Home::Nowhere) | None => Home::At(scope.clone()),
+                    Some(home) => home,
+                });
+            }
+            other => other,
+        };
+        let scopes: Vec<Rc<Scope>> = self.listed.borrow().values().filter_map(Weak::upgrade).collect();
+        let all = scopes.len() >= self.serves.len();
+        match (scopes.into_iter().find(|s| s.board.get(target).is_some()), target) {
+            (Some(home), _) => Ok(Home::At(home)),
+            (None, _) if !all => Ok(Home::Later),
+            // It is gone, or on a hypervisor that was taken out of the configuration: its owner tells.
+            (None, EntityId::Domain(id)) => {
+                Ok(scope.authority.ownership(*id).await?.map_or_else(|| Home::At(scope.clone()), |o| self.at(&o.owner)))
+            }
+            (None, _) => Ok(Home::At(scope.clone())),
+        }
     }
 }
 

@@ -318,7 +318,7 @@ fn plant(
     exit: watch::Sender<Option<String>>,
     open: Vec<archipel_contract::port::Operation>,
 ) -> Local {
-    let interrupted = Rc::new(Interrupted::new(open, tree.hosts.len()));
+    let interrupted = Rc::new(Interrupted::new(open, boards.iter().map(|b| b.host().clone()).collect()));
     let (mut scopes, mut nurseries) = (Vec::new(), Vec::new());
     for ((host, _), board) in tree.hosts.into_iter().zip(boards) {
         let family = Children { scope: OnceCell::new(), restarts: restarts.clone(), nudge: OnceCell::new() };

@@ -58,16 +58,30 @@ fn a_hypervisor_that_fails_too_often_ends_the_agent() {
     });
 }
 
+/// Six failures in a row were more than the budget of a hypervisor, and ended the daemon.
 #[test]
-fn a_listing_that_fails_is_tried_again_by_a_fresh_actor() {
+fn a_listing_that_fails_is_loss_of_control_and_tried_again_however_often() {
     story(async |lab| {
         let id = lab.fake.add_domain("web1", DomainState::Running, true);
-        lab.fake.script.fail("domain.list", 1, Fault::internal("libvirt said something nobody understands"));
         lab.begin().await;
-        assert_eq!(lab.entity(id).unwrap().state(), "running");
-        let restarts = lab.agent().restarts();
-        assert_eq!((restarts.len(), restarts[0].cause, &restarts[0].entity), (1, "error", &hv()));
-        assert_eq!(lab.entity(hv()).unwrap().condition, Condition::Ok);
+        for nth in 1..=7 {
+            let why = if nth % 2 == 0 { Fault::internal("nobody understands libvirt") } else { Fault::unavailable("a part of it is away") };
+            lab.fake.script.fail("domain.list", nth, why);
+        }
+        // Each word of the link cuts a pause short.
+        lab.fake.restore();
+        assert_eq!(lab.told(id, "domain.unknown").after.unwrap().condition, Condition::ControlLost);
+        assert!(lab.entity(hv()).unwrap().why.as_deref().unwrap().contains("could not be listed"));
+        let listed = async {
+            while lab.fake.script.calls("domain.list") < 9 {
+                lab.fake.restore();
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(SOON, listed).await.expect("it is listed again and again");
+        assert_eq!(lab.told(id, "domain.known").after.unwrap().state(), "running");
+        assert!(lab.agent().restarts().is_empty(), "{:?}", lab.agent().restarts());
+        assert_eq!(lab.entity(hv()).unwrap().state(), "connected");
     });
 }
 

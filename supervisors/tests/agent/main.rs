@@ -13,7 +13,7 @@ use archipel_contract::{
     event::{Cause, Event, TOPICS},
     fake::{FakeClock, FakeHost, MemoryAuthority, MemoryJournal, Recorder},
     host::DomainChange,
-    port::{Acceptance, Address, Authority, Clock, Journal, Operation, Request},
+    port::{Acceptance, Address, Announcer, Authority, Clock, Journal, Operation, Request},
 };
 use archipel_supervisors::tree::{Agent, Tree, start};
 use serde_json::{Value, json};
@@ -46,10 +46,15 @@ impl Lab {
 
     /// Starts the agent and waits until everything is listed.
     async fn begin(&mut self) {
+        self.begin_with(Vec::new()).await;
+    }
+
+    /// The same with further hypervisors beside the first.
+    async fn begin_with(&mut self, more: Vec<Arc<FakeHost>>) {
         let incarnation = self.authority.incarnation().await.unwrap();
         let tree = Tree {
             cell: "vm.localhost".parse().unwrap(),
-            hosts: vec![(self.fake.host(), self.recorder.clone())],
+            hosts: [self.fake.clone()].iter().chain(&more).map(|f| (f.host(), self.recorder.clone() as Arc<dyn Announcer>)).collect(),
             authority: self.authority.clone(),
             journal: self.journal.clone(),
             clock: self.clock.clone(),

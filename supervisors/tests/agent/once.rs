@@ -117,7 +117,7 @@ fn what_a_crash_interrupted_is_settled_and_never_run_again() {
         let answer = settled(lab, took).await.unwrap();
         assert!(answer["message"].as_str().unwrap().contains("before the restart"), "{answer}");
         let fault = settled(lab, not).await.unwrap_err();
-        assert!(fault.message.contains("did not take effect"), "{fault}");
+        assert!(fault.message.contains("had not taken effect"), "{fault}");
         let fault = settled(lab, unknown).await.unwrap_err();
         assert!(fault.message.contains("may or may not"), "{fault}");
         assert!(settled(lab, gone).await.is_ok());
@@ -129,5 +129,43 @@ fn what_a_crash_interrupted_is_settled_and_never_run_again() {
         let shown = lab.told(task, "task.finished").after.unwrap();
         assert_eq!(shown.state(), "failed");
         assert_eq!(lab.ask(task, "task.show", json!({})).await.unwrap()["message"], "interrupted");
+    });
+}
+
+/// Asking the libvirt of another hypervisor would find the machine gone, and call that the effect of a force-off.
+#[test]
+fn an_interrupted_operation_is_judged_by_its_own_hypervisor_alone() {
+    story(async |lab| {
+        let beta = FakeHost::new("beta");
+        let id = DomainId(uuid::Uuid::from_u128(0xbe7a));
+        beta.add_domain("ignored", DomainState::Running, true);
+        let id_of_gone = DomainId(uuid::Uuid::from_u128(0xdead));
+        for (domain, owner) in [(id, "beta"), (id_of_gone, "gamma")] {
+            lab.authority.claim_unowned(vec![domain], owner.parse().unwrap()).await.unwrap();
+        }
+        let at_gamma = accepted(lab, "domain.force-off", id_of_gone, json!({})).await;
+        let at_beta = accepted(lab, "domain.define", EntityId::Hypervisor("beta".parse().unwrap()), json!({"name": "new"})).await;
+        let forced = accepted(lab, "domain.force-off", id, json!({})).await;
+        // Beta cannot be looked at when it is asked the first time; it is asked again by itself.
+        beta.script.fail("domain.read", 1, Fault::new(FaultKind::Timeout, "libvirt did not answer"));
+        lab.begin_with(vec![beta.clone()]).await;
+        let fault = settled(lab, at_gamma).await.unwrap_err();
+        assert!(fault.message.contains("not served here"), "{fault}");
+        assert!(settled(lab, at_beta).await.unwrap_err().message.contains("had not taken effect"));
+        let answer = settled(lab, forced).await.unwrap();
+        assert!(answer["message"].as_str().unwrap().contains("had taken effect"), "{answer}");
+        assert_eq!(lab.fake.script.calls("domain.read"), 0, "alpha was asked about a machine of beta");
+    });
+}
+
+#[test]
+fn a_machine_defined_anew_before_its_ownership_was_forgotten_can_be_started() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Shutoff, true);
+        lab.begin().await;
+        let epoch = lab.entity(id).unwrap().epoch;
+        // What is left when the old machine's ownership is let go after the new one was claimed.
+        lab.authority.forget(id, epoch).await.unwrap();
+        assert_eq!(lab.done(id, "domain.start").await, "web1 is started");
     });
 }

@@ -46,3 +46,17 @@ fn a_pool_is_refreshed_by_a_task_and_its_volumes_are_listed() {
         assert_eq!(lab.told(pool, "storage-pool.started").cause, person());
     });
 }
+
+#[test]
+fn a_task_does_not_say_that_a_guest_runs_on_when_nobody_can_see_it() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Running, true);
+        lab.begin().await;
+        lab.fake.guests_listen(false);
+        let task = lab.started(id, "domain.shutdown", json!({"timeout": 1})).await;
+        lab.fake.lose("connection reset");
+        let fault = lab.told(task, "task.finished").after.unwrap().to_json()["fault"].clone();
+        assert_eq!(fault["kind"], "unavailable", "{fault}");
+        assert!(fault["message"].as_str().unwrap().contains("nobody knows"), "{fault}");
+    });
+}
