@@ -158,7 +158,8 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
             LogFormat::Text
         }
     };
-    let log_filter = log.text("filter").unwrap_or_else(|| "info".to_owned());
+    // The web server introduces itself in four lines at each start; nobody needs them.
+    let log_filter = log.text("filter").unwrap_or_else(|| "info,actix_server=warn".to_owned());
     if let Err(error) = log_filter.parse::<tracing_subscriber::filter::Targets>() {
         log.mistake("filter", format!("{log_filter:?} is not a filter such as info or archipel_xmpp=debug,info ({error})"));
     }
