@@ -115,7 +115,7 @@ impl Stage {
                 record.facts.state = *state;
                 world.site(to)?.fake.adopt(record);
             }
-            Act::Viewer { name, brief } => world.viewer(name, *brief).await?,
+            Act::Viewer { name, detail } => world.viewer(name, *detail).await?,
             Act::Agent { host, up: true } => world.begin(host).await?,
             Act::Agent { host, up: false } => world.kill(host)?,
             Act::Link { name, way } => world.wire(name)?.set(*way),

@@ -1,5 +1,6 @@
 //! The steps of a scenario as text: one a line, words between blanks, `#` begins a comment. Errors name file and line.
 
+use super::viewer::Detail;
 use archipel_contract::domain::DomainState;
 use archipel_xmpp::client::Origin;
 use std::path::Path;
@@ -25,7 +26,7 @@ pub(super) enum Act {
     Host(String),
     Machines { host: String, name: String, count: Option<usize>, state: DomainState, persistent: bool },
     Copy { name: String, from: String, to: String, state: DomainState },
-    Viewer { name: String, brief: bool },
+    Viewer { name: String, detail: Detail },
     Agent { host: String, up: bool },
     Link { name: String, way: super::wire::Way },
     Libvirt { host: String, fate: Fate },
@@ -117,8 +118,9 @@ fn act(words: &[&str]) -> Result<Act, String> {
         ["copy", name, "from", from, "to", to, state] => {
             Act::Copy { name: own(name), from: own(from), to: own(to), state: domain_state(state)? }
         }
-        ["viewer", name] => Act::Viewer { name: own(name), brief: false },
-        ["viewer", name, "brief"] => Act::Viewer { name: own(name), brief: true },
+        ["viewer", name] => Act::Viewer { name: own(name), detail: Detail::Full },
+        ["viewer", name, "counted"] => Act::Viewer { name: own(name), detail: Detail::Counted },
+        ["viewer", name, "snapshots"] => Act::Viewer { name: own(name), detail: Detail::Snapshots },
         ["agent", host, "up"] => Act::Agent { host: own(host), up: true },
         ["agent", host, "killed"] => Act::Agent { host: own(host), up: false },
         [how @ ("cut" | "hold" | "open"), "link", name] => Act::Link {

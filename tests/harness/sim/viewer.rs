@@ -9,6 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// How far apart the numbers of two lives of an agent begin.
 const LIFE: u64 = archipel_actors::board::NUMBERS_OF_AN_INCARNATION;
 
+/// What of it is written into the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// Every event.
+    Full,
+    /// How often each topic came between two steps.
+    Counted,
+    /// Snapshots only: for somebody who misses some events, and which ones is chance.
+    Snapshots,
+}
+
 /// What one viewer believes.
 #[derive(Clone)]
 pub(super) struct Viewer {
@@ -26,15 +37,15 @@ pub(super) struct Belief {
 }
 
 impl Viewer {
-    /// Follows the feed until it ends. A brief one counts what it sees instead of writing it down.
-    pub(super) fn follow(name: &str, mut feed: Feed, brief: bool, log: Log) -> Viewer {
+    /// Follows the feed until it ends.
+    pub(super) fn follow(name: &str, mut feed: Feed, detail: Detail, log: Log) -> Viewer {
         let viewer = Viewer { name: name.to_owned(), inner: Arc::default() };
         let me = viewer.clone();
         tokio::spawn(async move {
             while let Some(change) = feed.next().await {
                 log.news();
                 match change {
-                    Ok(change) => me.learn(change, brief, &log),
+                    Ok(change) => me.learn(change, detail, &log),
                     Err(fault) => log.write(&me.name, "", &format!("the feed says {}: {fault}", fault.kind.name())),
                 }
             }
@@ -46,7 +57,7 @@ impl Viewer {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn learn(&self, change: Change, brief: bool, log: &Log) {
+    fn learn(&self, change: Change, detail: Detail, log: &Log) {
         let mut belief = self.belief();
         match change {
             Change::Snapshot(origin, entities) => {
@@ -72,11 +83,13 @@ impl Viewer {
                     Some(after) => belief.known.insert(event.entity.clone(), after.clone()),
                     None => belief.known.remove(&event.entity),
                 };
-                if brief {
-                    log.count(&self.name, &event.topic);
-                } else {
-                    let about = event.after.as_ref().or(before.as_ref()).map_or_else(|| event.entity.to_string(), |e| shown(e, log));
-                    log.write(&self.name, &about, &line(&about, &event));
+                match detail {
+                    Detail::Full => {
+                        let about = event.after.as_ref().or(before.as_ref()).map_or_else(|| event.entity.to_string(), |e| shown(e, log));
+                        log.write(&self.name, &about, &line(&about, &event));
+                    }
+                    Detail::Counted => log.count(&self.name, &event.topic),
+                    Detail::Snapshots => {}
                 }
             }
             Change::Offline(fault) => {
@@ -108,10 +121,12 @@ fn shown(entity: &Entity, log: &Log) -> String {
     }
 }
 
-/// The number must be the next one, unless the agent began a new life, whose numbers are higher.
+/// The number must be the next one, unless the agent began a new life, whose numbers are higher. What changed while its agent
+/// was unreachable leaves one number out: the one it would have come back with, had nothing changed.
 fn hole(belief: &Belief, event: &Event) -> Option<String> {
     let before = belief.known.get(&event.entity)?;
-    let next = event.seq.0 == before.seq.0 + 1 || event.seq.0 / LIFE > before.seq.0 / LIFE;
+    let most = if before.condition == Condition::Unreachable { 2 } else { 1 };
+    let next = (before.seq.0 + 1..=before.seq.0 + most).contains(&event.seq.0) || event.seq.0 / LIFE > before.seq.0 / LIFE;
     let fits = if event.epoch == before.epoch { next } else { event.epoch > before.epoch };
     (!fits).then(|| format!("{}: {} {} after {} {}", before.name, event.epoch.0, event.seq.0, before.epoch.0, before.seq.0))
 }

@@ -1,7 +1,7 @@
 //! The simulated cell: hosts that exist in memory, the real agents, the real exchange and server, viewers and people.
 
 use super::log::Log;
-use super::viewer::Viewer;
+use super::viewer::{Detail, Viewer};
 use super::wire::{Chance, Plug, Way, Wire};
 use anyhow::{Context, Result};
 use archipel_contract::{
@@ -237,9 +237,9 @@ impl World {
         Ok(Client::connect(config).await?)
     }
 
-    pub(super) async fn viewer(&mut self, name: &str, brief: bool) -> Result<()> {
+    pub(super) async fn viewer(&mut self, name: &str, detail: Detail) -> Result<()> {
         let (client, incoming) = self.connect("guest", name).await?;
-        self.viewers.push(Viewer::follow(name, client.follow(incoming, CELL), brief, self.log.clone()));
+        self.viewers.push(Viewer::follow(name, client.follow(incoming, CELL), detail, self.log.clone()));
         Ok(())
     }
 

@@ -190,6 +190,11 @@ impl Client {
         self.state.clone()
     }
 
+    /// Which session this is: another number means that a session ended for good and what belonged to it is lost.
+    pub(crate) fn session(&self) -> u64 {
+        self.shared.pending.generation()
+    }
+
     /// The domain of the account.
     pub fn domain(&self) -> &str {
         &self.shared.domain

@@ -4,6 +4,8 @@
 //!   change --> pending (bounded) --> one flush at a time --> one message to each subscriber
 //!                  | full                                        | queue full
 //!                  +--> dropped: every counter skips             +--> dropped: that counter skips
+//!                                                                       | room again
+//!                                                                       +--> an empty push shows the hole
 //! ```
 //! A flush takes what is there and never waits for more, so changes that came together travel together. Each change becomes
 //! JSON and XML once, however many subscribers there are.
@@ -38,6 +40,9 @@ struct Subscriber {
     jid: String,
     /// The number of the last push, sent or dropped.
     count: u64,
+    /// Something was dropped and somebody waits for room to say so: without it, a cell that falls quiet would leave the
+    /// subscriber with what is not true any more.
+    owed: bool,
 }
 
 #[derive(Default)]
@@ -87,7 +92,7 @@ impl Feed {
     fn subscribe(&self, session: &Arc<Session>) {
         let mut state = self.state.lock();
         if !state.subscribers.iter().any(|s| s.session.id() == session.id()) {
-            state.subscribers.push(Subscriber { session: session.clone(), jid: session.jid().to_string(), count: 0 });
+            state.subscribers.push(Subscriber { session: session.clone(), jid: session.jid().to_string(), count: 0, owed: false });
         }
         self.listened.store(true, Ordering::Release);
     }
@@ -120,7 +125,7 @@ impl Exchange {
     }
 
     /// Pushes what is pending. Answers whether there may be more.
-    fn flush(&self) -> bool {
+    fn flush(self: &Arc<Self>) -> bool {
         let (events, dropped) = {
             let mut state = self.feed.state.lock();
             if state.pending.is_empty() {
@@ -136,18 +141,41 @@ impl Exchange {
                 let stanza = message(self.cell.as_str(), &subscriber.jid, subscriber.count, &body);
                 match subscriber.session.send(Stanza::from(stanza)) {
                     Ok(()) => self.metrics.pushed(events),
-                    Err(_) => self.metrics.hole(),
+                    Err(_) => self.owe(subscriber),
                 }
             }
         }
         if dropped {
-            // Everybody sees the hole in the next number.
+            // Everybody sees the hole in the number of an empty push.
             for subscriber in &mut self.feed.state.lock().subscribers {
                 subscriber.count += 1;
-                self.metrics.hole();
+                self.owe(subscriber);
             }
         }
         true
+    }
+
+    /// A push to this subscriber was dropped: sees to it that they learn of it, even if nothing happens any more.
+    fn owe(self: &Arc<Self>, subscriber: &mut Subscriber) {
+        self.metrics.hole();
+        if std::mem::replace(&mut subscriber.owed, true) {
+            return;
+        }
+        let (exchange, session) = (self.clone(), subscriber.session.clone());
+        tokio::spawn(async move {
+            loop {
+                session.room().await;
+                let mut state = exchange.feed.state.lock();
+                let Some(subscriber) = state.subscribers.iter_mut().find(|s| s.session.id() == session.id()) else { return };
+                subscriber.count += 1;
+                let stanza = message(exchange.cell.as_str(), &subscriber.jid, subscriber.count, "[]");
+                // A session that is ending takes nothing more; its subscription ends with it.
+                if session.send(Stanza::from(stanza)).is_ok() || !session.is_live() {
+                    subscriber.owed = false;
+                    return;
+                }
+            }
+        });
     }
 
     /// A stanza for the pubsub service of the cell.

@@ -11,7 +11,8 @@
 //!
 //! The exchange itself says that an entity became unreachable, and such a change needs a number that no viewer has seen. So
 //! each host has a *shift* that is added to the numbers of its agent and grows by one whenever the exchange speaks in the
-//! agent's place. Viewers see one row of numbers without holes.
+//! agent's place. Viewers see one row of numbers without holes, but for what changed while its host was unreachable: it leaves
+//! out the one number under which it would have come back unchanged.
 
 use archipel_contract::{Cause, CellName, Condition, Entity, EntityId, Event, Facts, HypervisorName, Kind, Seq, Timestamp};
 use std::borrow::Cow;

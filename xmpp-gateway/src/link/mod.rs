@@ -315,12 +315,13 @@ impl Uploader<'_> {
     /// One session: assert, then announce for ever. Answers why it cannot go on.
     async fn serve(&self) -> Fault {
         loop {
-            if let Err(fault) = self.assert().await {
-                return fault;
-            }
+            let session = match self.assert().await {
+                Ok(session) => session,
+                Err(fault) => return fault,
+            };
             loop {
                 self.announcer.ready().await;
-                match self.announce(EVENTS).await {
+                match self.announce(EVENTS, session).await {
                     Ok(Some(_)) => {}
                     Ok(None) => break,
                     Err(fault) => return fault,
@@ -340,9 +341,11 @@ impl Uploader<'_> {
         self.client.request(IqKind::Set, Some(self.config.cell.as_str()), payload, STEP_DEADLINE).await
     }
 
-    async fn assert(&self) -> Result<(), Fault> {
+    /// Says everything, and answers in which session.
+    async fn assert(&self) -> Result<u64, Fault> {
         self.watcher.board.asserted(false);
         self.online().await?;
+        let session = self.client.session();
         let entities = self.inventory.entities().len();
         let hello =
             node::Hello { version: self.config.version.clone(), host: self.config.host.clone(), incarnation: self.incarnation, entities };
@@ -351,7 +354,7 @@ impl Uploader<'_> {
         // What waited is told first; what comes from here on waits until after the assertion.
         let mut waiting = self.announcer.len();
         while waiting > 0 {
-            match self.announce(waiting.min(EVENTS)).await? {
+            match self.announce(waiting.min(EVENTS), session).await? {
                 Some(told) if told > 0 => waiting = waiting.saturating_sub(told),
                 _ => break,
             }
@@ -365,12 +368,17 @@ impl Uploader<'_> {
         conflicts_are_news(self.step(node::Ask::Asserted.print()).await)?;
         self.watcher.board.asserted(true);
         tracing::info!(entities = count, exchange_epoch = welcome.exchange_epoch, "the exchange knows this host");
-        Ok(())
+        Ok(session)
     }
 
     /// Tells up to `most` of what waits and answers how many that were. `None`: events were dropped, assert again.
-    async fn announce(&self, most: usize) -> Result<Option<usize>, Fault> {
+    ///
+    /// In a session other than the one that was asserted in nothing is taken: the exchange hears no events before a hello.
+    async fn announce(&self, most: usize, session: u64) -> Result<Option<usize>, Fault> {
         self.online().await?;
+        if self.client.session() != session {
+            return Err(Fault::unavailable("another session began; it is asserted first"));
+        }
         let Some(events) = self.announcer.take(most) else { return Ok(None) };
         let told = events.len();
         for batch in batches(events) {

@@ -134,6 +134,8 @@ pub struct Session {
     pub(super) kick: Notify,
     /// The phase changed. Awaited by whoever guards a suspended session.
     pub(super) change: Notify,
+    /// Something was taken from the queue or acknowledged, or the session ended. Awaited by whoever had to drop something.
+    lighter: Notify,
     /// Held by the attached connection until it has done its last deed: a successor waits for it, so that two connections
     /// never handle stanzas of one session at once.
     pub(super) attachment: Arc<tokio::sync::Mutex<()>>,
@@ -169,6 +171,7 @@ impl Session {
             wake: Notify::new(),
             kick: Notify::new(),
             change: Notify::new(),
+            lighter: Notify::new(),
             attachment: Arc::default(),
         }
     }
@@ -222,6 +225,7 @@ impl Session {
                 if state.phase == Phase::Suspended {
                     state.ending = Some(StreamError::new(StreamCondition::ResourceConstraint, "too much was queued while you were away"));
                     drop(state);
+                    self.lighter.notify_waiters();
                     self.change.notify_one();
                 }
                 return Err(QueueFull);
@@ -232,6 +236,24 @@ impl Session {
         }
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// Waits until half of the queue is free again, for whoever dropped something and wants to say so. Ends as well when the
+    /// session does.
+    pub async fn room(&self) {
+        loop {
+            let mut lighter = std::pin::pin!(self.lighter.notified());
+            lighter.as_mut().enable();
+            {
+                let state = self.state.lock();
+                let (unacked, unacked_bytes) = state.outstanding();
+                let full = state.stanzas + unacked > self.bounds.stanzas / 2 || state.bytes + unacked_bytes > self.bounds.bytes / 2;
+                if !full || state.phase == Phase::Closed || state.ending.is_some() {
+                    return;
+                }
+            }
+            lighter.await;
+        }
     }
 
     /// Ends the session for good, with a stream error. What is queued is still written first.
@@ -247,6 +269,7 @@ impl Session {
             }
             state.ending.get_or_insert(error);
         }
+        self.lighter.notify_waiters();
         self.wake.notify_one();
         self.kick.notify_one();
         self.change.notify_one();
@@ -287,6 +310,8 @@ impl Session {
             batch.push(out);
         }
         state.bytes -= taken;
+        // They look again when this is done and the lock is free.
+        self.lighter.notify_waiters();
         if state.queue.is_empty() && state.queue.capacity() > 64 {
             state.queue = VecDeque::new();
         }
@@ -360,9 +385,12 @@ impl Session {
     pub(super) fn acked(&self, h: u32) -> Result<(), TooHigh> {
         let mut state = self.state.lock();
         match &mut state.ledger {
-            Some(ledger) => ledger.acked(h).map(drop),
-            None => Ok(()),
+            Some(ledger) => ledger.acked(h).map(drop)?,
+            None => return Ok(()),
         }
+        drop(state);
+        self.lighter.notify_waiters();
+        Ok(())
     }
 
     /// Tells the attached connection, if any, to make room for its successor, and answers the successor's number. `None` if
@@ -424,6 +452,7 @@ impl Session {
             state.phase = Phase::Closed;
             state.queue = VecDeque::new();
             state.ledger = None;
+            self.lighter.notify_waiters();
             Detached::Ended
         }
     }
@@ -443,6 +472,7 @@ impl Session {
         state.phase = Phase::Closed;
         state.queue = VecDeque::new();
         state.ledger = None;
+        self.lighter.notify_waiters();
         true
     }
 }
