@@ -328,6 +328,7 @@ conn.connect(jid, password, (status, why) => {
 """
 
 XMPP_JS = """
+globalThis.WebSocket ??= require('ws');
 const { client, xml } = require('@xmpp/client');
 const [service, domain, username, password] = process.argv.slice(2);
 const say = (what, more = {}) => console.log(JSON.stringify({ what, ...more }));
@@ -418,9 +419,9 @@ def test_strophe_signs_in_and_follows_the_feed(p):
 def test_xmpp_js_resumes_over_tcp_and_websocket(p):
     notes = []
     for name, service in (("tcp", f"xmpp://127.0.0.1:{p.daemon.xmpp}"), ("web", f"ws://127.0.0.1:{p.daemon.http}/xmpp-websocket")):
-        process = run_node(p, f"xmppjs-{name}", XMPP_JS, ("@xmpp/client",), service, CELL, "admin", PASSWORD, suffix="cjs")
+        process = run_node(p, f"xmppjs-{name}", XMPP_JS, ("@xmpp/client", "ws"), service, CELL, "admin", PASSWORD, suffix="cjs")
         if not process:
-            return "skipped: Node or @xmpp/client is missing (ARCHIPEL_NODE_MODULES may say where it is)"
+            return "skipped: Node, @xmpp/client or ws is missing (ARCHIPEL_NODE_MODULES may say where it is)"
         told = told_by(process)
         assert {"online", "pong", "managed", "resumed", "pong again"} <= set(told), (name, told)
         notes.append(name)
