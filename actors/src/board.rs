@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 /// How far apart the numbers of two incarnations begin.
@@ -96,6 +97,7 @@ pub struct Board {
     announcer: Arc<dyn Announcer>,
     clock: Arc<dyn Clock>,
     inner: Mutex<Inner>,
+    listed: AtomicBool,
 }
 
 struct Inner {
@@ -139,12 +141,17 @@ impl Board {
     pub fn new(cell: CellName, host: HypervisorName, incarnation: u64, announcer: Arc<dyn Announcer>, clock: Arc<dyn Clock>) -> Board {
         let next = incarnation.saturating_mul(NUMBERS_OF_AN_INCARNATION);
         let inner = Inner { entities: HashMap::new(), next, waiting: HashMap::new(), words: HashSet::new() };
-        Board { cell, host, announcer, clock, inner: Mutex::new(inner) }
+        Board { cell, host, announcer, clock, inner: Mutex::new(inner), listed: AtomicBool::new(false) }
     }
 
     /// The hypervisor whose board it is.
     pub fn host(&self) -> &HypervisorName {
         &self.host
+    }
+
+    /// Everything on this hypervisor was listed and published: from now on what is not on the board is not there.
+    pub fn complete(&self) {
+        self.listed.store(true, Ordering::Release);
     }
 
     /// One entity as it is now.
@@ -270,5 +277,8 @@ impl Drop for Leave<'_> {
 impl Inventory for Board {
     fn entities(&self) -> Vec<Arc<Entity>> {
         self.inner.lock().entities.values().cloned().collect()
+    }
+    fn is_complete(&self) -> bool {
+        self.listed.load(Ordering::Acquire)
     }
 }

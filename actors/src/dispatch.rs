@@ -22,10 +22,11 @@ use crate::{
     settle::{self, Interruption},
 };
 use archipel_contract::{
-    BoxFuture, Caller, Effect, EntityId, Fault, OperationId,
+    BoxFuture, Caller, Effect, EntityId, Facts, Fault, OperationId,
     access::authorise,
     catalog::{ArgumentKind, CommandEntry},
     host::Host,
+    hypervisor::HypervisorState,
     port::{Acceptance, Address, Clock, Dispatcher, Journal, Operation, Request},
 };
 use parking_lot::Mutex;
@@ -131,9 +132,7 @@ impl Routes {
         };
         check_ranges(entry, &arguments)?;
         let errand = prepare(arguments.clone())?;
-        let Some(home) = self.inner.home(&target) else {
-            return Err(Fault::not_found(format!("there is no {} at that address; list them again", entry_noun(entry))));
-        };
+        let Some(home) = self.inner.home(&target) else { return Err(self.inner.missing(&target, entry)) };
         if route.entry.effect == Effect::Read {
             self.inner.revive(&target);
             let answer = errand(&self.inner.parts.directory, target.clone(), caller).await;
@@ -210,6 +209,20 @@ fn check_ranges(entry: &CommandEntry, arguments: &Value) -> Result<(), Fault> {
 impl Inner {
     fn home(&self, target: &EntityId) -> Option<Post> {
         self.parts.hosts.iter().find(|p| p.board.get(target).is_some()).cloned()
+    }
+
+    /// What to say of an entity that is not known: after a start nobody may call it gone before every hypervisor was listed.
+    fn missing(&self, target: &EntityId, entry: &CommandEntry) -> Fault {
+        let never_listed = |post: &&Post| {
+            let hypervisor = post.board.get(&post.board.host().clone().into());
+            hypervisor.is_none_or(|h| matches!(&h.facts, Facts::Hypervisor(f) if f.state == HypervisorState::Connecting))
+        };
+        match self.parts.hosts.iter().find(never_listed) {
+            Some(post) if !matches!(target, EntityId::Task(_) | EntityId::Hypervisor(_)) => {
+                Fault::unavailable(format!("{target} is not known here, but {} was not listed yet; ask again in a moment", post.board.host()))
+            }
+            _ => Fault::not_found(format!("there is no {} at that address; list them again", entry_noun(entry))),
+        }
     }
 
     fn revive(&self, target: &EntityId) {

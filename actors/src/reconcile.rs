@@ -71,6 +71,7 @@ pub async fn list(scope: &Rc<Scope>) -> Result<(), Fault> {
             remove(scope, &entity);
         }
     }
+    scope.board.complete();
     connected(scope, facts);
     (scope.listed)();
     Ok(())

@@ -51,6 +51,12 @@ impl Lab {
 
     /// The same with further hypervisors beside the first.
     async fn begin_with(&mut self, more: Vec<Arc<FakeHost>>) {
+        self.start(more).await;
+        self.seen("hypervisor.connected");
+    }
+
+    /// The same without waiting.
+    async fn start(&mut self, more: Vec<Arc<FakeHost>>) {
         let incarnation = self.authority.incarnation().await.unwrap();
         let tree = Tree {
             cell: "vm.localhost".parse().unwrap(),
@@ -61,7 +67,6 @@ impl Lab {
             incarnation,
         };
         self.agent = Some(start(tree).await.unwrap());
-        self.seen("hypervisor.connected");
     }
 
     fn agent(&self) -> &Agent {

@@ -49,3 +49,22 @@ fn only_the_owner_may_start_a_machine() {
         assert_eq!(lab.fake.script.calls("domain.start"), 0);
     });
 }
+
+/// Whoever is told that a machine is gone may define it anew.
+#[test]
+fn nothing_is_called_gone_before_everything_was_listed() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Running, true);
+        lab.fake.script.hold("domain.list", "");
+        lab.start(Vec::new()).await;
+        for command in ["domain.info", "domain.force-off"] {
+            let fault = lab.ask(id, command, json!({})).await.unwrap_err();
+            assert_eq!(fault.kind, FaultKind::Unavailable, "{fault}");
+        }
+        lab.fake.script.release();
+        lab.seen("hypervisor.connected");
+        assert!(lab.ask(id, "domain.info", json!({})).await.is_ok());
+        let nobody = DomainId(uuid::Uuid::from_u128(1));
+        assert_eq!(lab.ask(nobody, "domain.info", json!({})).await.unwrap_err().kind, FaultKind::NotFound);
+    });
+}

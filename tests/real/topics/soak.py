@@ -156,7 +156,7 @@ def answer_of(stanza):
 def not_begun(answer):
     condition, kind, text = answer
     # Not every refusal is an outcome: the cell may not have its agent or its list yet.
-    early = kind == "not-found" or ("agent" in text and "cannot be reached" in text) or "shutting down" in text
+    early = "is not known here, but" in text or ("agent" in text and "cannot be reached" in text) or "shutting down" in text
     return kind in AGAIN or kind is None or early
 
 

@@ -1,14 +1,14 @@
 //! Carrying out requests for the whole cell: authorise, then answer lists from the location table or forward to the agent that
 //! holds the lease. Every surface (ad-hoc commands, chat, and whoever else holds the [`Dispatcher`]) comes through here.
 
-use super::Exchange;
+use super::{Exchange, location::Locations};
 use archipel_contract::{
     BoxFuture, Condition, Effect, Entity, EntityId, Facts, Fault, FaultKind, Kind, Millis, Target,
     access::authorise,
     catalog::{Catalog, CommandEntry},
     command::parse_arguments,
     domain::ListDomains,
-    hypervisor::ListHypervisors,
+    hypervisor::{HypervisorState, ListHypervisors},
     network::ListNetworks,
     port::{Address, Dispatcher, Request},
     storage_pool::ListPools,
@@ -41,6 +41,23 @@ pub(super) fn no_such(target: &str) -> Fault {
     Fault::not_found(format!("there is no {shown}, or you may not see it"))
 }
 
+/// What to say of an entity that is not known. After a start nobody may call a machine gone before every hypervisor was
+/// listed: somebody could believe it and define or start it again.
+pub(super) fn missing(table: &Locations, id: &EntityId) -> Fault {
+    let mut hosts = table.of_kind(Kind::Hypervisor).peekable();
+    let why = if hosts.peek().is_none() {
+        "no agent has reported yet".to_owned()
+    } else if let Some(host) = hosts.find(|h| matches!(&h.facts, Facts::Hypervisor(f) if f.state == HypervisorState::Connecting)) {
+        format!("{} was not listed yet", host.name)
+    } else {
+        return no_such(&id.plain());
+    };
+    match id.kind() {
+        Kind::Hypervisor | Kind::Task => no_such(&id.plain()),
+        _ => Fault::unavailable(format!("{} is not known here, but {why}; ask again in a moment", id.plain())),
+    }
+}
+
 /// Refuses a command sent to the wrong kind of address.
 pub(super) fn fits(entry: &CommandEntry, kind: Option<Kind>) -> Result<(), Fault> {
     if entry.target.kind() == kind {
@@ -63,7 +80,7 @@ impl Exchange {
         };
         let (entity, shift) = {
             let table = self.locations.read();
-            let entity = table.get(id).cloned().ok_or_else(|| no_such(&id.plain()))?;
+            let entity = table.get(id).cloned().ok_or_else(|| missing(&table, id))?;
             let shift = table.shift(&entity.host);
             (entity, shift)
         };

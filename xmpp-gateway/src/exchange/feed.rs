@@ -135,11 +135,12 @@ impl Exchange {
             (std::mem::take(&mut state.pending), std::mem::take(&mut state.dropped))
         };
         for (body, events) in bodies(&events) {
+            let body: Arc<str> = body.into();
             let mut state = self.feed.state.lock();
             for subscriber in &mut state.subscribers {
                 subscriber.count += 1;
-                let stanza = message(self.cell.as_str(), &subscriber.jid, subscriber.count, &body);
-                match subscriber.session.send(Stanza::from(stanza)) {
+                let stanza = message(self.cell.as_str(), &subscriber.jid, subscriber.count, body.clone());
+                match subscriber.session.send(stanza) {
                     Ok(()) => self.metrics.pushed(events),
                     Err(_) => self.owe(subscriber),
                 }
@@ -168,9 +169,9 @@ impl Exchange {
                 let mut state = exchange.feed.state.lock();
                 let Some(subscriber) = state.subscribers.iter_mut().find(|s| s.session.id() == session.id()) else { return };
                 subscriber.count += 1;
-                let stanza = message(exchange.cell.as_str(), &subscriber.jid, subscriber.count, "[]");
+                let stanza = message(exchange.cell.as_str(), &subscriber.jid, subscriber.count, "[]".into());
                 // A session that is ending takes nothing more; its subscription ends with it.
-                if session.send(Stanza::from(stanza)).is_ok() || !session.is_live() {
+                if session.send(stanza).is_ok() || !session.is_live() {
                     subscriber.owed = false;
                     return;
                 }
@@ -258,9 +259,9 @@ fn list<'a>(out: &mut String, texts: impl Iterator<Item = &'a str>) {
     out.push(']');
 }
 
-/// The pushed message; `body` is escaped already.
-fn message(from: &str, to: &str, count: u64, body: &str) -> String {
-    let mut out = String::with_capacity(body.len() + 320);
+/// The pushed message; `body` is escaped already, and shared by all who get it.
+fn message(from: &str, to: &str, count: u64, body: Arc<str>) -> Stanza {
+    let mut out = String::with_capacity(320);
     out.push_str("<message xmlns='jabber:client' type='headline' from='");
     escape_into(&mut out, from);
     out.push_str("' to='");
@@ -268,9 +269,7 @@ fn message(from: &str, to: &str, count: u64, body: &str) -> String {
     out.push_str("'><event xmlns='http://jabber.org/protocol/pubsub#event'><items node='urn:archipel:feed:0'><item id='");
     out.push_str(&count.to_string());
     out.push_str("'><json xmlns='urn:xmpp:json:0'>");
-    out.push_str(body);
-    out.push_str("</json></item></items></event></message>");
-    out
+    Stanza::sharing(out, body, "</json></item></items></event></message>")
 }
 
 /// One page of the snapshot as the payload of the answer.

@@ -277,6 +277,10 @@ impl Locations {
                         continue;
                     }
                     self.see(host, &after.id);
+                    // New to an agent that began anew, and not to the cell.
+                    if before.is_some() && event.topic.ends_with(".added") {
+                        event.topic = Cow::Borrowed(topic_of_assertion(before.as_deref(), &after));
+                    }
                     event.after = Some(self.put(after));
                 }
                 None => match &before {

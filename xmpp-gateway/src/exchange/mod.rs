@@ -276,7 +276,7 @@ impl Exchange {
         };
         match place {
             Place::Elsewhere => reply.refuse(Refused::RemoteServerNotFound),
-            Place::NoEntity(id) => reply.fault(&dispatch::no_such(&id.plain())),
+            Place::NoEntity(id) => reply.fault(&dispatch::missing(&self.locations.read(), &id)),
             // A roster push comes from one's own server only.
             Place::Person(..) if payload.is("query", "jabber:iq:roster") => reply.refuse(Refused::NotAllowed),
             Place::Person(local, Some(resource)) => {
@@ -324,7 +324,10 @@ impl Exchange {
             Place::Entity(entity) => self.on_chat(session, role, Some(entity), &message),
             Place::Account => self.route_message(session, None, None, message),
             Place::Person(local, resource) => self.route_message(session, Some(local), resource, message),
-            Place::NoEntity(id) => self.bounce(session, &message, Refused::ItemNotFound, Some(&dispatch::no_such(&id.plain()).message)),
+            Place::NoEntity(id) => {
+                let why = dispatch::missing(&self.locations.read(), &id).message;
+                self.bounce(session, &message, Refused::ItemNotFound, Some(&why));
+            }
             Place::Elsewhere => self.bounce(session, &message, Refused::RemoteServerNotFound, None),
         }
     }

@@ -1,7 +1,7 @@
 //! Commands as forms and as chat, and what discovery says about them.
 
 use super::{
-    CELL, machine, next,
+    CELL, hypervisor, machine, next,
     world::{Client, World},
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
         form::{Field, FieldKind, Form, FormKind},
     },
 };
-use archipel_contract::{FaultKind, Millis, domain::DomainState};
+use archipel_contract::{Facts, FaultKind, Millis, domain::DomainState, hypervisor::HypervisorFacts};
 use minidom::Element;
 use serde_json::json;
 
@@ -186,8 +186,19 @@ async fn lists_are_answered_by_the_cell_with_their_filters() {
 async fn unknown_machines_and_commands_are_told_apart_from_nothing() {
     let world = World::new().await;
     let admin = world.admin("cli");
-    let gone = refused(&admin, &machine(9, "alpha").jid(), Command::request("domain.start", json!({}), None)).await;
+    let start = || Command::request("domain.start", json!({}), None);
+    // Whoever is told that a machine is gone may define it anew, so it is told only when all hypervisors were listed.
+    let early = refused(&admin, &machine(9, "alpha").jid(), start()).await;
+    assert_eq!(early.kind, FaultKind::Unavailable, "{early}");
+    let _alpha = world.host("alpha", vec![]).await;
+    let gone = refused(&admin, &machine(9, "alpha").jid(), start()).await;
     assert_eq!(gone.kind, FaultKind::NotFound);
+    let mut listing = hypervisor("beta");
+    listing.facts = Facts::Hypervisor(HypervisorFacts::connecting("test:///default"));
+    let beta = world.agent("beta");
+    beta.join("beta", 1, vec![listing]).await;
+    let early = refused(&admin, &machine(9, "alpha").jid(), start()).await;
+    assert_eq!(early.kind, FaultKind::Unavailable, "{early}");
     let unknown = refused(&admin, CELL, form_request("domain.dance")).await;
     assert_eq!(unknown.kind, FaultKind::NotFound);
     let unknown = refused(&admin, CELL, Command::request("domain.dance", json!({}), None)).await;
