@@ -119,7 +119,34 @@ fails $Q --bin-dir /nowhere
 fails $Q --http
 mkdir -p "$W/prefix/etc/archipel" && echo 'colour = "red"' >"$W/prefix/etc/archipel/archipel.toml"
 fails $Q
+rm -r "$W/prefix/etc"
+python3 -c 'import socket, time; s = socket.create_server(("127.0.0.1", 8080)); print("up", flush=True); time.sleep(60)' >"$W/listener" &
+until grep -q up "$W/listener"; do sleep 0.05; done
+fails $Q
+[ ! -e "$W/prefix/etc/archipel/archipel.toml" ] || echo "SUCCEEDED: it wrote a configuration that cannot work"
+kill $!
+mkdir "$W/old" && printf '#!/bin/sh\necho "rustc 1.63.0 (old)"\n' >"$W/old/rustc" && printf '#!/bin/sh\nexit 1\n' >"$W/old/cargo" && chmod +x "$W"/old/*
+export PATH="$W/old:$PATH"
+fails ${Q% --bin-dir*}
 """)
     assert "SUCCEEDED" not in said, said
-    for words in ("unknown option --nonsense", "no directory /nowhere", "--http needs a value", "colour", "the configuration has mistakes"):
+    for words in ("unknown option --nonsense", "no directory /nowhere", "--http needs a value", "colour", "the configuration has mistakes",
+                  "something listens on 127.0.0.1:8080 already", "found: 1.63.0) and https://sh.rustup.rs cannot be reached"):
         assert words in said, f"{words!r} is not in:\n{said}"
+
+
+def test_a_daemon_that_ended_unreaped_counts_as_stopped(p):
+    # In a container whose process 1 reaps nothing, an ended daemon stays in the list of processes.
+    said = bare(p, "unreaped", """
+mkdir -p "$W/prefix/run" && cp /bin/true "$W/archipeld"
+python3 -c "
+import subprocess, sys, time
+child = subprocess.Popen([sys.argv[1]])
+print(child.pid, flush=True)
+time.sleep(60)" "$W/archipeld" >"$W/prefix/run/archipeld.pid" &
+until grep -q '^State:.*Z' "/proc/$(cat "$W/prefix/run/archipeld.pid")/status" 2>/dev/null; do sleep 0.05; done
+grep -q archipeld "/proc/$(cat "$W/prefix/run/archipeld.pid")/comm" || exit 1
+$Q --stop
+kill $!
+""", seconds=15)
+    assert "archipeld is not running" in said, said
