@@ -14,7 +14,8 @@ QUICKSTART = ROOT / "ops" / "quickstart"
 BARE = """
 set -e
 ip link set lo up
-cp -a /etc/libvirt "$W/etc-libvirt" && mount --bind "$W/etc-libvirt" /etc/libvirt 
+cp -a /etc/libvirt "$W/etc-libvirt"
+mount --bind "$W/etc-libvirt" /etc/libvirt
 rm -rf /etc/libvirt/qemu/networks/autostart/* /etc/libvirt/storage /etc/libvirt/qemu/*.xml /etc/libvirt/qemu/autostart
 for d in /run /var/lib/libvirt /var/log/libvirt /var/cache/libvirt; do
     mkdir -p "$W/state$d" && chmod 755 "$W/state$d" && mount --bind "$W/state$d" "$d"
