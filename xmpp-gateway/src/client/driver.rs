@@ -347,7 +347,7 @@ async fn write(
             }
             None => false,
         };
-        if let Err(error) = writer.write_batch(batch.iter().map(Stanza::as_str), &mut scratch).await {
+        if let Err(error) = writer.write_batch(batch.iter(), &mut scratch).await {
             return End::Cut(broke(server, &error));
         }
         if ask && let Err(end) = put(server, writer, &Element::bare("r", ns::SM)).await {

@@ -233,7 +233,7 @@ async fn resume(talk: &mut Talk<'_>, managed: &Managed, id: &str) -> Result<bool
     };
     let mut scratch = String::new();
     talk.writer
-        .write_batch(again.iter().map(Stanza::as_str), &mut scratch)
+        .write_batch(again.iter(), &mut scratch)
         .await
         .map_err(|e| Fault::unavailable(format!("the connection to {} broke", talk.server())).because(e))?;
     Ok(true)

@@ -35,7 +35,7 @@ pub(crate) fn texts(session: &Session) -> Vec<String> {
     if session.drain(0, usize::MAX, &mut batch).is_err() {
         panic!("the session has ended");
     }
-    batch.into_iter().filter_map(|out| if let Out::Stanza(s) = out { Some(s.as_str().to_owned()) } else { None }).collect()
+    batch.into_iter().filter_map(|out| if let Out::Stanza(s) = out { Some(s.to_text()) } else { None }).collect()
 }
 
 /// Waits until something is there to be written.

@@ -202,7 +202,7 @@ async fn write_loop(server: &Server, session: &Session, number: u64, writer: &mu
         }
         written.inc_by(batch.iter().filter(|out| matches!(out, Out::Stanza(_))).count() as u64);
         progress.writing.store(true, Ordering::Relaxed);
-        match timeout(server.config.limits.write_stall, writer.write_batch(batch.iter().map(Out::as_str), &mut scratch)).await {
+        match timeout(server.config.limits.write_stall, writer.write_batch(batch.iter().map(Out::stanza), &mut scratch)).await {
             Ok(Ok(())) => progress.writing.store(false, Ordering::Relaxed),
             Ok(Err(_)) => return End::Broken,
             Err(_) => {

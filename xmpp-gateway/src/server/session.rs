@@ -83,9 +83,10 @@ pub(super) enum Out {
 }
 
 impl Out {
-    pub(super) fn as_str(&self) -> &str {
+    /// What is written.
+    pub(super) fn stanza(&self) -> &Stanza {
         match self {
-            Out::Stanza(s) | Out::Plain(s) => s.as_str(),
+            Out::Stanza(s) | Out::Plain(s) => s,
         }
     }
 }
@@ -300,7 +301,7 @@ impl Session {
         let mut taken = 0;
         while taken < budget {
             let Some(out) = state.queue.pop_front() else { break };
-            taken += out.as_str().len();
+            taken += out.stanza().len();
             if let Out::Stanza(stanza) = &out {
                 state.stanzas -= 1;
                 if let Some(ledger) = &mut state.ledger {
@@ -427,7 +428,7 @@ impl Session {
         queue.extend(again.into_iter().map(Out::Stanza));
         queue.extend(state.queue.drain(..).filter(|out| matches!(out, Out::Stanza(_))));
         state.stanzas = queue.iter().filter(|out| matches!(out, Out::Stanza(_))).count();
-        state.bytes = queue.iter().map(|out| out.as_str().len()).sum();
+        state.bytes = queue.iter().map(|out| out.stanza().len()).sum();
         state.queue = queue;
         state.phase = Phase::Live;
         state.transport = transport;

@@ -5,21 +5,42 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A stanza or other top-level element ready to be written: serialised once, shared by many receivers.
+///
+/// Of a stanza that goes to many, the head is each receiver's own and the body is kept once for all of them: hundreds of sessions
+/// that wait to be resumed would otherwise keep hundreds of copies.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Stanza(Arc<str>);
+pub struct Stanza {
+    head: Arc<str>,
+    /// The body, and what closes the elements around it.
+    rest: Option<(Arc<str>, &'static str)>,
+}
 
 impl Stanza {
-    /// The text; a complete element with its own namespace declarations.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// One whose body others share. Together the three parts must be one complete, well-formed element.
+    pub fn sharing(head: String, body: Arc<str>, tail: &'static str) -> Stanza {
+        Stanza { head: head.into(), rest: Some((body, tail)) }
+    }
+    /// Appends the text: a complete element with its own namespace declarations.
+    pub fn write_to(&self, out: &mut String) {
+        out.push_str(&self.head);
+        if let Some((body, tail)) = &self.rest {
+            out.push_str(body);
+            out.push_str(tail);
+        }
+    }
+    /// The text of it.
+    pub fn to_text(&self) -> String {
+        let mut text = String::with_capacity(self.len());
+        self.write_to(&mut text);
+        text
     }
     /// Its size on the wire in bytes.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.head.len() + self.rest.as_ref().map_or(0, |(body, tail)| body.len() + tail.len())
     }
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 }
 
@@ -33,20 +54,20 @@ impl From<&Element> for Stanza {
     fn from(element: &Element) -> Stanza {
         let mut text = String::with_capacity(512);
         write_element(&mut text, element);
-        Stanza(text.into())
+        Stanza::from(text)
     }
 }
 
 /// The text must be one complete, well-formed element that declares its namespace.
 impl From<String> for Stanza {
     fn from(text: String) -> Stanza {
-        Stanza(text.into())
+        Stanza { head: text.into(), rest: None }
     }
 }
 
 impl fmt::Debug for Stanza {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.to_text())
     }
 }
 
@@ -147,6 +168,15 @@ pub fn escape_into(out: &mut String, text: &str) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_shared_body_is_kept_once_and_written_whole() {
+        let body: Arc<str> = "x".repeat(1000).into();
+        let all: Vec<Stanza> = (0..3).map(|n| Stanza::sharing(format!("<m n='{n}'>"), body.clone(), "</m>")).collect();
+        assert_eq!(Arc::strong_count(&body), 4, "no copies");
+        assert_eq!(all[2].to_text(), format!("<m n='2'>{body}</m>"));
+        assert_eq!(all[2].len(), all[2].to_text().len());
+    }
+
     fn round(text: &str) -> Element {
         let element: Element = text.parse().unwrap();
         let mut out = String::new();
@@ -166,7 +196,7 @@ mod tests {
     #[test]
     fn the_namespace_is_declared_once() {
         let element: Element = "<iq xmlns='jabber:client'><error/></iq>".parse().unwrap();
-        assert_eq!(Stanza::from(element).as_str(), "<iq xmlns='jabber:client'><error/></iq>");
+        assert_eq!(Stanza::from(element).to_text(), "<iq xmlns='jabber:client'><error/></iq>");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::condition::StreamError;
 use super::decode::{Bounds, Decoder, Piece};
+use super::encode::Stanza;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
@@ -153,12 +154,12 @@ impl Writer {
     }
 
     /// Writes many elements: in one write over bytes, one by one over frames. `scratch` is reused from call to call.
-    pub async fn write_batch<'a>(&mut self, batch: impl Iterator<Item = &'a str> + Send, scratch: &mut String) -> std::io::Result<()> {
+    pub async fn write_batch<'a>(&mut self, batch: impl Iterator<Item = &'a Stanza> + Send, scratch: &mut String) -> std::io::Result<()> {
         match self {
             Writer::Bytes(_) => {
                 scratch.clear();
-                for text in batch {
-                    scratch.push_str(text);
+                for stanza in batch {
+                    stanza.write_to(scratch);
                 }
                 let written = if scratch.is_empty() { Ok(()) } else { self.write(scratch).await };
                 // One large batch must not be paid for as long as the session lives.
@@ -168,8 +169,8 @@ impl Writer {
                 written
             }
             Writer::Frames(outgoing) => {
-                for text in batch {
-                    outgoing.send(text.to_owned()).await.map_err(|_| std::io::Error::from(std::io::ErrorKind::BrokenPipe))?;
+                for stanza in batch {
+                    outgoing.send(stanza.to_text()).await.map_err(|_| std::io::Error::from(std::io::ErrorKind::BrokenPipe))?;
                 }
                 Ok(())
             }
