@@ -218,9 +218,10 @@ impl Inner {
             hypervisor.is_none_or(|h| matches!(&h.facts, Facts::Hypervisor(f) if f.state == HypervisorState::Connecting))
         };
         match self.parts.hosts.iter().find(never_listed) {
-            Some(post) if !matches!(target, EntityId::Task(_) | EntityId::Hypervisor(_)) => {
-                Fault::unavailable(format!("{target} is not known here, but {} was not listed yet; ask again in a moment", post.board.host()))
-            }
+            Some(post) if !matches!(target, EntityId::Task(_) | EntityId::Hypervisor(_)) => Fault::unavailable(format!(
+                "{target} is not known here, but {} was not listed yet; ask again in a moment",
+                post.board.host()
+            )),
             _ => Fault::not_found(format!("there is no {} at that address; list them again", entry_noun(entry))),
         }
     }

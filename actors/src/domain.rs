@@ -16,6 +16,7 @@ use crate::{
     board::{Change, Draft},
     domain_change::{self, Reaction},
     domain_turn::{Desk, Turn},
+    hypervisor,
     life::{Life, Posted},
     scope::{LONG, SHORT, Scope, within},
     task::{self, Plan},
@@ -31,11 +32,14 @@ use archipel_contract::{
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Messages that may wait for one machine. What does not fit makes the machine be read again.
 const MAILBOX: usize = 64;
 /// Changes kept while the machine is being read; more than these make it be read once more.
 const BUFFERED: usize = 256;
+/// The pause before a read is tried again that libvirt had no time for.
+const READ_AGAIN: Duration = Duration::from_millis(500);
 /// How long after a command its event is still taken for its consequence.
 const CONSEQUENCE: Millis = Millis::seconds(5);
 
@@ -212,6 +216,18 @@ impl DomainActor {
             Err(fault) if fault.kind == FaultKind::Conflict => {
                 tracing::warn!(domain = %this.id, host = %this.scope.host.name, %fault, "not shown: another hypervisor owns it");
                 ctx.stop();
+            }
+            // Too much at once, or libvirt is slow: no defect of ours, so no restart. What was reported waits for the read.
+            Err(fault) if matches!(fault.kind, FaultKind::Busy | FaultKind::Timeout) => {
+                if fault.kind == FaultKind::Timeout {
+                    hypervisor::degrade(
+                        &this.scope,
+                        &this.id.into(),
+                        &format!("it could not be read ({fault}); it is tried again by itself"),
+                    );
+                }
+                this.reading = Some(buffered);
+                ctx.run_later(READ_AGAIN, |this, ctx| this.read(ctx));
             }
             Err(fault) => {
                 this.life.fail(fault);

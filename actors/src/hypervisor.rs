@@ -157,12 +157,13 @@ async fn word_of_the_link(reports: &mut mpsc::Receiver<HostChange>, pause: Durat
     tokio::time::timeout(pause, word).await.unwrap_or(Word::None)
 }
 
-/// The way to the actor a report is for. One that is being restarted reads everything anyway; one nobody knew begins.
+/// The way to the actor a report is for. One that is being restarted reads everything anyway; one nobody knew begins, and so
+/// does one that was given up: it must not go on showing a machine as off that libvirt has just called running.
 fn reach<A: crate::directory::Resident>(scope: &Scope, id: &EntityId, begins: bool) -> Option<Post<A>> {
     if let Some(post) = scope.directory.find(id) {
         return Some(post);
     }
-    if !begins || scope.board.get(id).is_some() {
+    if !begins {
         return None;
     }
     scope.keeper.start(id.clone());
@@ -171,7 +172,7 @@ fn reach<A: crate::directory::Resident>(scope: &Scope, id: &EntityId, begins: bo
 
 fn domain_changed(scope: &Rc<Scope>, id: EntityId, change: DomainChange) {
     let begins = match &change {
-        DomainChange::State(state, _) => state.is_active(),
+        DomainChange::State(state, _) => state.is_active() || scope.board.get(&id).is_some(),
         DomainChange::Appeared(_) | DomainChange::Defined(_) => true,
         _ => false,
     };

@@ -107,7 +107,7 @@ fn meaning(number: ErrorNumber) -> (FaultKind, &'static str) {
             (K::Unavailable, "libvirtd cannot be reached; check that it runs and that its address is right")
         }
         E::Rpc | E::GnutlsError | E::Ssh | E::Libssh | E::GetFailed | E::PostFailed | E::HttpError | E::DbusService => {
-            (K::Unavailable, "talking to libvirtd failed; check the connection between the hosts")
+            (K::Unavailable, "talking to libvirtd failed and the outcome is unknown; check the connection between the hosts and look")
         }
         E::NoNetworkStart | E::NoStorage | E::NoNode | E::NoInterfaceStart | E::NoNwfilterStart | E::NoSecretStart => {
             (K::Unavailable, "a part of libvirtd is not running; install or start its driver on the host")

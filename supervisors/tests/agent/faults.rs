@@ -48,6 +48,38 @@ fn a_used_up_budget_leaves_one_machine_degraded_until_it_is_asked() {
 }
 
 #[test]
+fn a_machine_that_was_given_up_is_not_shown_in_a_state_it_left() {
+    story(async |lab| {
+        let bad = lab.fake.add_domain("bad", DomainState::Shutoff, true);
+        lab.begin().await;
+        lab.fake.script.panic("domain.read", &bad.to_string());
+        lab.fake.report(bad, DomainChange::Changed("metadata"));
+        let given_up = |e: &Event| e.after.as_ref().is_some_and(|a| a.why.as_deref().is_some_and(|w| w.contains("given up")));
+        lab.recorder.wait(SOON, "giving up", given_up);
+        lab.fake.script.calm();
+        lab.fake.enter(bad, DomainState::Running, "booted");
+        assert_eq!(lab.told(bad, "domain.known").after.unwrap().state(), "running");
+    });
+}
+
+#[test]
+fn a_read_that_libvirt_has_no_time_for_costs_no_restart_and_loses_nothing() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Running, true);
+        lab.begin().await;
+        for nth in 1..=4 {
+            let fault = if nth == 2 { Fault::new(FaultKind::Timeout, "too slow") } else { Fault::busy("too many requests wait") };
+            lab.fake.script.fail("domain.read", nth, fault);
+        }
+        lab.fake.report(id, DomainChange::Changed("metadata"));
+        lab.fake.enter(id, DomainState::Paused, "paused");
+        assert!(lab.told(id, "domain.degraded").after.unwrap().why.as_deref().unwrap().contains("too slow"));
+        assert_eq!(lab.told(id, "domain.known").after.unwrap().state(), "paused");
+        assert_eq!((lab.fake.script.calls("domain.read") >= 5, lab.agent().restarts().len()), (true, 0));
+    });
+}
+
+#[test]
 fn a_hypervisor_that_fails_too_often_ends_the_agent() {
     story(async |lab| {
         lab.begin().await;
