@@ -57,6 +57,7 @@ scenarios! {
     a_panic_stays_with_its_machine
     a_slow_viewer_of_a_storm_ends_with_the_truth
     a_used_up_budget_is_revived_by_a_command
+    an_agent_that_lists_slowly_forgets_nobody
     an_operation_sent_twice_runs_once
     an_overflow_is_listed_again
     one_machine_is_on_one_host_only

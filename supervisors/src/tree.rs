@@ -111,6 +111,9 @@ impl Inventory for Everything {
     fn entities(&self) -> Vec<Arc<Entity>> {
         self.0.iter().flat_map(|b| b.entities()).collect()
     }
+    fn is_complete(&self) -> bool {
+        self.0.iter().all(|b| b.is_complete())
+    }
 }
 
 /// The children of one hypervisor.

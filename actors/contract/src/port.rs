@@ -50,6 +50,10 @@ pub trait Announcer: Send + Sync {
 pub trait Inventory: Send + Sync {
     /// All its entities.
     fn entities(&self) -> Vec<Arc<Entity>>;
+    /// Whether its host was listed since it began. Until then what is not among the entities is not known, and not gone.
+    fn is_complete(&self) -> bool {
+        true
+    }
 }
 
 /// Outward: the other agents of the cell, reached through the exchange.

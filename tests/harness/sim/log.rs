@@ -159,13 +159,16 @@ pub(super) struct Operator(pub(super) Log);
 struct Words {
     message: String,
     fields: String,
+    /// The kind of a fault says enough: whether a cut is seen by the reader or the writer first is chance.
+    kind: bool,
 }
 
 impl Visit for Words {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         if field.name() == "message" {
             self.message = format!("{value:?}");
-        } else {
+        } else if !(field.name() == "fault" && self.kind) {
+            self.kind |= field.name() == "kind";
             let _ = write!(self.fields, " {}={value:?}", field.name());
         }
     }

@@ -94,7 +94,7 @@ impl Viewer {
             }
             Change::Offline(fault) => {
                 if !std::mem::replace(&mut belief.offline, true) {
-                    log.write(&self.name, "", &format!("offline: {fault}"));
+                    log.write(&self.name, "", &format!("offline: {}", fault.kind.name()));
                 }
             }
         }

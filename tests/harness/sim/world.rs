@@ -20,7 +20,7 @@ use archipel_xmpp::{
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -61,21 +61,22 @@ pub(super) struct Running {
     pub(super) wire: Arc<Wire>,
     link: tokio::task::JoinHandle<()>,
     alive: Arc<AtomicBool>,
+    ear: Arc<Ear>,
 }
 
-/// What a process can do only while it lives.
-struct Mortal<T: ?Sized> {
-    inner: Arc<T>,
+/// The journal as one process sees it, which writes nothing any more when it is dead.
+struct Mortal {
+    inner: Arc<MemoryJournal>,
     alive: Arc<AtomicBool>,
 }
 
-impl<T: ?Sized> Mortal<T> {
+impl Mortal {
     fn lives(&self) -> bool {
         self.alive.load(Ordering::SeqCst)
     }
 }
 
-impl Journal for Mortal<MemoryJournal> {
+impl Journal for Mortal {
     fn accept(&self, operation: Operation) -> BoxFuture<'_, Result<Acceptance, Fault>> {
         if self.lives() { self.inner.accept(operation) } else { Box::pin(std::future::pending()) }
     }
@@ -90,19 +91,44 @@ impl Journal for Mortal<MemoryJournal> {
     }
 }
 
-impl HostLink for Mortal<FakeHost> {
-    fn watch(&self, observer: Arc<dyn HostObserver>) {
-        if self.lives() {
-            self.inner.watch(Arc::new(Mortal { inner: observer, alive: self.alive.clone() }));
-        }
-    }
-    /// The host outlives this process, and the next one connects to it again.
-    fn close(&self) {}
+/// The connection of one process to its host. The host outlives the process, and the next one connects to it again.
+struct Line {
+    fake: Arc<FakeHost>,
+    ear: Arc<Ear>,
 }
 
-impl HostObserver for Mortal<dyn HostObserver> {
+/// Whoever hears what the host reports, until the process closes the connection or dies.
+#[derive(Default)]
+struct Ear {
+    observer: Mutex<Option<Arc<dyn HostObserver>>>,
+    deaf: AtomicBool,
+}
+
+impl Ear {
+    fn set(&self, observer: Option<Arc<dyn HostObserver>>) {
+        *self.observer.lock().unwrap_or_else(PoisonError::into_inner) = observer;
+    }
+    fn deafen(&self) {
+        self.deaf.store(true, Ordering::SeqCst);
+    }
+}
+
+impl HostLink for Line {
+    fn watch(&self, observer: Arc<dyn HostObserver>) {
+        self.ear.set(Some(observer));
+        if !self.ear.deaf.load(Ordering::SeqCst) {
+            self.fake.watch(self.ear.clone());
+        }
+    }
+    fn close(&self) {
+        self.ear.set(None);
+    }
+}
+
+impl HostObserver for Ear {
     fn observe(&self, change: HostChange) -> Result<(), HostChange> {
-        if self.lives() { self.inner.observe(change) } else { Ok(()) }
+        let observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        observer.filter(|_| !self.deaf.load(Ordering::SeqCst)).map_or(Ok(()), |o| o.observe(change))
     }
 }
 
@@ -121,6 +147,7 @@ pub(super) struct World {
     server: Option<Arc<Server>>,
     wires: BTreeMap<String, Arc<Wire>>,
     people: BTreeMap<String, (Client, tokio::task::AbortHandle)>,
+    dead: Vec<tree::Agent>,
 }
 
 impl World {
@@ -143,6 +170,7 @@ impl World {
             server: None,
             wires: BTreeMap::new(),
             people: BTreeMap::new(),
+            dead: Vec::new(),
         })
     }
 
@@ -194,7 +222,8 @@ impl World {
         config.version = "simulated".into();
         let (announcer, link) = Link::new(config);
         let watcher = link.watcher();
-        let ports = Host { link: Arc::new(Mortal { inner: site.fake.clone(), alive: alive.clone() }), ..site.fake.host() };
+        let ear = Arc::new(Ear::default());
+        let ports = Host { link: Arc::new(Line { fake: site.fake.clone(), ear: ear.clone() }), ..site.fake.host() };
         let tree = Tree {
             cell,
             hosts: vec![(ports, announcer)],
@@ -206,7 +235,7 @@ impl World {
         // On this very thread, whose clock is the paused one.
         let tree = tree::start_on(tree, actix::Arbiter::current()).await?;
         let link = tokio::spawn(link.run(tree.dispatcher(), tree.inventory(), incarnation));
-        site.agent = Some(Running { tree, watcher, wire, link, alive });
+        site.agent = Some(Running { tree, watcher, wire, link, alive, ear });
         Ok(())
     }
 
@@ -214,10 +243,11 @@ impl World {
     pub(super) fn kill(&mut self, host: &str) -> Result<()> {
         let agent = self.site_mut(host)?.agent.take().with_context(|| format!("the agent of {host} does not live"))?;
         agent.alive.store(false, Ordering::SeqCst);
+        agent.ear.deafen();
         agent.wire.set(Way::Cut);
         agent.link.abort();
-        // What is left of it can reach nobody any more.
-        tokio::spawn(agent.tree.shutdown());
+        // What is left of it hears nothing and reaches nobody any more. An end in order would say something to somebody.
+        self.dead.push(agent.tree);
         Ok(())
     }
 

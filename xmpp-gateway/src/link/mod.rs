@@ -13,7 +13,8 @@
 //!      +-- cut; resumed: live again, nothing asserted, nothing lost
 //! ```
 //! What waited is announced *before* the inventory is read, so that viewers learn of it in order and the assertion that follows
-//! is at least as new. Requests are carried out concurrently with all of this, at most [`LinkConfig::in_flight`] at a time.
+//! is at least as new. An agent whose libvirt has not answered yet says what it has and leaves out that this is all; it asserts again
+//! when everything is listed. Requests are carried out concurrently with all of this, at most [`LinkConfig::in_flight`] at a time.
 
 mod health;
 mod queue;
@@ -322,6 +323,8 @@ impl Uploader<'_> {
             loop {
                 self.announcer.ready().await;
                 match self.announce(EVENTS, session).await {
+                    // The host was listed meanwhile: now it can be said what is gone.
+                    Ok(Some(_)) if !self.watcher.board.read().asserted && self.inventory.is_complete() => break,
                     Ok(Some(_)) => {}
                     Ok(None) => break,
                     Err(fault) => return fault,
@@ -360,10 +363,17 @@ impl Uploader<'_> {
             }
         }
         self.announcer.forgive();
+        // Asked before the entities are read, so that nothing listed in between is taken for gone.
+        let complete = self.inventory.is_complete();
         let all = self.inventory.entities();
         let count = all.len();
         for page in pages(all) {
             conflicts_are_news(self.step(node::assert_json(&page)).await)?;
+        }
+        if !complete {
+            // libvirt has not answered since this agent began. What an earlier one spoke for stays unknown.
+            tracing::info!(entities = count, "the exchange knows this host as far as it is listed");
+            return Ok(session);
         }
         conflicts_are_news(self.step(node::Ask::Asserted.print()).await)?;
         self.watcher.board.asserted(true);
