@@ -339,6 +339,8 @@ impl Negotiation {
                     return Ok(Some((session, 0, attachment)));
                 }
                 Bind::Taken(holder) if who.kind == AccountKind::Node => evict(&self.server, &holder).await,
+                // Who is here goes before who may come back: a page loaded a hundred times must not lock its user out.
+                Bind::Crowded(oldest) => evict(&self.server, &oldest).await,
                 Bind::Taken(_) => resource = format!("{}-{}", wish.as_deref().unwrap_or("r"), random()?),
                 Bind::TooMany => {
                     self.write(&refusal(&id, "wait", "resource-constraint", "this account has too many sessions; close some")).await?;
@@ -369,7 +371,8 @@ impl Negotiation {
     }
 }
 
-/// An agent that comes back takes its own place, whatever became of the connection it had.
+/// Ends a session to make room: an agent that comes back takes its own place, whatever became of the connection it had, and a
+/// new session of a crowded account that of one which nobody came back to.
 async fn evict(server: &Arc<Server>, holder: &Arc<Session>) {
     let claim = Claim::new(server, holder);
     let _attachment = holder.attachment.lock().await;

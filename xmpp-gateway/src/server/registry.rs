@@ -1,6 +1,6 @@
 //! Which sessions there are.
 
-use super::session::{QueueBounds, Session, Transport};
+use super::session::{Phase, QueueBounds, Session, Transport};
 use crate::sasl::Identity;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -26,7 +26,9 @@ pub(super) enum Bind {
     Bound(Arc<Session>, OwnedMutexGuard<()>),
     /// Somebody has it.
     Taken(Arc<Session>),
-    /// The account has too many.
+    /// The account has too many, of which this one has waited longest for its peer to come back.
+    Crowded(Arc<Session>),
+    /// The account has too many, and all of them are in use.
     TooMany,
 }
 
@@ -48,7 +50,8 @@ impl Registry {
             return Bind::Taken(holder.clone());
         }
         if resources.len() >= most {
-            return Bind::TooMany;
+            let waiting = resources.values().filter(|s| s.phase() == Phase::Suspended).min_by_key(|s| s.id());
+            return waiting.map_or(Bind::TooMany, |oldest| Bind::Crowded(oldest.clone()));
         }
         tables.last += 1;
         let session = Arc::new(Session::new(tables.last, jid.clone(), who.kind, bounds, transport, peer.to_owned()));

@@ -3,7 +3,7 @@
 use crate::echo::{self, Told};
 use crate::next;
 use crate::raw::Raw;
-use archipel_xmpp::server::{Limits, Peer, QueueBounds, QueueFull, Stanza};
+use archipel_xmpp::server::{Limits, Peer, Phase, QueueBounds, QueueFull, Stanza};
 use tokio::time::{Duration, Instant};
 
 fn message(n: usize) -> Stanza {
@@ -49,6 +49,27 @@ async fn one_address_does_not_take_all_places() {
     }
     Raw::websocket(&server).refused("resource-constraint").await;
     Raw::websocket_from(&server, Peer::in_process("elsewhere")).open().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_nobody_came_back_to_make_room_for_new_ones() {
+    let (server, _tells) = echo::server(Limits { sessions_per_account: 2, ..Limits::default() }, None).await;
+    let mut left = Raw::connect(&server).bound("admin", "secret", "left").await;
+    let token = left.enable().await;
+    let _stays = Raw::connect(&server).bound("admin", "secret", "stays").await;
+    drop(left);
+    while !server.sessions_of("admin").iter().any(|s| s.phase() == Phase::Suspended) {
+        tokio::task::yield_now().await;
+    }
+    let _new = Raw::connect(&server).bound("admin", "secret", "new").await;
+    // Both are in use now: nobody is thrown out for a third.
+    let mut late = Raw::connect(&server);
+    late.login("admin", "secret").await;
+    late.send(&format!("<resume xmlns='urn:xmpp:sm:3' h='0' previd='{token}'/>")).await;
+    late.expect("<item-not-found").await;
+    late.expect("</failed>").await;
+    late.send("<iq xmlns='jabber:client' type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>").await;
+    assert!(late.expect("</iq>").await.contains("<resource-constraint"));
 }
 
 impl Raw {
