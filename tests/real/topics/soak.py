@@ -274,7 +274,6 @@ def quiet(p):
 def counts(p, worker):
     """No more happened than was asked for, and whatever was answered `done` did happen."""
     why = ends(p, worker.name)
-    # Command, how often it may have happened at least, and at most.
     begun = starts(p, worker.name)
     for command, least, most in (("domain.start", begun, begun), ("domain.force-off", why.count("destroyed"), len(why))):
         asked = [o for o in worker.done if o.command == command]
