@@ -164,7 +164,7 @@ async fn a_slow_reader_fills_its_own_queue_and_nothing_else() {
     assert_eq!(slow.echoed().await, "7");
     // One that reads nothing at all is dropped in the end.
     while session.send(message(0)).is_ok() {}
-    assert_eq!(session.backlog().0 > 0, true);
+    assert!(session.backlog().0 > 0);
     while !matches!(tells.recv().await.unwrap(), Told::Closed(s) if s.id() == session.id()) {}
     drop(slow);
 }
