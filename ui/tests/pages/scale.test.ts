@@ -1,4 +1,4 @@
-// Ten thousand machines. The budgets are generous: they catch a change of order, not a slow computer.
+// Ten thousand machines: everything must arrive and only what is seen may be in the page. Times are printed for people.
 import { expect, test } from 'vitest';
 import { bigCell, CELL, uuidOf } from '../fake/cell';
 import { picture, row } from '../fake/browser';
@@ -6,12 +6,8 @@ import { useBrowser } from './context';
 
 const ctx = useBrowser();
 const MACHINES = 10_000;
-const LIST_MS = 3000;
-const PUSH_P95_MS = 100;
-const FILTER_MS = 500;
-const LONGEST_TASK_MS = 400;
 
-test('ten thousand machines are listed, pushed and filtered within their budgets', async () => {
+test('ten thousand machines are listed, pushed and filtered; the times are printed, not judged', async () => {
   const cell = bigCell(MACHINES);
   const server = await ctx.serve(cell);
   const { page } = ctx.browser;
@@ -74,8 +70,4 @@ test('ten thousand machines are listed, pushed and filtered within their budgets
   const longest = await page.evaluate(() => (window as unknown as { longest: number }).longest);
   const round = (n: number) => Math.round(n * 10) / 10;
   console.log(`10,000 machines: list ${round(list)} ms, push p50 ${round(p50)} ms p95 ${round(p95)} ms, burst of 2,000 ${round(burstMs)} ms, filter ${round(filterMs)} ms, longest task ${round(longest)} ms`);
-  expect(list).toBeLessThan(LIST_MS);
-  expect(p95).toBeLessThan(PUSH_P95_MS);
-  expect(filterMs).toBeLessThan(FILTER_MS);
-  expect(longest).toBeLessThan(LONGEST_TASK_MS);
 });
