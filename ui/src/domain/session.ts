@@ -40,7 +40,8 @@ export class Session {
       state: (s) => events.link(s),
       fresh: () => void this.#feed.start(),
       message: (stanza) => {
-        const items = pushed(stanza);
+        // Only the cell tells what changed; another account could say anything.
+        const items = stanza.getAttribute('from') === this.cell ? pushed(stanza) : undefined;
         if (items) {
           for (const item of items) this.#feed.pushed(item.id, item.document);
           return;
