@@ -3,7 +3,7 @@
 //! `ARCHIPEL_UPDATE=1` writes the expected logs again; read the difference before you commit it. `ARCHIPEL_SEED=7` plays with that
 //! seed instead of the usual ones.
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a missing file is a failed test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // In a test a missing file is a failed test.
 
 use archipel_tests::sim::{difference, play};
 use std::collections::BTreeSet;
@@ -65,8 +65,7 @@ scenarios! {
 
 #[test]
 fn every_folder_is_played_and_says_what_must_be_true() {
-    let found: BTreeSet<String> =
-        std::fs::read_dir(folder()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let found: BTreeSet<String> = std::fs::read_dir(folder()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     let listed: BTreeSet<String> = ALL.iter().map(|n| (*n).to_owned()).collect();
     assert_eq!(found, listed, "a folder below tests/scenarios and the list in tests/sim.rs differ; add the one that is missing");
     for name in ALL {

@@ -3,11 +3,7 @@
 use super::wire::Way;
 use super::world::{CELL, Site, World};
 use anyhow::Result;
-use archipel_contract::{
-    Condition, Entity, EntityId, Facts,
-    network::NetworkPort,
-    storage_pool::PoolPort,
-};
+use archipel_contract::{Condition, Entity, EntityId, Facts, network::NetworkPort, storage_pool::PoolPort};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -81,7 +77,8 @@ fn compare(
             None => wrong.push(format!("{name} is on {host} and nobody is shown it")),
             // One machine is shown in one place only; the other place must have it as well, or we would show a ghost.
             Some(entity) if entity.host.as_str() != host => {
-                let there = world.sites.get(entity.host.as_str()).is_some_and(|s| s.fake.domains().iter().any(|r| EntityId::Domain(r.id) == *id));
+                let there =
+                    world.sites.get(entity.host.as_str()).is_some_and(|s| s.fake.domains().iter().any(|r| EntityId::Domain(r.id) == *id));
                 if !there {
                     wrong.push(format!("{name} is on {host} and is shown on {}, where it is not", entity.host));
                 }

@@ -174,7 +174,9 @@ fn act(words: &[&str]) -> Result<Act, String> {
         }
         ["expect", name, "on", host] => Act::Expect(Expectation::On(own(name), own(host))),
         ["expect", name, state] => Act::Expect(Expectation::State(own(name), own(state))),
-        [verb, ..] => return Err(format!("`{verb}` with {} words after it is no step; see ops/guides/write-a-scenario.md", words.len() - 1)),
+        [verb, ..] => {
+            return Err(format!("`{verb}` with {} words after it is no step; see ops/guides/write-a-scenario.md", words.len() - 1));
+        }
         [] => return Err("after a time comes what happens then".into()),
     })
 }

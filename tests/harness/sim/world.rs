@@ -20,8 +20,8 @@ use archipel_xmpp::{
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -179,8 +179,7 @@ impl World {
         if let Some(server) = &self.server {
             return Ok(server.clone());
         }
-        let exchange =
-            Exchange::new(ExchangeConfig::new(self.cell.clone(), self.accounts.clone(), self.clock.clone(), Epoch(1)));
+        let exchange = Exchange::new(ExchangeConfig::new(self.cell.clone(), self.accounts.clone(), self.clock.clone(), Epoch(1)));
         let mut limits = Limits::default();
         if let Some(queue) = self.queue {
             limits.queue.stanzas = queue;
