@@ -119,7 +119,7 @@ async fn the_same_machine_on_two_hosts_stays_with_the_first() {
 }
 
 #[tokio::test]
-async fn one_agent_asks_another_through_the_exchange() {
+async fn one_agent_asks_another_in_its_own_name_whatever_it_claims() {
     let world = World::new().await;
     let alpha = world.host("alpha", vec![]).await;
     let beta = world.host("beta", vec![]).await;
@@ -137,6 +137,8 @@ async fn one_agent_asks_another_through_the_exchange() {
     let (answer, ()) = tokio::join!(alpha.ask("set", Some("hv.beta@vm.localhost"), ask.print()), async {
         let (iq, request) = beta.request().await;
         assert_eq!(request.command, "hypervisor.info");
+        assert!(request.caller.jid.starts_with("hv.alpha@"), "{}", request.caller.jid);
+        assert_eq!(request.caller.role, archipel_contract::Role::Viewer);
         beta.reply(&iq, &json!({ "fine": true }));
     });
     assert_eq!(node::replied::<serde_json::Value>(answer.children().next().unwrap()), Ok(json!({ "fine": true })));
