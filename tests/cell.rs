@@ -152,6 +152,21 @@ async fn an_operation_sent_twice_runs_once_and_is_answered_twice() -> Result<()>
 }
 
 #[tokio::test]
+async fn an_operation_that_removed_its_machine_is_answered_again() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let cell = cell(dir.path(), host(dir.path(), 2)?, 2).await?;
+    let (client, _incoming) = cell.client("admin").await?;
+    let operation = Some(OperationId::fresh());
+    let first = ask(&client, 1, "domain.undefine", json!({}), operation).await?;
+    assert_eq!(ask(&client, 1, "domain.undefine", json!({}), operation).await?, first);
+    let fresh = ask(&client, 1, "domain.undefine", json!({}), Some(OperationId::fresh())).await.expect_err("it is gone");
+    assert_eq!(fresh.kind, FaultKind::NotFound, "{fresh}");
+    let other = ask(&client, 1, "domain.start", json!({}), operation).await.expect_err("the id names another request");
+    assert_eq!(other.kind, FaultKind::Conflict, "{other}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_viewer_sees_everything_and_changes_nothing() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let cell = cell(dir.path(), host(dir.path(), 2)?, 2).await?;

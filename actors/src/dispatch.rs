@@ -132,8 +132,11 @@ impl Routes {
         };
         check_ranges(entry, &arguments)?;
         let errand = prepare(arguments.clone())?;
-        let Some(home) = self.inner.home(&target) else { return Err(self.inner.missing(&target, entry)) };
+        let home = self.inner.home(&target);
         if route.entry.effect == Effect::Read {
+            if home.is_none() {
+                return Err(self.inner.missing(&target, entry));
+            }
             self.inner.revive(&target);
             let answer = errand(&self.inner.parts.directory, target.clone(), caller).await;
             return answer.unwrap_or_else(|| Err(self.inner.ended(&target)));
@@ -146,6 +149,13 @@ impl Routes {
             target,
             arguments: if arguments.is_null() { Value::Object(Default::default()) } else { arguments },
             accepted: self.inner.parts.clock.now(),
+        };
+        let Some(home) = home else {
+            // What was asked may be why it is gone: the first answer stands.
+            return match self.inner.parts.journal.recall(operation.clone()).await? {
+                Some(Acceptance::Done(outcome)) => outcome,
+                Some(Acceptance::New | Acceptance::Running) | None => Err(self.inner.missing(&operation.target, entry)),
+            };
         };
         self.inner.clone().change(home, operation, caller, errand).await
     }

@@ -13,6 +13,7 @@
 
 use crate::{
     LinkConfig,
+    count::{self, ask},
     event::{Relay, raw},
     fault,
     queue::{Queue, Refused},
@@ -27,55 +28,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     thread,
     time::Duration,
 };
 use tokio::sync::oneshot;
 use virt::{connect::Connect, error::Error};
-
-static CALLS: AtomicU64 = AtomicU64::new(0);
-static FAILURES: AtomicU64 = AtomicU64::new(0);
-static REFUSED: AtomicU64 = AtomicU64::new(0);
-static TIMEOUTS: AtomicU64 = AtomicU64::new(0);
-static CONNECTS: AtomicU64 = AtomicU64::new(0);
-
-/// How many calls of libvirt this process has made. It stands still while nothing happens and nobody asks.
-pub fn calls() -> u64 {
-    CALLS.load(Ordering::Relaxed)
-}
-
-/// What was counted since the process started, over all hypervisors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counters {
-    /// Calls of libvirt, as [`calls`].
-    pub calls: u64,
-    /// Those that failed.
-    pub failures: u64,
-    /// Requests refused because their queue was full.
-    pub refused: u64,
-    /// Requests whose caller was told `timeout`.
-    pub timeouts: u64,
-    /// Connections made.
-    pub connects: u64,
-}
-
-/// All counters at once: five atomic loads.
-pub fn counters() -> Counters {
-    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    Counters { calls: get(&CALLS), failures: get(&FAILURES), refused: get(&REFUSED), timeouts: get(&TIMEOUTS), connects: get(&CONNECTS) }
-}
-
-/// The one place every call of libvirt passes.
-pub(crate) fn ask<T>(call: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    CALLS.fetch_add(1, Ordering::Relaxed);
-    let answer = call();
-    if answer.is_err() {
-        FAILURES.fetch_add(1, Ordering::Relaxed);
-    }
-    answer
-}
 
 /// Which threads a call is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +160,7 @@ impl Link {
             match queue.push(job) {
                 Ok(()) => {}
                 Err(Refused::Full) => {
-                    REFUSED.fetch_add(1, Ordering::Relaxed);
+                    count::REFUSED.fetch_add(1, Ordering::Relaxed);
                     let name = &self.shared.config.name;
                     return Err(Fault::busy(format!("too many requests wait for {name} already; ask again in a moment")));
                 }
@@ -212,7 +171,7 @@ impl Link {
                 // The thread dropped the sender without an answer: the link was closed with the call in its queue.
                 Ok(Err(_)) => Err(self.shared.closed()),
                 Err(_) => {
-                    TIMEOUTS.fetch_add(1, Ordering::Relaxed);
+                    count::TIMEOUTS.fetch_add(1, Ordering::Relaxed);
                     let withdrawn = stage.compare_exchange(WAITING, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire).is_ok();
                     let (name, seconds) = (&self.shared.config.name, deadline.as_secs_f32());
                     Err(Fault::new(
@@ -384,7 +343,7 @@ fn keep_up(shared: Arc<Shared>) {
                 if !matches!(ask(|| session.connect.is_alive()), Ok(true)) {
                     shared.lose(number, "the connection died while it was made".into());
                 } else {
-                    CONNECTS.fetch_add(1, Ordering::Relaxed);
+                    count::CONNECTS.fetch_add(1, Ordering::Relaxed);
                     tracing::info!(hypervisor = %shared.config.name, uri = %shared.config.uri, "connected");
                     pause = shared.config.first_pause;
                     shared.relay.connected(number);

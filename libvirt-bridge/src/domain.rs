@@ -1,7 +1,8 @@
 //! The port for virtual machines.
 
 use crate::{
-    connection::{Lane, Link, Session, Trouble, ask},
+    connection::{Lane, Link, Session, Trouble},
+    count::ask,
     fault,
     xml::{domain as build, read},
 };

@@ -1,7 +1,8 @@
 //! The port for the hypervisor as a whole, and whether hardware virtualization really works.
 
 use crate::{
-    connection::{Lane, Link, Session, Trouble, ask},
+    connection::{Lane, Link, Session, Trouble},
+    count::ask,
     domain::unreadable,
     xml::{domain::Kind, read},
 };

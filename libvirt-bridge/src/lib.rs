@@ -13,6 +13,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `connection` | the link: its threads, lanes, deadlines, reconnecting |
+//! | `count` | how often libvirt was called |
 //! | `event` | the relay to the observer, and the meaning of each event; `event/raw` is the C side |
 //! | `domain` `network` `storage_pool` `volume` `hypervisor` | one port of the contract each |
 //! | `fault` | libvirt error number to fault, the only such table |
@@ -25,6 +26,7 @@
 
 pub mod bare;
 mod connection;
+mod count;
 mod domain;
 mod event;
 mod fault;
@@ -40,7 +42,7 @@ pub mod xml;
 use archipel_contract::{HypervisorName, host::Host};
 use std::{sync::Arc, time::Duration};
 
-pub use connection::{Counters, calls, counters};
+pub use count::{Counters, calls, counters};
 
 /// Which hypervisor to reach, and the limits of the link to it.
 #[derive(Debug, Clone)]

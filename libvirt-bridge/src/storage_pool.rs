@@ -1,7 +1,8 @@
 //! The port for storage pools.
 
 use crate::{
-    connection::{Lane, Link, Session, Trouble, ask},
+    connection::{Lane, Link, Session, Trouble},
+    count::ask,
     domain::unreadable,
     fault,
     xml::read,

@@ -1,7 +1,8 @@
 //! The port for volumes, and how a disk finds its volume.
 
 use crate::{
-    connection::{Lane, Link, Session, Trouble, ask},
+    connection::{Lane, Link, Session, Trouble},
+    count::ask,
     domain::unreadable,
     fault, storage_pool,
     xml::read,

@@ -126,6 +126,20 @@ pub struct Document {
     pub text: String,
 }
 
+/// Declares a command: its type, name, effect, access, target and reply.
+macro_rules! declare {
+    ($type:ty, $name:literal, $effect:ident, $access:ident, $target:ident, $reply:ty) => {
+        impl Command for $type {
+            const NAME: &'static str = $name;
+            const EFFECT: Effect = Effect::$effect;
+            const ACCESS: Role = Role::$access;
+            const TARGET: Target = Target::$target;
+            type Reply = $reply;
+        }
+    };
+}
+pub(crate) use declare;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,17 +160,3 @@ mod tests {
         assert!(refused::<StartDomain>(json!([])).contains("must be a JSON object"));
     }
 }
-
-/// Declares a command: its type, name, effect, access, target and reply.
-macro_rules! declare {
-    ($type:ty, $name:literal, $effect:ident, $access:ident, $target:ident, $reply:ty) => {
-        impl Command for $type {
-            const NAME: &'static str = $name;
-            const EFFECT: Effect = Effect::$effect;
-            const ACCESS: Role = Role::$access;
-            const TARGET: Target = Target::$target;
-            type Reply = $reply;
-        }
-    };
-}
-pub(crate) use declare;

@@ -124,6 +124,8 @@ pub trait Journal: Send + Sync {
     /// Writes an operation down, unless it is there already. The same id with another command, target or arguments is
     /// refused as `conflict`.
     fn accept(&self, operation: Operation) -> BoxFuture<'_, Result<Acceptance, Fault>>;
+    /// What [`Journal::accept`] would say of an operation that is there already, and `None` of any other. Writes nothing.
+    fn recall(&self, operation: Operation) -> BoxFuture<'_, Result<Option<Acceptance>, Fault>>;
     /// Writes down how it ended.
     fn complete(&self, caller: String, id: OperationId, outcome: Result<Value, Fault>, at: Timestamp) -> BoxFuture<'_, Result<(), Fault>>;
     /// Operations accepted and not done: what a crash interrupted.

@@ -7,10 +7,10 @@
 //! ```
 
 use crate::Store;
-use crate::database::Database;
+use crate::database::{Database, Refusal};
 use archipel_contract::port::{Acceptance, Journal, Operation};
 use archipel_contract::{BoxFuture, Fault, FaultKind, OperationId, Timestamp};
-use rusqlite::params;
+use rusqlite::{OptionalExtension, Transaction, params};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -20,12 +20,29 @@ fn unreadable(what: &str, error: impl std::fmt::Display) -> Fault {
     Fault::internal(format!("the stored {what} of an operation cannot be read; please report this")).because(error)
 }
 
+/// How an operation that was accepted before stands, compared with one that asks now.
+fn stands(t: &Transaction<'_>, operation: &Operation) -> Result<Option<Acceptance>, Refusal> {
+    let found = t
+        .prepare_cached("SELECT command, target, arguments, outcome FROM operation WHERE caller = ?1 AND id = ?2")?
+        .query_row(params![operation.caller, operation.id.0.as_bytes()], |r| {
+            Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?, r.get::<_, Option<String>>(3)?))
+        })
+        .optional()?;
+    let Some((command, target, arguments, outcome)) = found else { return Ok(None) };
+    let same_arguments = serde_json::from_str::<Value>(&arguments).is_ok_and(|before| before == operation.arguments);
+    if command != operation.command || target != operation.target.to_string() || !same_arguments {
+        let message = format!("operation {} was {command} on {target} before; use a fresh operation id for another request", operation.id);
+        return Err(Fault::new(FaultKind::Conflict, message).into());
+    }
+    match outcome {
+        None => Ok(Some(Acceptance::Running)),
+        Some(text) => Ok(Some(Acceptance::Done(serde_json::from_str::<Outcome>(&text).map_err(|e| unreadable("outcome", e))?))),
+    }
+}
+
 impl Database {
     fn accept(&mut self, operation: &Operation) -> Result<Acceptance, Fault> {
         self.newest = self.newest.max(operation.accepted);
-        let arguments = operation.arguments.to_string();
-        let target = operation.target.to_string();
-        let id = operation.id.0.as_bytes();
         self.transact(|t| {
             let inserted = t
                 .prepare_cached(
@@ -34,35 +51,22 @@ impl Database {
                 )?
                 .execute(params![
                     operation.caller,
-                    id,
+                    operation.id.0.as_bytes(),
                     operation.role.name(),
                     operation.command,
-                    target,
-                    arguments,
+                    operation.target.to_string(),
+                    operation.arguments.to_string(),
                     operation.accepted.0 as i64
                 ])?;
             if inserted == 1 {
                 return Ok(Acceptance::New);
             }
-            let (command, before_target, before_arguments, outcome) = t
-                .prepare_cached("SELECT command, target, arguments, outcome FROM operation WHERE caller = ?1 AND id = ?2")?
-                .query_row(params![operation.caller, id], |r| {
-                    Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?, r.get::<_, Option<String>>(3)?))
-                })?;
-            let same_arguments = before_arguments == arguments
-                || serde_json::from_str::<Value>(&before_arguments).is_ok_and(|before| before == operation.arguments);
-            if command != operation.command || before_target != target || !same_arguments {
-                let message = format!(
-                    "operation {} was {command} on {before_target} before; use a fresh operation id for another request",
-                    operation.id
-                );
-                return Err(Fault::new(FaultKind::Conflict, message).into());
-            }
-            match outcome {
-                None => Ok(Acceptance::Running),
-                Some(text) => Ok(Acceptance::Done(serde_json::from_str::<Outcome>(&text).map_err(|e| unreadable("outcome", e))?)),
-            }
+            stands(t, operation)?.ok_or_else(|| Fault::internal("an operation was there and is not; please report this").into())
         })
+    }
+
+    fn recall(&mut self, operation: &Operation) -> Result<Option<Acceptance>, Fault> {
+        self.transact(|t| stands(t, operation))
     }
 
     fn complete(&mut self, caller: &str, id: OperationId, outcome: &Outcome, at: Timestamp) -> Result<(), Fault> {
@@ -125,6 +129,10 @@ impl Database {
 impl Journal for Store {
     fn accept(&self, operation: Operation) -> BoxFuture<'_, Result<Acceptance, Fault>> {
         Box::pin(self.run(move |db| db.accept(&operation)))
+    }
+
+    fn recall(&self, operation: Operation) -> BoxFuture<'_, Result<Option<Acceptance>, Fault>> {
+        Box::pin(self.run(move |db| db.recall(&operation)))
     }
 
     fn complete(&self, caller: String, id: OperationId, outcome: Outcome, at: Timestamp) -> BoxFuture<'_, Result<(), Fault>> {

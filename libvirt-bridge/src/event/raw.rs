@@ -104,7 +104,7 @@ pub(crate) fn register(connect: &Connect, hook: &dyn Fn() -> Hook) -> Registrati
     let raw = unsafe { connect.as_ptr() };
     let each = |kind: &str, id: u32, register: &dyn Fn(*mut c_void) -> c_int| {
         let opaque = Box::into_raw(Box::new(hook())).cast::<c_void>();
-        match crate::connection::ask(|| Ok::<_, Error>(register(opaque))) {
+        match crate::count::ask(|| Ok::<_, Error>(register(opaque))) {
             Ok(number) if number >= 0 => Some(number),
             _ => {
                 // SAFETY: libvirt refused, so it keeps no copy; the box was made just above.
@@ -180,7 +180,7 @@ impl Drop for Registrations {
         let take_back = |ids: &[c_int], take: unsafe extern "C" fn(sys::virConnectPtr, c_int) -> c_int| {
             for id in ids {
                 // SAFETY: the ids were given out by this connection for this kind of event, and are taken back once.
-                let _ = crate::connection::ask(|| Ok::<_, Error>(unsafe { take(raw, *id) }));
+                let _ = crate::count::ask(|| Ok::<_, Error>(unsafe { take(raw, *id) }));
             }
         };
         take_back(&self.domain, sys::virConnectDomainEventDeregisterAny);
@@ -189,7 +189,7 @@ impl Drop for Registrations {
         take_back(&self.device, sys::virConnectNodeDeviceEventDeregisterAny);
         if self.close {
             // SAFETY: it was registered on this connection with this function.
-            let _ = crate::connection::ask(|| Ok::<_, Error>(unsafe { sys::virConnectUnregisterCloseCallback(raw, Some(on_close)) }));
+            let _ = crate::count::ask(|| Ok::<_, Error>(unsafe { sys::virConnectUnregisterCloseCallback(raw, Some(on_close)) }));
         }
     }
 }

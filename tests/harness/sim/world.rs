@@ -80,6 +80,9 @@ impl Journal for Mortal {
     fn accept(&self, operation: Operation) -> BoxFuture<'_, Result<Acceptance, Fault>> {
         if self.lives() { self.inner.accept(operation) } else { Box::pin(std::future::pending()) }
     }
+    fn recall(&self, operation: Operation) -> BoxFuture<'_, Result<Option<Acceptance>, Fault>> {
+        if self.lives() { self.inner.recall(operation) } else { Box::pin(std::future::pending()) }
+    }
     fn complete(&self, caller: String, id: OperationId, outcome: Result<Value, Fault>, at: Timestamp) -> BoxFuture<'_, Result<(), Fault>> {
         if self.lives() { self.inner.complete(caller, id, outcome, at) } else { Box::pin(std::future::pending()) }
     }

@@ -3,7 +3,7 @@
 
 use super::{
     Exchange,
-    dispatch::{entry, fits},
+    dispatch::{entry, fits, missing},
     reply::Reply,
     sentence,
     stage::{Move, Stage, Step},
@@ -50,8 +50,26 @@ impl Exchange {
         reply: Reply,
     ) {
         let outcome = Command::parse(payload).and_then(|command| match command.json.clone() {
-            Some(arguments) => self.run_json(session, role, entity.as_deref(), command, arguments, &reply),
+            Some(arguments) => self.run_json(session, role, entity.as_ref().map(|e| &e.id), command, arguments, &reply),
             None => self.run_stage(session, role, entity.as_deref(), command, &reply),
+        });
+        if let Err(fault) = outcome {
+            reply.fault(&fault);
+        }
+    }
+
+    /// A `<command/>` sent to an entity that is not there. An operation that is repeated may be why it is gone.
+    pub(super) fn on_command_of_absent(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        role: Role,
+        id: &EntityId,
+        payload: &Element,
+        reply: Reply,
+    ) {
+        let outcome = Command::parse(payload).and_then(|command| match command.json.clone() {
+            Some(arguments) => self.run_json(session, role, Some(id), command, arguments, &reply),
+            None => Err(missing(&self.locations.read(), id)),
         });
         if let Err(fault) = outcome {
             reply.fault(&fault);
@@ -62,12 +80,12 @@ impl Exchange {
         self: &Arc<Self>,
         session: &Arc<Session>,
         role: Role,
-        entity: Option<&Entity>,
+        target: Option<&EntityId>,
         command: Command,
         arguments: Value,
         reply: &Reply,
     ) -> Result<(), Fault> {
-        let request = self.request(session, role, entity.map(|e| &e.id), &command.node, arguments, command.operation);
+        let request = self.request(session, role, target, &command.node, arguments, command.operation);
         let reply = reply.clone();
         self.run(session.id(), request, move |outcome| match outcome {
             Ok(value) => {

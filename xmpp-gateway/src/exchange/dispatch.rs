@@ -78,13 +78,20 @@ impl Exchange {
             }
             Address::Entity(id) => id,
         };
-        let (entity, shift) = {
+        fits(entry, Some(id.kind()))?;
+        let found = {
             let table = self.locations.read();
-            let entity = table.get(id).cloned().ok_or_else(|| missing(&table, id))?;
-            let shift = table.shift(&entity.host);
-            (entity, shift)
+            match (table.get(id), table.grave(id)) {
+                (Some(entity), _) => Ok((entity.clone(), table.shift(&entity.host))),
+                (None, Some(host)) if entry.effect != Effect::Read => Err(host.clone()),
+                (None, _) => return Err(missing(&table, id)),
+            }
         };
-        fits(entry, Some(entity.kind()))?;
+        let (entity, shift) = match found {
+            Ok(found) => found,
+            // It went lately, perhaps by this very operation: its agent knows the first answer.
+            Err(host) => return self.ask_host(&host, &self.cell.jid(id), request, self.patience(request)).await,
+        };
         if entity.condition == Condition::Unreachable {
             // What was known last is still worth showing; its state says `unknown`.
             if answers_itself(entry) {

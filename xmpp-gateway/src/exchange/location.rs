@@ -14,6 +14,8 @@
 //! agent's place. Viewers see one row of numbers without holes, but for what changed while its host was unreachable: it leaves
 //! out the one number under which it would have come back unchanged.
 
+use super::graves::Graves;
+use super::topic::{topic_of_absence, topic_of_assertion};
 use archipel_contract::{Cause, CellName, Condition, Entity, EntityId, Event, Facts, HypervisorName, Kind, Seq, Timestamp};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -83,6 +85,7 @@ pub(crate) struct Locations {
     maps: [BTreeMap<EntityId, Arc<Entity>>; 5],
     names: HashMap<Arc<str>, Vec<EntityId>>,
     leases: HashMap<HypervisorName, Lease>,
+    graves: Graves,
     /// Texts that many entities share (`kvm`, `booted`, ...), kept once.
     words: HashSet<Arc<str>>,
 }
@@ -92,7 +95,14 @@ const MAX_WORDS: usize = 4096;
 
 impl Locations {
     pub(crate) fn new(cell: CellName) -> Locations {
-        Locations { cell, maps: Default::default(), names: HashMap::new(), leases: HashMap::new(), words: HashSet::new() }
+        Locations {
+            cell,
+            maps: Default::default(),
+            names: HashMap::new(),
+            leases: HashMap::new(),
+            graves: Graves::default(),
+            words: HashSet::new(),
+        }
     }
 
     // ------------------------------------------------------------ reading
@@ -138,6 +148,11 @@ impl Locations {
             };
             self.maps[at].range((from, Bound::Unbounded)).map(|(_, e)| e)
         })
+    }
+
+    /// Where an entity was that went lately.
+    pub(crate) fn grave(&self, id: &EntityId) -> Option<&HypervisorName> {
+        self.graves.find(id)
     }
 
     /// The link that speaks for a host now.
@@ -388,6 +403,7 @@ impl Locations {
         if let Some(lease) = self.leases.get_mut(&old.host) {
             lease.entities.remove(id);
         }
+        self.graves.bury(id.clone(), old.host.clone());
         Some(old)
     }
 
@@ -456,34 +472,5 @@ fn told(topic: &'static str, after: &Arc<Entity>, at: Timestamp) -> Event {
         cause: Cause::Archipel,
         detail: None,
         after: Some(after.clone()),
-    }
-}
-
-/// What to call a difference found when an agent asserts: when it happened and why, nobody can tell.
-fn topic_of_assertion(before: Option<&Entity>, after: &Entity) -> &'static str {
-    let known = before.is_some();
-    let back = before.is_some_and(|b| b.state() == "unknown" && after.state() != "unknown");
-    match after.kind() {
-        Kind::Domain if back => "domain.known",
-        Kind::Domain if known => "domain.changed",
-        Kind::Domain => "domain.added",
-        Kind::Hypervisor if after.state() == "connected" && (back || !known) => "hypervisor.connected",
-        Kind::Hypervisor => "hypervisor.changed",
-        Kind::Network if known => "network.changed",
-        Kind::Network => "network.added",
-        Kind::StoragePool if known => "storage-pool.changed",
-        Kind::StoragePool => "storage-pool.added",
-        Kind::Task if known => "task.progressed",
-        Kind::Task => "task.started",
-    }
-}
-
-fn topic_of_absence(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Hypervisor => "hypervisor.removed",
-        Kind::Domain => "domain.undefined",
-        Kind::Network => "network.undefined",
-        Kind::StoragePool => "storage-pool.undefined",
-        Kind::Task => "task.removed",
     }
 }

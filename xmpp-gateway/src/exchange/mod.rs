@@ -13,7 +13,7 @@
 //!
 //! | file | service |
 //! |---|---|
-//! | `location` | where every entity is and who may speak for it (pure) |
+//! | `location`, `graves`, `topic` | where every entity is, or was, and who may speak for it (pure) |
 //! | `node` | the links to the agents |
 //! | `dispatch` | carrying out requests: authorise, answer or forward |
 //! | `feed` | the cell feed |
@@ -31,6 +31,7 @@ pub(crate) mod chat;
 pub(crate) mod disco;
 pub(crate) mod dispatch;
 pub(crate) mod feed;
+mod graves;
 pub(crate) mod line;
 pub(crate) mod location;
 pub(crate) mod look;
@@ -44,6 +45,7 @@ pub(crate) mod services;
 pub(crate) mod stage;
 #[cfg(test)]
 mod tests;
+mod topic;
 pub(crate) mod words;
 pub(crate) mod xml;
 
@@ -276,6 +278,7 @@ impl Exchange {
         };
         match place {
             Place::Elsewhere => reply.refuse(Refused::RemoteServerNotFound),
+            Place::NoEntity(id) if Command::is(payload) && set => self.on_command_of_absent(session, role, &id, payload, reply),
             Place::NoEntity(id) => reply.fault(&dispatch::missing(&self.locations.read(), &id)),
             // A roster push comes from one's own server only.
             Place::Person(..) if payload.is("query", "jabber:iq:roster") => reply.refuse(Refused::NotAllowed),

@@ -22,12 +22,15 @@ fn operation(id: OperationId) -> Operation {
 pub async fn the_first_answer_stands(journal: &dyn Journal) {
     for outcome in [Ok(json!({"message": "started"})), Err(Fault::wrong_state("web1 is running already").because("libvirt: 55"))] {
         let op = operation(OperationId::fresh());
-        assert_eq!(journal.accept(op.clone()).await.expect("accept"), Acceptance::New);
+        assert_eq!(journal.recall(op.clone()).await.expect("recall"), None);
+        assert_eq!(journal.accept(op.clone()).await.expect("accept"), Acceptance::New, "recalling writes nothing");
         assert_eq!(journal.accept(op.clone()).await.expect("accept"), Acceptance::Running);
+        assert_eq!(journal.recall(op.clone()).await.expect("recall"), Some(Acceptance::Running));
         journal.complete(op.caller.clone(), op.id, outcome.clone(), Timestamp(2000)).await.expect("complete");
         assert_eq!(journal.accept(op.clone()).await.expect("accept"), Acceptance::Done(outcome.clone()));
         let late = journal.complete(op.caller.clone(), op.id, Err(Fault::internal("another")), Timestamp(3000)).await;
         assert!(late.is_ok(), "completing twice is harmless");
+        assert_eq!(journal.recall(op.clone()).await.expect("recall"), Some(Acceptance::Done(outcome.clone())));
         assert_eq!(journal.accept(op).await.expect("accept"), Acceptance::Done(outcome), "and changes nothing");
     }
 }

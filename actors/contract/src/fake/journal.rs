@@ -32,6 +32,16 @@ impl MemoryJournal {
     }
 }
 
+/// How an operation that was accepted before stands, compared with one that asks now.
+fn stands((first, ended): &(Operation, Option<Ended>), operation: &Operation) -> Result<Acceptance, Fault> {
+    let same = first.command == operation.command && first.target == operation.target && first.arguments == operation.arguments;
+    match ended {
+        _ if !same => Err(Fault::new(FaultKind::Conflict, format!("operation {} was another request; use a fresh id", operation.id))),
+        Some((outcome, _)) => Ok(Acceptance::Done(outcome.clone())),
+        None => Ok(Acceptance::Running),
+    }
+}
+
 impl Journal for MemoryJournal {
     fn accept(&self, operation: Operation) -> BoxFuture<'_, Result<Acceptance, Fault>> {
         let mut all = lock(&self.0);
@@ -41,14 +51,13 @@ impl Journal for MemoryJournal {
                 all.insert(key, (operation, None));
                 Ok(Acceptance::New)
             }
-            Some((first, _))
-                if first.command != operation.command || first.target != operation.target || first.arguments != operation.arguments =>
-            {
-                Err(Fault::new(FaultKind::Conflict, format!("operation {} was another request; use a fresh id", operation.id)))
-            }
-            Some((_, Some((outcome, _)))) => Ok(Acceptance::Done(outcome.clone())),
-            Some((_, None)) => Ok(Acceptance::Running),
+            Some(known) => stands(known, &operation),
         };
+        Box::pin(ready(answer))
+    }
+
+    fn recall(&self, operation: Operation) -> BoxFuture<'_, Result<Option<Acceptance>, Fault>> {
+        let answer = lock(&self.0).get(&(operation.caller.clone(), operation.id)).map(|known| stands(known, &operation)).transpose();
         Box::pin(ready(answer))
     }
 
