@@ -237,7 +237,7 @@ impl Exchange {
 
     fn status(&self, entity: Option<&Entity>) -> String {
         if let Some(entity) = entity {
-            return words::answer(&entity.to_json());
+            return words::standing(entity);
         }
         let table = self.locations.read();
         let mut lines = vec![format!("cell {}, Archipel {}", self.cell, self.version)];

@@ -26,6 +26,17 @@ pub(crate) fn about(entity: &Entity) -> String {
     }
 }
 
+/// How an entity stands, as one would say it; everything else is what `info` is for.
+pub(crate) fn standing(entity: &Entity) -> String {
+    let mut lines = vec![format!("{} is {}, on {} (since {})", entity.name, about(entity), entity.host, entity.since)];
+    lines.extend(entity.why.iter().map(|why| why.to_string()));
+    if let Facts::Domain(f) = &entity.facts {
+        lines.extend(f.note.iter().map(|note| format!("note: {note}")));
+    }
+    lines.push("info says everything, help what can be done".to_owned());
+    lines.join("\n")
+}
+
 /// The answer as text.
 pub(crate) fn answer(value: &Value) -> String {
     match value {

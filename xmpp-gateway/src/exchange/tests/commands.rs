@@ -147,7 +147,7 @@ async fn a_viewer_sees_and_may_not_touch() {
     }
     assert!(say(&eve, &vm.jid(), "force-off").await.contains("needs admin"));
     assert!(agent.received().is_empty());
-    assert!(say(&eve, &vm.jid(), "status").await.contains("state: running"));
+    assert!(say(&eve, &vm.jid(), "status").await.contains("is running"));
 }
 
 #[tokio::test]
