@@ -78,7 +78,6 @@ impl Exchange {
             }
             Address::Entity(id) => id,
         };
-        fits(entry, Some(id.kind()))?;
         let found = {
             let table = self.locations.read();
             match (table.get(id), table.grave(id)) {
@@ -87,6 +86,7 @@ impl Exchange {
                 (None, _) => return Err(missing(&table, id)),
             }
         };
+        fits(entry, Some(id.kind()))?;
         let (entity, shift) = match found {
             Ok(found) => found,
             // It went lately, perhaps by this very operation: its agent knows the first answer.
