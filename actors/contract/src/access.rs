@@ -4,14 +4,17 @@ use crate::{Fault, FaultKind, OperationId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What an account may do. Each role may do everything the ones before it may.
+/// What an account may do. Of people each role may do everything the ones before it may; agents are apart: they may look,
+/// and say to each other what only agents may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Sees everything, changes nothing.
     Viewer,
-    /// May do everything.
+    /// May do everything that people may.
     Admin,
+    /// The agent of a hypervisor, in its own name. No person ever has it.
+    Node,
 }
 
 impl Role {
@@ -20,11 +23,21 @@ impl Role {
         match self {
             Role::Viewer => "viewer",
             Role::Admin => "admin",
+            Role::Node => "node",
         }
+    }
+    /// The role with that name, agents' included: for reading what was stored. What a person writes is parsed, and never an agent's.
+    pub fn from_name(name: &str) -> Option<Role> {
+        [Role::Viewer, Role::Admin, Role::Node].into_iter().find(|r| r.name() == name)
     }
     /// Whether somebody with this role may use a command that needs `needed`.
     pub fn covers(self, needed: Role) -> bool {
-        self >= needed
+        match (self, needed) {
+            (Role::Node, needed) => needed != Role::Admin,
+            (_, Role::Node) => false,
+            (Role::Admin, _) | (_, Role::Viewer) => true,
+            (Role::Viewer, Role::Admin) => false,
+        }
     }
 }
 
@@ -69,5 +82,13 @@ mod tests {
         let fault = authorise(&caller, "domain.start", Role::Admin).unwrap_err();
         assert_eq!(fault.kind, FaultKind::Forbidden);
         assert!(fault.message.contains("domain.start"));
+    }
+
+    #[test]
+    fn agents_and_people_are_apart() {
+        assert!(Role::Node.covers(Role::Node) && Role::Node.covers(Role::Viewer));
+        assert!(!Role::Node.covers(Role::Admin), "an agent administers nothing");
+        assert!(!Role::Admin.covers(Role::Node) && !Role::Viewer.covers(Role::Node));
+        assert!("node".parse::<Role>().is_err(), "no account can be given it");
     }
 }

@@ -88,6 +88,17 @@ uuid_id!(
     /// One request, chosen by whoever asks. The same operation id runs at most once, however often it is sent.
     OperationId, "operation id");
 
+uuid_id!(
+    /// One move of one machine from one host to another: a saga. Every step of it carries this id.
+    MoveId, "id of a move");
+
+impl MoveId {
+    /// A fresh id.
+    pub fn fresh() -> MoveId {
+        MoveId(Uuid::now_v7())
+    }
+}
+
 impl OperationId {
     /// A fresh operation id (UUID version 7, so that they sort by time).
     pub fn fresh() -> OperationId {

@@ -47,8 +47,8 @@ pub use command::{Command, Effect, Target};
 pub use entity::{Condition, Entity, Facts, Kind};
 pub use event::{Cause, Event};
 pub use fault::{Fault, FaultKind};
-pub use id::{CellName, DomainId, EntityId, HypervisorName, NetworkId, OperationId, PoolId, TaskId};
-pub use ownership::{Epoch, Ownership, RightToRun, Seq};
+pub use id::{CellName, DomainId, EntityId, HypervisorName, MoveId, NetworkId, OperationId, PoolId, TaskId};
+pub use ownership::{Epoch, Hold, Ownership, OwnershipStep, RightToRun, Seq};
 pub use policy::Verdict;
 pub use unit::{Bytes, Millis, Timestamp};
 

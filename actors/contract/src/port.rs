@@ -1,7 +1,8 @@
 //! Ports of no single noun: what the inside needs from the outside, and what the outside may ask of the inside.
 
 use crate::{
-    BoxFuture, Caller, DomainId, Entity, EntityId, Epoch, Event, Fault, HypervisorName, Millis, OperationId, Ownership, Role, Timestamp,
+    BoxFuture, Caller, DomainId, Entity, EntityId, Epoch, Event, Fault, HypervisorName, Millis, OperationId, Ownership, OwnershipStep,
+    Role, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -68,16 +69,64 @@ pub trait Authority: Send + Sync {
     fn claim_unowned(&self, domains: Vec<DomainId>, owner: HypervisorName) -> BoxFuture<'_, Result<Vec<Ownership>, Fault>>;
     /// How one machine stands.
     fn ownership(&self, domain: DomainId) -> BoxFuture<'_, Result<Option<Ownership>, Fault>>;
-    /// Hands a machine to `owner` with the next epoch, if its epoch is still `expected`; else `conflict`.
-    fn transfer(&self, domain: DomainId, expected: Epoch, owner: HypervisorName) -> BoxFuture<'_, Result<Ownership, Fault>>;
+    /// Changes an ownership by [`Ownership::step`], in one compare-and-set; `conflict` when it may not be, `not-found` when
+    /// nobody owns the machine.
+    fn step(&self, domain: DomainId, expected: Epoch, step: OwnershipStep) -> BoxFuture<'_, Result<Ownership, Fault>>;
+    /// Every machine that is parked.
+    fn parked(&self) -> BoxFuture<'_, Result<Vec<Ownership>, Fault>>;
     /// Forgets a machine that is gone, if its epoch is still `expected`; else `conflict`. The epoch is not reused: a
     /// machine with that id that comes back begins above it.
     fn forget(&self, domain: DomainId, expected: Epoch) -> BoxFuture<'_, Result<(), Fault>>;
     /// Tries to lead `role` until `now + lease`. Renewing keeps the epoch; a new leader gets the next one. `conflict`
     /// while another holder's lease runs.
     fn lead(&self, role: String, holder: String, lease: Millis, now: Timestamp) -> BoxFuture<'_, Result<Leadership, Fault>>;
+    /// Gives the leadership of `role` back, if `holder` has it: another may lead at once.
+    fn resign(&self, role: String, holder: String) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Waits until somebody else may try to lead `role`: its lease ended or was given back. It may end early; whoever waited
+    /// asks [`Authority::lead`], which decides.
+    fn vacancy(&self, role: String, now: Timestamp) -> BoxFuture<'_, Result<(), Fault>>;
     /// Counts up and answers how often this process's data was opened. Later incarnations number their events higher.
     fn incarnation(&self) -> BoxFuture<'_, Result<u64, Fault>>;
+}
+
+/// One named document of the cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned {
+    /// Grows with every change of this document.
+    pub version: u64,
+    /// Its text, at most [`DOCUMENT_BYTES`].
+    pub body: Vec<u8>,
+}
+
+/// The largest document.
+pub const DOCUMENT_BYTES: usize = 1 << 20;
+
+/// Small named documents that must survive: definitions of parked machines, the cell's certificate authority, invitations,
+/// plans and sagas. Compare-and-set, nothing else; every answered change is durable.
+///
+/// The cell's are kept where the [`Authority`] is; an agent keeps its own (its sagas) on its own disk.
+pub trait Documents: Send + Sync {
+    /// The document with that key, for example `parked/<uuid>`.
+    fn document(&self, key: String) -> BoxFuture<'_, Result<Option<Versioned>, Fault>>;
+    /// All documents whose key begins with `prefix`, by key.
+    fn documents(&self, prefix: String) -> BoxFuture<'_, Result<Vec<(String, Versioned)>, Fault>>;
+    /// Writes a document (`None` removes it) if its version is still `expected` (`None`: there must be none), and answers the new
+    /// version. `conflict` otherwise; `invalid-request` when it is too large or the key is not `[a-z0-9./-]{1,200}`.
+    fn write_document(&self, key: String, expected: Option<u64>, body: Option<Vec<u8>>) -> BoxFuture<'_, Result<u64, Fault>>;
+}
+
+/// Whether a document's key and size may be.
+pub fn check_document(key: &str, body: Option<&[u8]>) -> Result<(), Fault> {
+    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '/' | '-');
+    if key.is_empty() || key.len() > 200 || !key.chars().all(fine) {
+        return Err(Fault::invalid(format!("{:?} is not a document's key", key.chars().take(80).collect::<String>())));
+    }
+    match body {
+        Some(body) if body.len() > DOCUMENT_BYTES => {
+            Err(Fault::invalid(format!("the document {key} has {} bytes and may have {DOCUMENT_BYTES}", body.len())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A lease on a role. It is not mutual exclusion (a holder may pause): the epoch fences at whoever acts on it.

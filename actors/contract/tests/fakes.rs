@@ -18,6 +18,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 fn the_authority_conforms() {
     now(conformance::authority::first_claim_wins(&MemoryAuthority::default()));
     now(conformance::authority::epochs_only_grow(&MemoryAuthority::default()));
+    now(conformance::authority::the_shelf(&MemoryAuthority::default()));
     now(conformance::authority::one_leader_at_a_time(&MemoryAuthority::default()));
 }
 
@@ -26,6 +27,12 @@ fn the_journal_conforms() {
     now(conformance::journal::the_first_answer_stands(&MemoryJournal::default()));
     now(conformance::journal::an_id_names_one_request(&MemoryJournal::default()));
     now(conformance::journal::the_interrupted_are_found(&MemoryJournal::default()));
+}
+
+#[test]
+fn the_documents_conform() {
+    now(conformance::documents::a_document_is_changed_from_what_was_read(&MemoryDocuments::default()));
+    now(conformance::documents::documents_are_found_by_prefix(&MemoryDocuments::default()));
 }
 
 #[test]

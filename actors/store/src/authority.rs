@@ -3,32 +3,47 @@
 use crate::Store;
 use crate::database::{Database, Refusal};
 use archipel_contract::port::{Authority, Leadership};
-use archipel_contract::{BoxFuture, DomainId, Epoch, Fault, FaultKind, HypervisorName, Millis, Ownership, Timestamp};
+use archipel_contract::{BoxFuture, DomainId, Epoch, Fault, FaultKind, Hold, HypervisorName, Millis, Ownership, OwnershipStep, Timestamp};
 use rusqlite::{OptionalExtension, Transaction, params};
 
-/// One row: the epoch, and the owner unless the machine was forgotten.
-type Row = Option<(u64, Option<String>)>;
+/// One row: the epoch, and how it is owned unless the machine was forgotten.
+type Row = Option<(u64, Option<Ownership>)>;
 
-fn row(t: &Transaction<'_>, domain: DomainId) -> rusqlite::Result<Row> {
-    t.prepare_cached("SELECT epoch, owner FROM ownership WHERE domain = ?1")?
-        .query_row([domain.0.as_bytes()], |r| Ok((r.get::<_, i64>(0)? as u64, r.get(1)?)))
-        .optional()
+const COLUMNS: &str = "domain, epoch, owner, hold";
+
+fn read(r: &rusqlite::Row<'_>) -> rusqlite::Result<(DomainId, u64, Option<String>, Option<String>)> {
+    Ok((DomainId(uuid::Uuid::from_bytes(r.get(0)?)), r.get::<_, i64>(1)? as u64, r.get(2)?, r.get(3)?))
 }
 
-fn write(t: &Transaction<'_>, domain: DomainId, epoch: u64, owner: Option<&HypervisorName>) -> rusqlite::Result<()> {
-    t.prepare_cached("INSERT INTO ownership VALUES (?1, ?2, ?3) ON CONFLICT (domain) DO UPDATE SET epoch = ?2, owner = ?3")?
-        .execute(params![domain.0.as_bytes(), epoch as i64, owner.map(HypervisorName::as_str)])?;
+fn understood((domain, epoch, owner, hold): (DomainId, u64, Option<String>, Option<String>)) -> Result<(u64, Option<Ownership>), Fault> {
+    let broken = |what: &str, e: String| Fault::internal(format!("the stored {what} of {domain} cannot be read")).because(e);
+    let Some(owner) = owner else { return Ok((epoch, None)) };
+    let owner = owner.parse().map_err(|e| broken("owner", format!("{e}")))?;
+    let hold = hold.map_or(Ok(Hold::Owned), |h| serde_json::from_str(&h)).map_err(|e| broken("hold", e.to_string()))?;
+    Ok((epoch, Some(Ownership { domain, epoch: Epoch(epoch), owner, hold })))
+}
+
+fn row(t: &Transaction<'_>, domain: DomainId) -> Result<Row, Refusal> {
+    let found = t
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM ownership WHERE domain = ?1"))?
+        .query_row([domain.0.as_bytes()], read)
+        .optional()?;
+    Ok(found.map(understood).transpose()?)
+}
+
+fn write(t: &Transaction<'_>, o: &Ownership) -> Result<(), Refusal> {
+    let hold = match &o.hold {
+        Hold::Owned => None,
+        other => Some(serde_json::to_string(other).map_err(|e| Fault::internal("an ownership cannot be written").because(e))?),
+    };
+    t.prepare_cached("INSERT INTO ownership VALUES (?1, ?2, ?3, ?4) ON CONFLICT (domain) DO UPDATE SET epoch = ?2, owner = ?3, hold = ?4")?
+        .execute(params![o.domain.0.as_bytes(), o.epoch.0 as i64, o.owner.as_str(), hold])?;
     Ok(())
-}
-
-fn owned(domain: DomainId, epoch: u64, owner: &str) -> Result<Ownership, Fault> {
-    let owner = owner.parse().map_err(|e| Fault::internal(format!("the stored owner of {domain} is no hypervisor")).because(e))?;
-    Ok(Ownership { domain, epoch: Epoch(epoch), owner })
 }
 
 fn conflict(domain: DomainId, expected: Epoch, row: &Row) -> Fault {
     let now = match row {
-        Some((epoch, Some(owner))) => format!("it is at epoch {epoch} on {owner}"),
+        Some((epoch, Some(o))) => format!("it is at epoch {epoch} on {}", o.owner),
         _ => "nobody owns it".to_owned(),
     };
     Fault::new(FaultKind::Conflict, format!("{domain} is not at epoch {} any more: {now}; look at it again", expected.0))
@@ -40,11 +55,11 @@ impl Database {
             let mut answer = Vec::with_capacity(domains.len());
             for &domain in domains {
                 answer.push(match row(t, domain)? {
-                    Some((epoch, Some(other))) => owned(domain, epoch, &other)?,
+                    Some((_, Some(held))) => held,
                     unowned => {
-                        let epoch = unowned.map_or(0, |(epoch, _)| epoch) + 1;
-                        write(t, domain, epoch, Some(owner))?;
-                        Ownership { domain, epoch: Epoch(epoch), owner: owner.clone() }
+                        let held = Ownership::owned(domain, Epoch(unowned.map_or(0, |(epoch, _)| epoch) + 1), owner.clone());
+                        write(t, &held)?;
+                        held
                     }
                 });
             }
@@ -52,15 +67,51 @@ impl Database {
         })
     }
 
-    fn change(
-        &mut self,
-        domain: DomainId,
-        expected: Epoch,
-        change: impl FnOnce(&Transaction<'_>) -> Result<(), Refusal>,
-    ) -> Result<(), Fault> {
+    fn step(&mut self, domain: DomainId, expected: Epoch, step: &OwnershipStep) -> Result<Ownership, Fault> {
         self.transact(|t| match row(t, domain)? {
-            Some((epoch, Some(_))) if epoch == expected.0 => change(t),
+            Some((_, Some(held))) => {
+                let after = held.step(expected, step)?;
+                write(t, &after)?;
+                Ok(after)
+            }
+            _ => Err(Fault::not_found(format!("nobody owns {domain}; claim it first")).into()),
+        })
+    }
+
+    fn parked(&mut self) -> Result<Vec<Ownership>, Fault> {
+        self.transact(|t| {
+            let sql = format!("SELECT {COLUMNS} FROM ownership WHERE owner IS NOT NULL AND hold IS NOT NULL ORDER BY domain");
+            let rows = t.prepare_cached(&sql)?.query_map([], read)?.collect::<rusqlite::Result<Vec<_>>>()?;
+            let mut parked = Vec::new();
+            for row in rows {
+                parked.extend(understood(row)?.1.filter(|o| o.hold == Hold::Parked));
+            }
+            Ok(parked)
+        })
+    }
+
+    fn forget(&mut self, domain: DomainId, expected: Epoch) -> Result<(), Fault> {
+        self.transact(|t| match row(t, domain)? {
+            Some((epoch, Some(_))) if epoch == expected.0 => {
+                t.prepare_cached("UPDATE ownership SET owner = NULL, hold = NULL WHERE domain = ?1")?.execute([domain.0.as_bytes()])?;
+                Ok(())
+            }
             other => Err(conflict(domain, expected, &other).into()),
+        })
+    }
+
+    fn resign(&mut self, role: &str, holder: &str) -> Result<(), Fault> {
+        self.transact(|t| {
+            t.prepare_cached("UPDATE leadership SET until = 0, holder = '' WHERE role = ?1 AND holder = ?2")?.execute([role, holder])?;
+            Ok(())
+        })
+    }
+
+    fn led_until(&mut self, role: &str) -> Result<Timestamp, Fault> {
+        self.transact(|t| {
+            let sql = "SELECT until FROM leadership WHERE role = ?1";
+            let until: Option<i64> = t.prepare_cached(sql)?.query_row([role], |r| r.get(0)).optional()?;
+            Ok(Timestamp(until.unwrap_or(0) as u64))
         })
     }
 
@@ -95,28 +146,35 @@ impl Authority for Store {
     }
 
     fn ownership(&self, domain: DomainId) -> BoxFuture<'_, Result<Option<Ownership>, Fault>> {
-        Box::pin(self.run(move |db| {
-            db.transact(|t| match row(t, domain)? {
-                Some((epoch, Some(owner))) => Ok(Some(owned(domain, epoch, &owner)?)),
-                _ => Ok(None),
-            })
-        }))
+        Box::pin(self.run(move |db| db.transact(|t| Ok(row(t, domain)?.and_then(|(_, held)| held)))))
     }
 
-    fn transfer(&self, domain: DomainId, expected: Epoch, owner: HypervisorName) -> BoxFuture<'_, Result<Ownership, Fault>> {
-        Box::pin(self.run(move |db| {
-            let epoch = expected.0.saturating_add(1);
-            db.change(domain, expected, |t| Ok(write(t, domain, epoch, Some(&owner))?))?;
-            Ok(Ownership { domain, epoch: Epoch(epoch), owner })
-        }))
+    fn step(&self, domain: DomainId, expected: Epoch, step: OwnershipStep) -> BoxFuture<'_, Result<Ownership, Fault>> {
+        Box::pin(self.run(move |db| db.step(domain, expected, &step)))
+    }
+
+    fn parked(&self) -> BoxFuture<'_, Result<Vec<Ownership>, Fault>> {
+        Box::pin(self.run(Database::parked))
     }
 
     fn forget(&self, domain: DomainId, expected: Epoch) -> BoxFuture<'_, Result<(), Fault>> {
-        Box::pin(self.run(move |db| db.change(domain, expected, |t| Ok(write(t, domain, expected.0, None)?))))
+        Box::pin(self.run(move |db| db.forget(domain, expected)))
     }
 
     fn lead(&self, role: String, holder: String, lease: Millis, now: Timestamp) -> BoxFuture<'_, Result<Leadership, Fault>> {
         Box::pin(self.run(move |db| db.lead(&role, &holder, lease, now)))
+    }
+
+    fn resign(&self, role: String, holder: String) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(self.run(move |db| db.resign(&role, &holder)))
+    }
+
+    fn vacancy(&self, role: String, now: Timestamp) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move {
+            let until = self.run(move |db| db.led_until(&role)).await?;
+            tokio::time::sleep(Millis(until.0.saturating_sub(now.0)).duration()).await;
+            Ok(())
+        })
     }
 
     fn incarnation(&self) -> BoxFuture<'_, Result<u64, Fault>> {

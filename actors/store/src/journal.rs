@@ -9,7 +9,7 @@
 use crate::Store;
 use crate::database::{Database, Refusal};
 use archipel_contract::port::{Acceptance, Journal, Operation};
-use archipel_contract::{BoxFuture, Fault, FaultKind, OperationId, Timestamp};
+use archipel_contract::{BoxFuture, Fault, FaultKind, OperationId, Role, Timestamp};
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde_json::Value;
 use uuid::Uuid;
@@ -110,7 +110,7 @@ impl Database {
                 Ok(Operation {
                     id: OperationId(Uuid::from_bytes(id)),
                     caller,
-                    role: role.parse().map_err(|e| unreadable("role", e))?,
+                    role: Role::from_name(&role).ok_or_else(|| unreadable("role", &role))?,
                     command,
                     target: target.parse().map_err(|e| unreadable("target", e))?,
                     arguments: serde_json::from_str(&arguments).map_err(|e| unreadable("arguments", e))?,

@@ -18,6 +18,7 @@
 mod accounts;
 mod authority;
 mod database;
+mod documents;
 mod journal;
 
 use archipel_contract::Fault;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use archipel_contract::port::Authority;
-use archipel_contract::{DomainId, Epoch, FaultKind, HypervisorName, Millis, Timestamp};
+use archipel_contract::{DomainId, Epoch, FaultKind, HypervisorName, Millis, MoveId, OwnershipStep, Timestamp};
 use archipel_store::Store;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -27,31 +27,41 @@ async fn claiming_takes_what_nobody_owns_and_leaves_the_rest() {
     assert_eq!(store.ownership(domain(9)).await.unwrap(), None);
 }
 
+fn unpark(by: &str) -> OwnershipStep {
+    OwnershipStep::Unpark { by: name(by) }
+}
+
 #[tokio::test]
-async fn only_one_of_two_transfers_from_the_same_epoch_succeeds() {
+async fn of_two_hosts_that_unpark_at_once_exactly_one_wins() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     store.claim_unowned(vec![domain(1)], name("alpha")).await.unwrap();
-    let (a, b) = tokio::join!(store.transfer(domain(1), Epoch(1), name("beta")), store.transfer(domain(1), Epoch(1), name("gamma")));
+    store.step(domain(1), Epoch(1), OwnershipStep::Park { by: name("alpha") }).await.unwrap();
+    let (a, b) = tokio::join!(store.step(domain(1), Epoch(1), unpark("beta")), store.step(domain(1), Epoch(1), unpark("gamma")));
     let won = a.unwrap();
     assert_eq!((won.epoch, won.owner.as_str()), (Epoch(2), "beta"));
     let lost = b.unwrap_err();
     assert_eq!(lost.kind, FaultKind::Conflict);
     assert!(lost.message.contains("epoch 2 on beta"), "{lost}");
-    assert_eq!(store.transfer(domain(7), Epoch(1), name("beta")).await.unwrap_err().kind, FaultKind::Conflict);
+    assert_eq!(store.step(domain(7), Epoch(1), unpark("beta")).await.unwrap_err().kind, FaultKind::NotFound);
 }
 
 #[tokio::test]
-async fn an_epoch_is_never_used_again_after_forget() {
+async fn how_a_machine_is_held_survives_a_restart_and_an_epoch_is_never_used_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     store.claim_unowned(vec![domain(1)], name("alpha")).await.unwrap();
-    store.transfer(domain(1), Epoch(1), name("beta")).await.unwrap();
+    let depart = OwnershipStep::Depart { by: name("alpha"), saga: MoveId(Uuid::from_u128(9)), to: name("beta") };
+    let moving = store.step(domain(1), Epoch(1), depart).await.unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.ownership(domain(1)).await.unwrap(), Some(moving));
+    store.step(domain(1), Epoch(1), OwnershipStep::Claim { by: name("beta"), saga: MoveId(Uuid::from_u128(9)) }).await.unwrap();
     assert_eq!(store.forget(domain(1), Epoch(1)).await.unwrap_err().kind, FaultKind::Conflict);
     store.forget(domain(1), Epoch(2)).await.unwrap();
     assert_eq!(store.ownership(domain(1)).await.unwrap(), None);
     assert_eq!(store.forget(domain(1), Epoch(2)).await.unwrap_err().kind, FaultKind::Conflict);
-    assert_eq!(store.transfer(domain(1), Epoch(2), name("beta")).await.unwrap_err().kind, FaultKind::Conflict);
+    assert_eq!(store.step(domain(1), Epoch(2), unpark("beta")).await.unwrap_err().kind, FaultKind::NotFound);
     drop(store);
     let store = Store::open(dir.path()).unwrap();
     let again = store.claim_unowned(vec![domain(1)], name("alpha")).await.unwrap();

@@ -1,7 +1,7 @@
 //! The contract's conformance suites, on SQLite.
 #![allow(clippy::unwrap_used)]
 
-use archipel_contract::conformance::{accounts, authority, journal};
+use archipel_contract::conformance::{accounts, authority, documents, journal};
 use archipel_store::Store;
 
 async fn fresh<F: AsyncFnOnce(&Store)>(suite: F) {
@@ -13,6 +13,7 @@ async fn fresh<F: AsyncFnOnce(&Store)>(suite: F) {
 async fn it_is_an_authority() {
     fresh(async |store| authority::first_claim_wins(store).await).await;
     fresh(async |store| authority::epochs_only_grow(store).await).await;
+    fresh(async |store| authority::the_shelf(store).await).await;
     fresh(async |store| authority::one_leader_at_a_time(store).await).await;
 }
 
@@ -26,4 +27,10 @@ async fn it_is_a_journal() {
 #[tokio::test]
 async fn it_keeps_accounts() {
     fresh(async |store| accounts::life_of_an_account(store).await).await;
+}
+
+#[tokio::test]
+async fn it_keeps_documents() {
+    fresh(async |store| documents::a_document_is_changed_from_what_was_read(store).await).await;
+    fresh(async |store| documents::documents_are_found_by_prefix(store).await).await;
 }

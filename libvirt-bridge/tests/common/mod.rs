@@ -95,7 +95,7 @@ pub fn connected(config: LinkConfig) -> (Host, Arc<Recorder>) {
 
 pub fn right(id: DomainId) -> RightToRun {
     let me: HypervisorName = "alpha".parse().unwrap();
-    Ownership { domain: id, epoch: Epoch(1), owner: me.clone() }.right_to_run(&me).unwrap()
+    Ownership::owned(id, Epoch(1), me.clone()).right_to_run(&me).unwrap()
 }
 
 pub fn kind<T: std::fmt::Debug>(answer: Result<T, Fault>) -> archipel_contract::FaultKind {

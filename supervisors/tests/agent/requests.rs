@@ -1,6 +1,7 @@
 //! Requests that are refused, and that nothing happens then.
 
 use super::*;
+use archipel_contract::OwnershipStep;
 
 #[test]
 fn a_viewer_is_refused_and_nothing_happens() {
@@ -43,7 +44,12 @@ fn only_the_owner_may_start_a_machine() {
     story(async |lab| {
         let id = lab.fake.add_domain("web1", DomainState::Shutoff, true);
         lab.begin().await;
-        lab.authority.transfer(id, archipel_contract::Epoch(1), "beta".parse().unwrap()).await.unwrap();
+        let saga = archipel_contract::MoveId::fresh();
+        let (here, beta): (archipel_contract::HypervisorName, archipel_contract::HypervisorName) =
+            (lab.fake.host().name, "beta".parse().unwrap());
+        let depart = OwnershipStep::Depart { by: here, saga, to: beta.clone() };
+        lab.authority.step(id, archipel_contract::Epoch(1), depart).await.unwrap();
+        lab.authority.step(id, archipel_contract::Epoch(1), OwnershipStep::Claim { by: beta, saga }).await.unwrap();
         let fault = lab.ask(id, "domain.start", json!({})).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::Conflict);
         assert_eq!(lab.fake.script.calls("domain.start"), 0);

@@ -205,14 +205,14 @@ impl Exchange {
                 answer_assertion(&reply, &refused);
             }
             node::Ask::Request(request) => {
-                // From one agent to another. Whom it says it asks for is not believed: an agent asks in its own name, and may look.
-                // What agents may do to each other beyond that comes with migration, as a right of its own.
+                // From one agent to another. Whom it says it asks for is not believed: an agent asks in its own name, and may look and
+                // say what only agents say to each other.
                 if self.links.host(link).is_none() {
                     return reply.fault(&no_lease());
                 }
                 let mut request = request;
                 request.caller.jid = session.jid().to_string();
-                request.caller.role = Role::Viewer;
+                request.caller.role = Role::Node;
                 let peer = to.and_then(|to| self.cell.entity(to).ok());
                 let Some(EntityId::Hypervisor(peer)) = peer else {
                     reply.fault(&Fault::invalid("an agent may ask only another hypervisor of the cell"));

@@ -24,7 +24,7 @@ fn spec(name: &str) -> DomainSpec {
 }
 
 fn right(host: &Host, id: DomainId) -> RightToRun {
-    Ownership { domain: id, epoch: Epoch(1), owner: host.name.clone() }.right_to_run(&host.name).unwrap_or_else(|| unreachable!())
+    Ownership::owned(id, Epoch(1), host.name.clone()).right_to_run(&host.name).unwrap_or_else(|| unreachable!())
 }
 
 fn kind_of<T: std::fmt::Debug>(result: Result<T, Fault>) -> FaultKind {

@@ -2,7 +2,7 @@
 
 use super::lock;
 use crate::{
-    BoxFuture, DomainId, Epoch, Fault, FaultKind, HypervisorName, Millis, Ownership, Timestamp,
+    BoxFuture, DomainId, Epoch, Fault, FaultKind, Hold, HypervisorName, Millis, Ownership, OwnershipStep, Timestamp,
     port::{Authority, Leadership},
 };
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ impl Inner {
     fn own(&mut self, domain: DomainId, owner: HypervisorName) -> Ownership {
         let highest = self.highest.entry(domain).or_default();
         *highest += 1;
-        let ownership = Ownership { domain, epoch: Epoch(*highest), owner };
+        let ownership = Ownership::owned(domain, Epoch(*highest), owner);
         self.owned.insert(domain, ownership.clone());
         ownership
     }
@@ -61,10 +61,23 @@ impl Authority for MemoryAuthority {
         Box::pin(ready(Ok(lock(&self.0).owned.get(&domain).cloned())))
     }
 
-    fn transfer(&self, domain: DomainId, expected: Epoch, owner: HypervisorName) -> BoxFuture<'_, Result<Ownership, Fault>> {
+    fn step(&self, domain: DomainId, expected: Epoch, step: OwnershipStep) -> BoxFuture<'_, Result<Ownership, Fault>> {
         let mut inner = lock(&self.0);
-        let result = inner.check(domain, expected).map(|()| inner.own(domain, owner));
+        let result = match inner.owned.get(&domain) {
+            None => Err(Fault::not_found(format!("nobody owns {domain}; claim it first"))),
+            Some(o) => o.step(expected, &step).inspect(|after| {
+                let after = after.clone();
+                inner.highest.insert(domain, after.epoch.0);
+                inner.owned.insert(domain, after);
+            }),
+        };
         Box::pin(ready(result))
+    }
+
+    fn parked(&self) -> BoxFuture<'_, Result<Vec<Ownership>, Fault>> {
+        let mut all: Vec<Ownership> = lock(&self.0).owned.values().filter(|o| o.hold == Hold::Parked).cloned().collect();
+        all.sort_by_key(|o| o.domain);
+        Box::pin(ready(Ok(all)))
     }
 
     fn forget(&self, domain: DomainId, expected: Epoch) -> BoxFuture<'_, Result<(), Fault>> {
@@ -90,6 +103,22 @@ impl Authority for MemoryAuthority {
         let leadership = Leadership { epoch, until };
         inner.leaders.insert(role, (holder, leadership.clone()));
         Box::pin(ready(Ok(leadership)))
+    }
+
+    fn resign(&self, role: String, holder: String) -> BoxFuture<'_, Result<(), Fault>> {
+        if let Some((who, held)) = lock(&self.0).leaders.get_mut(&role)
+            && *who == holder
+        {
+            held.until = Timestamp(0);
+            who.clear();
+        }
+        Box::pin(ready(Ok(())))
+    }
+
+    fn vacancy(&self, role: String, now: Timestamp) -> BoxFuture<'_, Result<(), Fault>> {
+        let _ = (role, now);
+        // The tests own the time: they ask again when they have moved it.
+        Box::pin(ready(Ok(())))
     }
 
     fn incarnation(&self) -> BoxFuture<'_, Result<u64, Fault>> {

@@ -138,7 +138,7 @@ async fn one_agent_asks_another_in_its_own_name_whatever_it_claims() {
         let (iq, request) = beta.request().await;
         assert_eq!(request.command, "hypervisor.info");
         assert!(request.caller.jid.starts_with("hv.alpha@"), "{}", request.caller.jid);
-        assert_eq!(request.caller.role, archipel_contract::Role::Viewer);
+        assert_eq!(request.caller.role, archipel_contract::Role::Node);
         beta.reply(&iq, &json!({ "fine": true }));
     });
     assert_eq!(node::replied::<serde_json::Value>(answer.children().next().unwrap()), Ok(json!({ "fine": true })));
