@@ -132,6 +132,7 @@ impl HypervisorPort for Link {
                 hypervisor_version: version(ask(|| session.connect.hyp_version())?),
                 cpus: node.cpus,
                 memory: Bytes::kib(node.memory),
+                closed: false,
                 restarts: 0,
                 last_restart: None,
             })

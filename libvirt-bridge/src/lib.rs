@@ -33,6 +33,7 @@ mod fault;
 pub mod fixture;
 mod hypervisor;
 pub mod memory;
+mod migration;
 mod network;
 mod queue;
 mod storage_pool;
@@ -110,6 +111,7 @@ pub fn open(config: LinkConfig) -> Host {
         networks: link.clone(),
         pools: link.clone(),
         volumes: link.clone(),
+        migration: link.clone(),
         link,
     }
 }

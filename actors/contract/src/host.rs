@@ -4,6 +4,7 @@ use crate::{
     DomainId, HypervisorName, NetworkId, PoolId,
     domain::{DomainPort, DomainState},
     hypervisor::HypervisorPort,
+    migration::MigrationPort,
     network::NetworkPort,
     storage_pool::PoolPort,
     volume::VolumePort,
@@ -27,6 +28,8 @@ pub struct Host {
     pub pools: Arc<dyn PoolPort>,
     /// The volumes in them.
     pub volumes: Arc<dyn VolumePort>,
+    /// Moving machines to and from it.
+    pub migration: Arc<dyn MigrationPort>,
     /// What it reports by itself.
     pub link: Arc<dyn HostLink>,
 }

@@ -60,6 +60,9 @@ pub struct HypervisorFacts {
     pub cpus: u32,
     /// Memory of the host, in bytes.
     pub memory: Bytes,
+    /// Whether it is closed: it is being emptied, or was, and takes no machine of another host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
     /// How often one of its actors was restarted since the daemon started.
     #[serde(default)]
     pub restarts: u32,
@@ -82,6 +85,7 @@ impl HypervisorFacts {
             hypervisor_version: unknown,
             cpus: 0,
             memory: Bytes(0),
+            closed: false,
             restarts: 0,
             last_restart: None,
         }

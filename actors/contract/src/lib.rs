@@ -14,6 +14,7 @@
 //! | [`access`] | the one place where a role is compared with what a command needs |
 //! | [`catalog`] | the generated list of all commands, read by every surface |
 //! | [`port`] | what the inside needs from the outside that belongs to no single noun |
+//! | [`migration`], [`mod@ownership`] | moving a machine, and who may run it |
 //! | [`hypervisor`] [`domain`] [`storage_pool`] [`volume`] [`network`] [`task`] | the nouns |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -28,6 +29,7 @@ pub mod fault;
 pub mod host;
 pub mod hypervisor;
 pub mod id;
+pub mod migration;
 pub mod network;
 pub mod ownership;
 pub mod policy;

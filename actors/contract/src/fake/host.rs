@@ -132,6 +132,7 @@ impl FakeHost {
             networks: self.clone(),
             pools: self.clone(),
             volumes: self.clone(),
+            migration: self.clone(),
             link: self.clone(),
         }
     }

@@ -10,6 +10,7 @@ mod documents;
 mod domain;
 mod host;
 mod journal;
+mod migration;
 mod network;
 mod script;
 mod storage_pool;
