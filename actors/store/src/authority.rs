@@ -67,8 +67,17 @@ impl Database {
         })
     }
 
+    /// A transaction that waits for the disk: what it did survives a power cut. For what is rare and decides who may run what.
+    pub(crate) fn transact_durably<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Refusal>) -> Result<T, Fault> {
+        let set = |db: &Database, level: &str| db.connection.pragma_update(None, "synchronous", level).map_err(|e| db.explain(e));
+        set(self, "FULL")?;
+        let outcome = self.transact(work);
+        set(self, "NORMAL")?;
+        outcome
+    }
+
     fn step(&mut self, domain: DomainId, expected: Epoch, step: &OwnershipStep) -> Result<Ownership, Fault> {
-        self.transact(|t| match row(t, domain)? {
+        self.transact_durably(|t| match row(t, domain)? {
             Some((_, Some(held))) => {
                 let after = held.step(expected, step)?;
                 write(t, &after)?;
@@ -185,5 +194,23 @@ impl Authority for Store {
                 Ok(t.query_row(sql, [], |r| r.get::<_, i64>(0))? as u64)
             })
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::Use;
+
+    #[test]
+    fn what_decides_who_may_run_a_machine_waits_for_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = Database::open(dir.path(), Use::Daemon).unwrap();
+        let level = |t: &Transaction<'_>| -> Result<i64, Refusal> { Ok(t.query_row("PRAGMA synchronous", [], |r| r.get(0))?) };
+        assert_eq!(db.transact_durably(level).unwrap(), 2, "FULL");
+        assert_eq!(db.transact(level).unwrap(), 1, "NORMAL again");
+        let refused = db.transact_durably(|_| Err::<(), _>(Fault::busy("no").into()));
+        assert!(refused.is_err());
+        assert_eq!(db.transact(level).unwrap(), 1, "also after a refusal");
     }
 }

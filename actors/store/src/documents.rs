@@ -28,7 +28,7 @@ impl Database {
     }
 
     fn write_document(&mut self, key: &str, expected: Option<u64>, body: Option<&[u8]>) -> Result<u64, Fault> {
-        self.transact(|t| {
+        self.transact_durably(|t| {
             let now: Option<(i64, bool)> = t
                 .prepare_cached("SELECT version, body IS NOT NULL FROM document WHERE key = ?1")?
                 .query_row([key], |r| Ok((r.get(0)?, r.get(1)?)))
