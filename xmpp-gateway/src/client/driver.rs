@@ -1,7 +1,8 @@
 //! The task behind a client: keeps the stream, moves stanzas both ways, and decides what a cut means.
 
 use super::login::{self, Attached, Managed};
-use super::{Config, Happening, Out, Retry, Shared, State};
+use super::round::Round;
+use super::{Config, Happening, Out, Retry, Shared, State, Vigil};
 use crate::ns;
 use crate::sm::Ledger;
 use crate::stanza::{IqKind, fault, set_attr};
@@ -14,14 +15,18 @@ use rxml::xml_ncname;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 
 /// How long a login may take, TLS included.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
+/// The same when there are other servers to try.
+const LOGIN_DEADLINE_OF_ONE: Duration = Duration::from_secs(5);
+/// An attempt that took longer to fail was at a server that hangs.
+const SLOW: Duration = Duration::from_secs(1);
+/// A connection that held so long was a good one: the next server is tried without a pause.
+const HELD: Duration = Duration::from_secs(1);
 /// How long a refused login rests before the next attempt.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
-/// After how much silence the server is asked for a sign of life, and how long it has for that.
-const SILENCE: Duration = Duration::from_secs(60);
-const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 /// How much may be written without the server having acknowledged it.
 const UNACKED_STANZAS: usize = 2048;
 const UNACKED_BYTES: usize = 16 * 1024 * 1024;
@@ -30,6 +35,7 @@ const BATCH: usize = 64;
 
 pub(super) struct Driver {
     config: Config,
+    round: Round,
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Out>,
     happen: mpsc::Sender<Happening>,
@@ -42,6 +48,8 @@ pub(super) struct Driver {
 enum End {
     /// It was cut, or the server ended it.
     Cut(Fault),
+    /// We left it for another server.
+    Left(Fault),
     /// We wanted it.
     Closed,
 }
@@ -59,13 +67,14 @@ struct Signals {
 
 impl Driver {
     pub(super) fn new(
-        config: Config,
+        mut config: Config,
         shared: Arc<Shared>,
         commands: mpsc::Receiver<Out>,
         happen: mpsc::Sender<Happening>,
         state: watch::Sender<State>,
     ) -> Driver {
-        Driver { config, shared, commands, happen, state, managed: None, jid: String::new() }
+        let round = Round::new(config.connector.clone(), std::mem::take(&mut config.others));
+        Driver { config, round, shared, commands, happen, state, managed: None, jid: String::new() }
     }
 
     pub(super) async fn run(mut self) {
@@ -77,15 +86,29 @@ impl Driver {
 
     /// One connection after the other. Answers the fault that ended it, or `None` when it was closed.
     async fn live(&mut self) -> Option<Fault> {
+        // Whether every server of this round refused us: the next attempt will hardly differ.
+        let mut refused = true;
         loop {
+            let began = Instant::now();
+            let mut held = None;
+            let mut left = false;
             let fault = match self.attach().await {
                 Ok(attached) => {
                     if let Retry::Forever(pauses) = &mut self.config.retry {
                         pauses.reset();
                     }
-                    match self.online(attached).await {
+                    self.round.settled();
+                    let since = Instant::now();
+                    let end = self.online(attached).await;
+                    held = Some(since.elapsed());
+                    match end {
                         End::Closed => return None,
                         End::Cut(fault) => fault,
+                        End::Left(fault) => {
+                            left = true;
+                            self.managed = None;
+                            fault
+                        }
                     }
                 }
                 Err(fault) => fault,
@@ -93,15 +116,32 @@ impl Driver {
             if self.managed.as_ref().is_none_or(|m| m.id.is_none()) {
                 self.lose_session(&fault);
             }
+            refused &= fault.kind == FaultKind::Forbidden;
+            let name = self.config.connector.name().to_owned();
+            let hung = left || fault.kind == FaultKind::Timeout || (held.is_none() && began.elapsed() > SLOW);
+            let around = self.round.failed(hung, Instant::now());
+            self.config.connector = self.round.current();
             let Retry::Forever(pauses) = &mut self.config.retry else {
+                if held.is_none() && !around {
+                    continue;
+                }
                 self.tell(Happening::Offline(fault.clone())).await;
                 return Some(fault);
             };
-            let mut pause = pauses.next_pause();
-            if fault.kind == FaultKind::Forbidden {
+            let at_once = match held {
+                None => !around,
+                Some(held) => self.round.has_others() && held >= HELD,
+            };
+            if held.is_none() && at_once {
+                tracing::debug!(server = name, %fault, "offline; trying the next");
+                continue;
+            }
+            let mut pause = if at_once { Duration::ZERO } else { pauses.next_pause() };
+            if refused {
                 pause = pause.max(REFUSED_PAUSE);
             }
-            tracing::debug!(server = self.config.connector.name(), %fault, ?pause, "offline");
+            refused = true;
+            tracing::debug!(server = name, %fault, ?pause, "offline");
             let _ = self.state.send(State::Offline(Some(fault.clone())));
             self.tell(Happening::Offline(fault)).await;
             if self.pause(pause).await {
@@ -112,11 +152,12 @@ impl Driver {
 
     async fn attach(&mut self) -> Result<Attached, Fault> {
         let before = self.managed.as_ref().map(|m| (m, self.jid.as_str()));
-        match tokio::time::timeout(LOGIN_DEADLINE, login::attach(&self.config, before)).await {
+        let deadline = if self.round.has_others() { LOGIN_DEADLINE_OF_ONE } else { LOGIN_DEADLINE };
+        match tokio::time::timeout(deadline, login::attach(&self.config, before)).await {
             Ok(result) => result,
             Err(_) => Err(Fault::new(
                 FaultKind::Timeout,
-                format!("{} did not finish the login within {} s", self.config.connector.name(), LOGIN_DEADLINE.as_secs()),
+                format!("{} did not finish the login within {} s", self.config.connector.name(), deadline.as_secs()),
             )),
         }
     }
@@ -140,13 +181,14 @@ impl Driver {
     /// Rests. Answers whether the client was closed meanwhile. Stanzas that come wait for the resumption or, when there is
     /// no session to go on with, are dropped.
     async fn pause(&mut self, pause: Duration) -> bool {
-        let until = tokio::time::Instant::now() + pause;
+        let until = Instant::now() + pause;
         let resumable = self.managed.is_some();
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return false,
                 out = self.commands.recv(), if !resumable => match out {
                     None | Some(Out::Close) => return true,
+                    Some(Out::Leave(_)) => {}
                     // Whoever asks while there is no session is told at once, and nothing is sent late.
                     Some(Out::Stanza(..)) => {
                         let offline = Fault::unavailable(format!("there is no connection to {} at the moment", self.config.connector.name()));
@@ -178,10 +220,10 @@ impl Driver {
         let (overflow, overflowed) = mpsc::channel(64);
         let server = self.config.connector.name();
         let end = tokio::select! {
-            end = read(server, &mut reader, &self.shared, &self.happen, &signals, overflow) => end,
+            end = read(server, self.config.vigil, &mut reader, &self.shared, &self.happen, &signals, overflow) => end,
             end = write(server, &mut writer, &self.shared, &mut self.commands, &signals, overflowed) => end,
         };
-        if matches!(end, End::Closed) {
+        if matches!(end, End::Closed | End::Left(_)) {
             writer.shutdown().await;
         }
         end
@@ -190,6 +232,7 @@ impl Driver {
 
 async fn read(
     server: &str,
+    vigil: Vigil,
     reader: &mut Reader,
     shared: &Shared,
     happen: &mpsc::Sender<Happening>,
@@ -198,7 +241,7 @@ async fn read(
 ) -> End {
     let mut asked = false;
     loop {
-        let patience = if asked { SIGN_OF_LIFE } else { SILENCE };
+        let patience = if asked { vigil.answer } else { vigil.silence };
         let piece = match tokio::time::timeout(patience, reader.next()).await {
             Ok(piece) => piece,
             // Without stream management nobody answers; white space makes TCP find out.
@@ -209,7 +252,7 @@ async fn read(
             Err(_) if asked => {
                 return End::Cut(Fault::new(
                     FaultKind::Timeout,
-                    format!("{server} has not said anything for {} s", (SILENCE + SIGN_OF_LIFE).as_secs()),
+                    format!("{server} has not said anything for {} s", (vigil.silence + vigil.answer).as_secs()),
                 ));
             }
             Err(_) => {
@@ -301,6 +344,7 @@ async fn write(
     let mut taken: Vec<Out> = Vec::with_capacity(BATCH);
     let mut batch: Vec<Stanza> = Vec::with_capacity(BATCH);
     let mut closing = false;
+    let mut left = None;
     loop {
         let full = signals.ledger.as_ref().is_some_and(|ledger| {
             let ledger = ledger.lock();
@@ -331,6 +375,7 @@ async fn write(
                     match out {
                         Out::Stanza(of, stanza) if of == generation => batch.push(stanza),
                         Out::Stanza(..) => {}
+                        Out::Leave(why) => left = Some(why),
                         Out::Close => closing = true,
                     }
                 }
@@ -358,6 +403,10 @@ async fn write(
             if let Err(error) = writer.write(" ").await {
                 return End::Cut(broke(server, &error));
             }
+        }
+        if let Some(why) = left {
+            let _ = writer.write("</stream:stream>").await;
+            return End::Left(why);
         }
         if closing {
             let _ = writer.write("</stream:stream>").await;

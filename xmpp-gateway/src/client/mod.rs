@@ -18,6 +18,7 @@ mod feed;
 mod login;
 mod pause;
 mod pending;
+mod round;
 pub mod tls;
 mod transport;
 
@@ -47,6 +48,22 @@ pub enum Retry {
     Forever(Pauses),
 }
 
+/// How soon a server that hangs is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vigil {
+    /// After how much silence it is asked for a sign of life.
+    pub silence: Duration,
+    /// How long it then has to give one.
+    pub answer: Duration,
+}
+
+impl Vigil {
+    /// For a server without others: there is nothing to be won by haste.
+    pub const PATIENT: Vigil = Vigil { silence: Duration::from_secs(60), answer: Duration::from_secs(15) };
+    /// For one of several: another may be serving already.
+    pub const QUICK: Vigil = Vigil { silence: Duration::from_secs(1), answer: Duration::from_secs(2) };
+}
+
 /// Who logs in where, and how.
 pub struct Config {
     /// The local part of the account's JID.
@@ -59,8 +76,12 @@ pub struct Config {
     pub resource: Option<String>,
     /// How the server is reached.
     pub connector: Arc<dyn Connector>,
+    /// Other servers of the same domain, of which one serves at a time: they are tried in turn.
+    pub others: Vec<Arc<dyn Connector>>,
     /// Whether to use stream management (XEP-0198), so that a cut is survived. One-shot commands save the round trip.
     pub managed: bool,
+    /// When a server that says nothing is given up. Only with stream management.
+    pub vigil: Vigil,
     /// What to do when the connection is lost.
     pub retry: Retry,
     /// What one stanza from the server may cost.
@@ -80,7 +101,9 @@ impl Config {
             password: password.into(),
             resource: None,
             connector,
+            others: Vec::new(),
             managed: false,
+            vigil: Vigil::PATIENT,
             retry: Retry::Never,
             bounds: Bounds::NODE,
             queue: 4096,
@@ -100,6 +123,13 @@ impl Config {
             retry: Retry::Forever(Pauses::new(Duration::from_secs(1), Duration::from_secs(30))),
             ..Config::once(user, domain, password, connector)
         }
+    }
+
+    /// The same with other servers of the domain, which makes it watchful.
+    #[must_use]
+    pub fn with_others(self, others: Vec<Arc<dyn Connector>>) -> Config {
+        let vigil = if others.is_empty() { self.vigil } else { Vigil::QUICK };
+        Config { others, vigil, ..self }
     }
 }
 
@@ -133,6 +163,7 @@ pub type Incoming = mpsc::Receiver<Happening>;
 
 enum Out {
     Stanza(u64, Stanza),
+    Leave(Fault),
     Close,
 }
 
@@ -204,6 +235,12 @@ impl Client {
     pub async fn send(&self, stanza: &Element) -> Result<(), Fault> {
         let generation = self.shared.pending.generation();
         self.push(Out::Stanza(generation, Stanza::from(stanza))).await
+    }
+
+    /// Leaves the server it is connected to, for this reason, and tries the others first.
+    pub(crate) async fn leave(&self, why: Fault) {
+        // A client that has ended has left.
+        let _ = self.push(Out::Leave(why)).await;
     }
 
     async fn push(&self, out: Out) -> Result<(), Fault> {

@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 
 /// How long a TCP connection may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// The same when there are other servers to try.
+const CONNECT_DEADLINE_OF_ONE: Duration = Duration::from_secs(2);
 
 /// A fresh connection.
 pub struct Connected {
@@ -33,19 +35,26 @@ pub trait Connector: Send + Sync {
 pub struct Tcp {
     address: String,
     trust: Option<Arc<dyn Trust>>,
+    patience: Duration,
 }
 
 impl Tcp {
     /// To `host:port`.
     pub fn new(address: impl Into<String>, trust: Option<Arc<dyn Trust>>) -> Tcp {
-        Tcp { address: address.into(), trust }
+        Tcp { address: address.into(), trust, patience: CONNECT_DEADLINE }
+    }
+
+    /// The same for one of several servers: less is waited for, as another may be serving already.
+    #[must_use]
+    pub fn one_of_several(self) -> Tcp {
+        Tcp { patience: CONNECT_DEADLINE_OF_ONE, ..self }
     }
 }
 
 impl Connector for Tcp {
     fn connect(&self) -> BoxFuture<'_, Result<Connected, Fault>> {
         Box::pin(async move {
-            let opened = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(&self.address)).await;
+            let opened = tokio::time::timeout(self.patience, TcpStream::connect(&self.address)).await;
             let stream = match opened {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => return Err(refused(&self.address, &error)),
@@ -53,7 +62,7 @@ impl Connector for Tcp {
                     return Err(Fault::unavailable(format!(
                         "{} does not answer within {} s; check the address and the firewall",
                         self.address,
-                        CONNECT_DEADLINE.as_secs()
+                        self.patience.as_secs()
                     )));
                 }
             };

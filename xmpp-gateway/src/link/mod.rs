@@ -16,18 +16,20 @@
 //! is at least as new. An agent whose libvirt has not answered yet says what it has and leaves out that this is all; it asserts again
 //! when everything is listed. Requests are carried out concurrently with all of this, at most [`LinkConfig::in_flight`] at a time.
 
+mod fence;
 mod health;
 mod queue;
 
+pub use fence::Fence;
 pub use health::LinkHealth;
 pub use queue::LinkAnnouncer;
 
-use crate::client::{Client, Config, Connector, Happening, Pauses, Retry, State};
+use crate::client::{Client, Config, Connector, Happening, Pauses, Retry, State, Vigil};
 use crate::ns;
 use crate::stanza::{self, IqKind, fault, json, node};
 use crate::stream::Bounds;
 use archipel_contract::{
-    BoxFuture, CellName, Entity, Event, Fault, FaultKind, HypervisorName,
+    BoxFuture, CellName, Entity, Epoch, Event, Fault, FaultKind, HypervisorName,
     port::{Clock, Dispatcher, Inventory, Peers, Request},
 };
 use health::Board;
@@ -57,6 +59,12 @@ pub struct LinkConfig {
     pub password: String,
     /// How the exchange is reached.
     pub connector: Arc<dyn Connector>,
+    /// The addresses of its standbys, tried in turn.
+    pub others: Vec<Arc<dyn Connector>>,
+    /// When an exchange that says nothing is given up.
+    pub vigil: Vigil,
+    /// Which exchanges are not obeyed any more.
+    pub fence: Arc<Fence>,
     /// The version of this program, for people.
     pub version: String,
     /// Time.
@@ -83,12 +91,23 @@ impl LinkConfig {
             host,
             password: password.into(),
             connector,
+            others: Vec::new(),
+            vigil: Vigil::PATIENT,
+            fence: Fence::forgetful(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             clock,
             queue: 65_536,
             in_flight: 256,
             pauses: Pauses::new(Duration::from_millis(250), Duration::from_secs(30)),
         }
+    }
+
+    /// The same for an exchange with standbys: an exchange that hangs is given up soon, and attempts stay frequent, because one of
+    /// these addresses is about to serve.
+    #[must_use]
+    pub fn with_others(self, others: Vec<Arc<dyn Connector>>) -> LinkConfig {
+        let pauses = Pauses::new(Duration::from_millis(250), Duration::from_secs(2));
+        LinkConfig { others, vigil: Vigil::QUICK, pauses, ..self }
     }
 }
 
@@ -167,7 +186,9 @@ impl Link {
             password: config.password.clone(),
             resource: Some(config.host.as_str().to_owned()),
             connector: config.connector.clone(),
+            others: config.others.clone(),
             managed: true,
+            vigil: config.vigil,
             retry: Retry::Forever(config.pauses.clone()),
             bounds: Bounds::NODE,
             // Every request that is under way, and as many again to be refused politely.
@@ -226,7 +247,12 @@ fn answer(
     if !matches!(IqKind::of(&stanza), Some(IqKind::Get | IqKind::Set)) {
         return;
     }
-    let asked = request(&stanza, &config.cell);
+    // An exchange that was succeeded is told so, and left.
+    let stale = stanza.children().next().and_then(node::stamped).and_then(|epoch| config.fence.check(epoch).err());
+    let asked = match &stale {
+        None => request(&stanza, &config.cell),
+        Some(fault) => Err(fault.clone()),
+    };
     let (client, dispatcher, room, ahead) = (client.clone(), dispatcher.clone(), room.clone(), ahead.clone());
     let permit = room.try_acquire_owned();
     tokio::spawn(async move {
@@ -251,6 +277,9 @@ fn answer(
         let _ = tokio::time::timeout(EVENTS_FIRST, ahead.caught_up()).await;
         // Whoever asked has been told by the exchange if the link is gone.
         let _ = client.send(&answer).await;
+        if let Some(fault) = stale {
+            client.leave(fault).await;
+        }
     });
 }
 
@@ -354,6 +383,10 @@ impl Uploader<'_> {
             node::Hello { version: self.config.version.clone(), host: self.config.host.clone(), incarnation: self.incarnation, entities };
         let answer = self.step(node::Ask::Hello(hello).print()).await?;
         let welcome = node::welcomed(&answer.ok_or_else(|| Fault::internal("the exchange answered hello with nothing"))?)?;
+        if let Err(fault) = self.config.fence.admit(Epoch(welcome.exchange_epoch)).await {
+            self.client.leave(fault.clone()).await;
+            return Err(fault);
+        }
         // What waited is told first; what comes from here on waits until after the assertion.
         let mut waiting = self.announcer.len();
         while waiting > 0 {

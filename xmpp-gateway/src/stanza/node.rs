@@ -13,8 +13,9 @@
 
 use super::json;
 use crate::ns;
-use archipel_contract::{Entity, Event, Fault, HypervisorName, port::Request};
+use archipel_contract::{Entity, Epoch, Event, Fault, HypervisorName, port::Request};
 use minidom::Element;
+use rxml::xml_ncname;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::sync::Arc;
@@ -118,6 +119,17 @@ pub fn welcomed(element: &Element) -> Result<Welcome, Fault> {
     json::need(element)
 }
 
+/// Writes into a request of an exchange in which epoch it was sent.
+pub fn stamp(mut request: Element, exchange: Epoch) -> Element {
+    super::set_attr(&mut request, xml_ncname!("exchange-epoch"), &exchange.0.to_string());
+    request
+}
+
+/// The epoch of the exchange that sent a request; `None` from one that does not write it.
+pub fn stamped(request: &Element) -> Option<Epoch> {
+    request.attr("exchange-epoch")?.parse().ok().map(Epoch)
+}
+
 /// The good answer to a `request`.
 pub fn reply(value: &Value) -> Element {
     holding("reply", json::print(value))
@@ -202,9 +214,11 @@ mod tests {
         };
         let Ask::Request(back) = parse(&Ask::Request(Box::new(request.clone()))) else { panic!("it is a request") };
         assert_eq!(
-            (back.target, back.command, back.arguments, back.caller),
+            (back.target.clone(), back.command.clone(), back.arguments.clone(), back.caller.clone()),
             (request.target, request.command, request.arguments, request.caller)
         );
+        let stamped_one = over_the_wire(&stamp(Ask::Request(back).print(), Epoch(7)));
+        assert_eq!((stamped(&stamped_one), Ask::parse(&stamped_one).is_ok()), (Some(Epoch(7)), true));
         let value = json!({ "message": "web1 is starting" });
         assert_eq!(replied::<Value>(&over_the_wire(&reply(&value))), Ok(value));
         assert!(replied::<Value>(&Element::bare("hello", ns::NODE)).is_err());
