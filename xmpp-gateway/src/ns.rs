@@ -37,5 +37,9 @@ pub const OP: &str = "urn:archipel:op:0";
 pub const FAULT: &str = "urn:archipel:fault:0";
 /// The link between an agent and the exchange (ours).
 pub const NODE: &str = "urn:archipel:node:0";
+/// Coming into the cell with a token, before any login (ours).
+pub const JOIN: &str = "urn:archipel:join:0";
+/// The cell's authority and documents, as agents ask them (ours).
+pub const AUTHORITY: &str = "urn:archipel:authority:0";
 /// The pubsub node with everything that changes in the cell (ours).
 pub const FEED: &str = "urn:archipel:feed:0";

@@ -41,7 +41,9 @@ pub(crate) async fn start(settings: &Settings, store: &Store, clock: Arc<dyn Clo
     let leadership = store.lead("exchange".to_owned(), holder, Millis(0), clock.now()).await?;
     let tls = Arc::new(Tls::load_or_create(&settings.data_dir, settings.cell.as_str())?);
     let accounts: Arc<dyn Accounts> = Arc::new(store.clone());
-    let exchange = Exchange::new(ExchangeConfig::new(settings.cell.clone(), accounts.clone(), clock, leadership.epoch));
+    let (authority, documents) = (Arc::new(store.clone()), Arc::new(store.clone()));
+    let config = ExchangeConfig::new(settings.cell.clone(), accounts.clone(), authority, documents, clock, leadership.epoch);
+    let exchange = Exchange::new(config);
     let certificate = tls.fingerprint().to_owned();
     let config = ServerConfig {
         cell: settings.cell.to_string(),

@@ -6,7 +6,7 @@ use super::wire::{Chance, Plug, Way, Wire};
 use anyhow::{Context, Result};
 use archipel_contract::{
     BoxFuture, CellName, Epoch, Fault, Millis, OperationId, Role, Timestamp,
-    fake::{FakeHost, MemoryAccounts, MemoryAuthority, MemoryJournal},
+    fake::{FakeHost, MemoryAccounts, MemoryAuthority, MemoryDocuments, MemoryJournal},
     host::{Host, HostChange, HostLink, HostObserver},
     port::{Acceptance, AccountKind, Accounts, Authority, Clock, Journal, Operation},
 };
@@ -182,7 +182,10 @@ impl World {
         if let Some(server) = &self.server {
             return Ok(server.clone());
         }
-        let exchange = Exchange::new(ExchangeConfig::new(self.cell.clone(), self.accounts.clone(), self.clock.clone(), Epoch(1)));
+        let (authority, documents) = (self.authority.clone(), Arc::<MemoryDocuments>::default());
+        let config =
+            ExchangeConfig::new(self.cell.clone(), self.accounts.clone(), authority, documents, self.clock.clone(), Epoch(1));
+        let exchange = Exchange::new(config);
         let mut limits = Limits::default();
         if let Some(queue) = self.queue {
             limits.queue.stanzas = queue;

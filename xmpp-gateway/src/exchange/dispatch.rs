@@ -71,6 +71,9 @@ impl Exchange {
     async fn carry_out(&self, request: &Request) -> Result<Value, Fault> {
         let entry = entry(self.catalog, &request.command)?;
         authorise(&request.caller, &entry.name, entry.access)?;
+        if entry.effect != Effect::Read {
+            self.proof.check()?;
+        }
         let id = match &request.target {
             Address::Cell => {
                 fits(entry, None)?;
@@ -81,13 +84,13 @@ impl Exchange {
         let found = {
             let table = self.locations.read();
             match (table.get(id), table.grave(id)) {
-                (Some(entity), _) => Ok((entity.clone(), table.shift(&entity.host))),
+                (Some(entity), _) => Ok((entity.clone(), table.shift(entity), table.mark(id).cloned())),
                 (None, Some(host)) if entry.effect != Effect::Read => Err(host.clone()),
                 (None, _) => return Err(missing(&table, id)),
             }
         };
         fits(entry, Some(id.kind()))?;
-        let (entity, shift) = match found {
+        let (entity, shift, mark) = match found {
             Ok(found) => found,
             // It went lately, perhaps by this very operation: its agent knows the first answer.
             Err(host) => return self.ask_host(&host, &self.cell.jid(id), request, self.patience(request)).await,
@@ -106,8 +109,8 @@ impl Exchange {
         }
         let to = self.cell.jid(id);
         let mut value = self.ask_host(&entity.host, &to, request, self.patience(request)).await?;
-        if shift > 0 && answers_itself(entry) {
-            renumber(&mut value, shift);
+        if answers_itself(entry) {
+            as_shown(&mut value, shift, mark.as_deref());
         }
         Ok(value)
     }
@@ -177,9 +180,15 @@ fn answers_itself(entry: &CommandEntry) -> bool {
         && entry.verb != "wait"
 }
 
-/// Numbers an agent's own answer as viewers see it.
-fn renumber(value: &mut Value, shift: u64) {
-    if let Some(seq) = value.get("seq").and_then(Value::as_u64) {
+/// An agent's own answer as viewers see it: with their numbers, and with what the exchange says over it.
+fn as_shown(value: &mut Value, shift: u64, mark: Option<&str>) {
+    if let Some(seq) = value.get("seq").and_then(Value::as_u64).filter(|_| shift > 0) {
         value["seq"] = seq.saturating_add(shift).into();
+    }
+    if let Some(why) = mark
+        && matches!(value.get("condition").and_then(Value::as_str), Some("ok" | "degraded"))
+    {
+        value["condition"] = "degraded".into();
+        value["why"] = why.into();
     }
 }

@@ -7,7 +7,8 @@
 //!              +---- announced as gone, or not asserted again -+
 //! ```
 //! Two rules decide every conflict: a lower epoch never wins, and an entity held by another host changes hands only for a
-//! strictly higher epoch. Within one epoch the higher `seq` wins.
+//! strictly higher epoch. Within one epoch the higher `seq` wins. A change of owner that came through this exchange counts from
+//! then on, before the new host has said a word (`handed`).
 //!
 //! The exchange itself says that an entity became unreachable, and such a change needs a number that no viewer has seen. So
 //! each host has a *shift* that is added to the numbers of its agent and grows by one whenever the exchange speaks in the
@@ -15,8 +16,11 @@
 //! out the one number under which it would have come back unchanged.
 
 use super::graves::Graves;
-use super::topic::{topic_of_absence, topic_of_assertion};
-use archipel_contract::{Cause, CellName, Condition, Entity, EntityId, Event, Facts, HypervisorName, Kind, Seq, Timestamp};
+use super::handed::Handed;
+use super::interned::Words;
+use super::marks::Marks;
+use super::topic::{move_of, told, topic_of_absence, topic_of_assertion};
+use archipel_contract::{Cause, CellName, Condition, Entity, EntityId, Event, HypervisorName, Kind, Ownership, Seq, Timestamp};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
@@ -86,12 +90,10 @@ pub(crate) struct Locations {
     names: HashMap<Arc<str>, Vec<EntityId>>,
     leases: HashMap<HypervisorName, Lease>,
     graves: Graves,
-    /// Texts that many entities share (`kvm`, `booted`, ...), kept once.
-    words: HashSet<Arc<str>>,
+    handed: Handed,
+    marks: Marks,
+    words: Words,
 }
-
-/// Shared words are bounded, so that a node cannot fill the memory with them.
-const MAX_WORDS: usize = 4096;
 
 impl Locations {
     pub(crate) fn new(cell: CellName) -> Locations {
@@ -101,7 +103,9 @@ impl Locations {
             names: HashMap::new(),
             leases: HashMap::new(),
             graves: Graves::default(),
-            words: HashSet::new(),
+            handed: Handed::default(),
+            marks: Marks::default(),
+            words: Words::default(),
         }
     }
 
@@ -160,14 +164,41 @@ impl Locations {
         self.leases.get(host).and_then(|l| l.link)
     }
 
-    /// What is added to the numbers of a host's agent.
-    pub(crate) fn shift(&self, host: &HypervisorName) -> u64 {
-        self.leases.get(host).map_or(0, |l| l.shift)
+    /// What is added to its agent's numbers of an entity.
+    pub(crate) fn shift(&self, entity: &Entity) -> u64 {
+        self.leases.get(&entity.host).map_or(0, |l| l.shift) + self.marks.shift(&entity.id)
+    }
+
+    /// What the exchange says of an entity over what its agent says.
+    pub(crate) fn mark(&self, id: &EntityId) -> Option<&Arc<str>> {
+        self.marks.why(id)
     }
 
     /// Hosts that ever said hello, and whether their link is live.
     pub(crate) fn hosts(&self) -> impl Iterator<Item = (&HypervisorName, bool)> {
         self.leases.iter().map(|(h, l)| (h, l.link.is_some()))
+    }
+
+    // ------------------------------------------------------------ what the cell itself knows
+
+    /// The authority has given a machine another owner.
+    pub(crate) fn handed(&mut self, after: &Ownership) {
+        let known = self.get(&EntityId::Domain(after.domain));
+        if known.is_some_and(|e| e.host != after.owner && e.epoch < after.epoch) {
+            self.handed.note(after);
+        }
+    }
+
+    /// Says something of an entity over what its agent says, or takes it back.
+    pub(crate) fn say(&mut self, id: &EntityId, why: Option<Arc<str>>, topic: &'static str, detail: Arc<str>, now: Timestamp) -> Outcome {
+        let mut outcome = Outcome::default();
+        let before = self.get(id).cloned();
+        if let Some(after) = self.marks.say(id, before.as_deref(), why) {
+            let after = self.put(after);
+            let event = Event { detail: Some(detail), ..told(topic, &after, now) };
+            outcome.changes.push(Change { event, before });
+        }
+        outcome
     }
 
     // ------------------------------------------------------------ what nodes say
@@ -203,7 +234,7 @@ impl Locations {
         };
         for entity in entities {
             let mut entity = Arc::unwrap_or_clone(entity);
-            entity.seq = Seq(entity.seq.0.saturating_add(shift));
+            entity.seq = Seq(entity.seq.0.saturating_add(shift + self.marks.shift(&entity.id)));
             if let Some(refusal) = self.refuses(host, &entity) {
                 // An older assertion of an entity of one's own is still a sign of life.
                 if refusal == Refusal::Stale(entity.id.clone()) {
@@ -214,9 +245,6 @@ impl Locations {
             }
             self.see(host, &entity.id);
             let before = self.get(&entity.id).cloned();
-            if before.as_deref() == Some(&entity) {
-                continue;
-            }
             if let Some(b) = before.as_deref()
                 && b.epoch == entity.epoch
                 && entity.seq < b.seq
@@ -224,9 +252,14 @@ impl Locations {
                 outcome.refused.push(Refusal::Stale(entity.id.clone()));
                 continue;
             }
+            self.marks.dress(&mut entity);
+            if before.as_deref() == Some(&entity) {
+                continue;
+            }
             let topic = topic_of_assertion(before.as_deref(), &entity);
             let after = self.put(entity);
-            outcome.changes.push(Change { event: told(topic, &after, now), before });
+            let detail = move_of(before.as_deref(), &after);
+            outcome.changes.push(Change { event: Event { detail, ..told(topic, &after, now) }, before });
         }
         outcome
     }
@@ -240,7 +273,9 @@ impl Locations {
         }
         let Some(lease) = self.leases.get_mut(host) else { return outcome };
         let Some(seen) = lease.seen.take() else { return outcome };
-        let gone: Vec<EntityId> = lease.entities.iter().filter(|id| !seen.contains(*id)).cloned().collect();
+        // What was handed to another host is that one's to tell; what was handed to this one it should have told.
+        let mine = lease.entities.iter().filter(|id| !seen.contains(*id) && self.handed.to(id).is_none()).cloned();
+        let gone: Vec<EntityId> = mine.chain(self.handed.waiting(host)).collect();
         for id in gone {
             if let Some(before) = self.take(&id) {
                 let event = Event {
@@ -268,7 +303,7 @@ impl Locations {
             return outcome;
         };
         for mut event in events {
-            event.seq = Seq(event.seq.0.saturating_add(shift));
+            event.seq = Seq(event.seq.0.saturating_add(shift + self.marks.shift(&event.entity)));
             event.cell = self.cell.clone();
             let before = self.get(&event.entity).cloned();
             if let Some(before) = &before
@@ -276,6 +311,10 @@ impl Locations {
                 && (event.epoch, event.seq) <= (before.epoch, before.seq)
             {
                 outcome.refused.push(Refusal::Stale(event.entity.clone()));
+                continue;
+            }
+            if let Some(owner) = self.handed.beyond(&event.entity, event.epoch) {
+                outcome.refused.push(Refusal::Held(event.entity.clone(), owner.clone()));
                 continue;
             }
             match event.after.take() {
@@ -296,6 +335,11 @@ impl Locations {
                     if before.is_some() && event.topic.ends_with(".added") {
                         event.topic = Cow::Borrowed(topic_of_assertion(before.as_deref(), &after));
                     }
+                    if let Some(way) = move_of(before.as_deref(), &after) {
+                        event.topic = Cow::Borrowed("domain.migrated");
+                        event.detail = Some(way);
+                    }
+                    self.marks.dress(&mut after);
                     event.after = Some(self.put(after));
                 }
                 None => match &before {
@@ -319,7 +363,8 @@ impl Locations {
         lease.link = None;
         lease.seen = None;
         lease.shift += 1;
-        let ids: Vec<EntityId> = lease.entities.iter().cloned().collect();
+        let mine = lease.entities.iter().filter(|id| self.handed.to(id).is_none()).cloned();
+        let ids: Vec<EntityId> = mine.chain(self.handed.waiting(host)).collect();
         let why: Arc<str> = format!("the agent on {host} does not answer since {now}; it may well be running").into();
         for id in ids {
             let Some(before) = self.get(&id).cloned() else { continue };
@@ -366,6 +411,9 @@ impl Locations {
         {
             return Some(Refusal::OtherHost(entity.id.clone(), name.clone()));
         }
+        if let Some(owner) = self.handed.beyond(&entity.id, entity.epoch) {
+            return Some(Refusal::Held(entity.id.clone(), owner.clone()));
+        }
         let known = self.get(&entity.id)?;
         if known.host != *host && entity.epoch <= known.epoch {
             return Some(Refusal::Held(entity.id.clone(), known.host.clone()));
@@ -391,6 +439,7 @@ impl Locations {
         if old.is_none_or(|o| o.name != entity.name) {
             self.names.entry(entity.name.clone()).or_insert_with(|| Vec::with_capacity(1)).push(id.clone());
         }
+        self.handed.told(&id, entity.epoch);
         if let Some(lease) = self.leases.get_mut(&entity.host) {
             lease.entities.insert(id);
         }
@@ -403,6 +452,7 @@ impl Locations {
         if let Some(lease) = self.leases.get_mut(&old.host) {
             lease.entities.remove(id);
         }
+        self.handed.forget(id);
         self.graves.bury(id.clone(), old.host.clone());
         Some(old)
     }
@@ -425,29 +475,7 @@ impl Locations {
         if let Some((name, _)) = self.names.get_key_value(&entity.name) {
             entity.name = name.clone();
         }
-        match &mut entity.facts {
-            Facts::Domain(f) => {
-                self.word(&mut f.virtualization);
-                if let Some(reason) = &mut f.reason {
-                    self.word(reason);
-                }
-            }
-            Facts::Network(f) => self.word(&mut f.forward),
-            Facts::StoragePool(f) => self.word(&mut f.pool_type),
-            Facts::Task(f) => {
-                self.word(&mut f.command);
-                self.word(&mut f.caller);
-            }
-            Facts::Hypervisor(_) => {}
-        }
-    }
-
-    fn word(&mut self, text: &mut Arc<str>) {
-        if let Some(known) = self.words.get(&**text) {
-            *text = known.clone();
-        } else if text.len() <= 64 && self.words.len() < MAX_WORDS {
-            self.words.insert(text.clone());
-        }
+        self.words.share(&mut entity.facts);
     }
 }
 
@@ -458,19 +486,5 @@ fn plain(kind: Kind, name: &str) -> Option<EntityId> {
         Kind::Network => name.parse().map(EntityId::Network).ok(),
         Kind::StoragePool => name.parse().map(EntityId::StoragePool).ok(),
         Kind::Task => name.parse().map(EntityId::Task).ok(),
-    }
-}
-
-fn told(topic: &'static str, after: &Arc<Entity>, at: Timestamp) -> Event {
-    Event {
-        entity: after.id.clone(),
-        cell: after.cell.clone(),
-        topic: Cow::Borrowed(topic),
-        epoch: after.epoch,
-        seq: after.seq,
-        at,
-        cause: Cause::Archipel,
-        detail: None,
-        after: Some(after.clone()),
     }
 }

@@ -13,8 +13,10 @@
 //!
 //! | file | service |
 //! |---|---|
-//! | `location`, `graves`, `topic` | where every entity is, or was, and who may speak for it (pure) |
+//! | `location`, `handed`, `marks`, `graves`, `topic`, `interned` | where every entity is, or was, and who may speak for it (pure) |
 //! | `node` | the links to the agents |
+//! | `term` | which of several exchanges serves, and when it may change anything (pure) |
+//! | `authority` | who owns what and what is on the shelf, for agents on other machines |
 //! | `dispatch` | carrying out requests: authorise, answer or forward |
 //! | `feed` | the cell feed |
 //! | `adhoc`, `stage` | commands with forms or JSON; their stages (pure) |
@@ -27,14 +29,18 @@
 //! in the wrong order.
 
 pub(crate) mod adhoc;
+mod authority;
 pub(crate) mod chat;
 pub(crate) mod disco;
 pub(crate) mod dispatch;
 pub(crate) mod feed;
 mod graves;
+mod handed;
+mod interned;
 pub(crate) mod line;
 pub(crate) mod location;
 pub(crate) mod look;
+mod marks;
 pub(crate) mod metrics;
 pub(crate) mod node;
 pub(crate) mod people;
@@ -43,6 +49,7 @@ pub(crate) mod reply;
 pub(crate) mod roster;
 pub(crate) mod services;
 pub(crate) mod stage;
+pub mod term;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -58,7 +65,7 @@ use crate::{
 use archipel_contract::{
     CellName, Entity, EntityId, Epoch, Fault, Kind, Millis, Role, Timestamp,
     catalog::Catalog,
-    port::{AccountKind, Accounts, Clock},
+    port::{AccountKind, Accounts, Authority, Clock, Documents},
 };
 use location::{Locations, Outcome, Refusal};
 use minidom::Element;
@@ -74,10 +81,16 @@ pub struct ExchangeConfig {
     pub cell: CellName,
     /// Accounts and their rosters.
     pub accounts: Arc<dyn Accounts>,
+    /// Who owns which machine; agents on other machines ask it through their links.
+    pub authority: Arc<dyn Authority>,
+    /// The cell's documents; agents reach the shelf and their own.
+    pub documents: Arc<dyn Documents>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The fencing number of its leadership, told to agents.
     pub epoch: Epoch,
+    /// Whether changes may be taken; without rivals they always may.
+    pub proof: Arc<term::Proof>,
     /// The version of the program, told to whoever asks.
     pub version: String,
     /// How long an agent may take to answer.
@@ -88,10 +101,20 @@ pub struct ExchangeConfig {
 
 impl ExchangeConfig {
     /// The usual configuration: ten seconds to answer, the shipped catalog.
-    pub fn new(cell: CellName, accounts: Arc<dyn Accounts>, clock: Arc<dyn Clock>, epoch: Epoch) -> ExchangeConfig {
+    pub fn new(
+        cell: CellName,
+        accounts: Arc<dyn Accounts>,
+        authority: Arc<dyn Authority>,
+        documents: Arc<dyn Documents>,
+        clock: Arc<dyn Clock>,
+        epoch: Epoch,
+    ) -> ExchangeConfig {
         ExchangeConfig {
             cell,
             accounts,
+            authority,
+            documents,
+            proof: term::Proof::for_ever(clock.clone()),
             clock,
             epoch,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -108,11 +131,13 @@ pub struct Exchange {
     accounts: Arc<dyn Accounts>,
     clock: Arc<dyn Clock>,
     epoch: Epoch,
+    proof: Arc<term::Proof>,
     version: String,
     answer_within: Millis,
     catalog: &'static Catalog,
     locations: RwLock<Locations>,
     links: node::Links,
+    desk: authority::Desk,
     people: Mutex<people::People>,
     feed: feed::Feed,
     commands: Mutex<stage::Sessions>,
@@ -163,10 +188,12 @@ impl Exchange {
             accounts: config.accounts,
             clock: config.clock,
             epoch: config.epoch,
+            proof: config.proof,
             version: config.version,
             answer_within: config.answer_within,
             catalog: config.catalog,
             links: node::Links::default(),
+            desk: authority::Desk::new(config.authority, config.documents),
             people: Mutex::default(),
             feed: feed::Feed::default(),
             commands: Mutex::default(),

@@ -12,9 +12,9 @@ use crate::{
     ns,
     server::handler::Stanza,
     server::session::Session,
-    stanza::{fault, node},
+    stanza::{IqKind, authority::Ask, fault, node},
 };
-use archipel_contract::{EntityId, Fault, FaultKind, HypervisorName, Millis, Role, port::Request};
+use archipel_contract::{EntityId, Epoch, Fault, FaultKind, HypervisorName, Millis, Role, port::Request};
 use minidom::Element;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -74,7 +74,7 @@ impl Links {
         self.state.lock().links.entry(session.id()).or_insert_with(|| Link { session: session.clone(), host, waiting: 0 });
     }
 
-    fn host(&self, link: u64) -> Option<HypervisorName> {
+    pub(super) fn host(&self, link: u64) -> Option<HypervisorName> {
         self.state.lock().links.get(&link).map(|l| l.host.clone())
     }
 
@@ -94,7 +94,7 @@ impl Links {
     }
 
     /// Sends a request over a link and waits for its answer.
-    async fn ask(&self, cell: &str, link: u64, to: &str, request: &Request, within: Millis) -> Result<Value, Fault> {
+    async fn ask(&self, cell: &str, epoch: Epoch, link: u64, to: &str, request: &Request, within: Millis) -> Result<Value, Fault> {
         let (answer, answered) = oneshot::channel();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (session, host) = {
@@ -110,8 +110,9 @@ impl Links {
         };
         let _ticket = Ticket { links: self, id };
         let mut xml = Xml::stanza("iq");
-        xml.attr("type", "set").attr("id", &format!("r{id}")).attr("from", cell).attr("to", to);
-        xml.element(&node::Ask::Request(Box::new(request.clone())).print());
+        // With the epoch, so that a late answer to another exchange's request is nobody's here.
+        xml.attr("type", "set").attr("id", &format!("r{}-{id}", epoch.0)).attr("from", cell).attr("to", to);
+        xml.element(&node::stamp(node::Ask::Request(Box::new(request.clone())).print(), epoch));
         if session.send(Stanza::from(xml.finish())).is_err() {
             return Err(Fault::busy(format!("the queue to {host} is full; try again in a moment")));
         }
@@ -161,6 +162,12 @@ impl Exchange {
                 None => false,
             },
             ("iq", Some("result" | "error")) => self.on_answer(session, stanza),
+            ("iq", Some(kind @ ("get" | "set"))) if stanza.children().next().is_some_and(Ask::is) => {
+                let (Some(payload), Some(reply)) = (stanza.children().next(), Reply::to(session, stanza)) else { return true };
+                let kind = if kind == "get" { IqKind::Get } else { IqKind::Set };
+                self.on_authority(session, kind, stanza, payload, reply);
+                true
+            }
             ("iq", Some("set")) => {
                 let Some(payload) = stanza.children().next().filter(|p| p.ns() == ns::NODE) else { return false };
                 let Some(reply) = Reply::to(session, stanza) else { return true };
@@ -231,7 +238,8 @@ impl Exchange {
     }
 
     fn on_answer(&self, session: &Arc<Session>, stanza: &Element) -> bool {
-        let Some(id) = stanza.attr("id").and_then(|id| id.strip_prefix('r')).and_then(|id| id.parse::<u64>().ok()) else { return false };
+        let ours = format!("r{}-", self.epoch.0);
+        let Some(id) = stanza.attr("id").and_then(|id| id.strip_prefix(&*ours)?.parse::<u64>().ok()) else { return false };
         let mut state = self.links.state.lock();
         if state.waiting.get(&id).is_none_or(|w| w.link != session.id()) {
             return false;
@@ -268,11 +276,11 @@ impl Exchange {
     /// Asks the agent of a host, wherever it is.
     pub(super) async fn ask_host(&self, host: &HypervisorName, to: &str, request: &Request, within: Millis) -> Result<Value, Fault> {
         let Some(link) = self.locations.read().link(host) else { return Err(gone_before(Some(host))) };
-        self.links.ask(self.cell.as_str(), link, to, request, within).await
+        self.links.ask(self.cell.as_str(), self.epoch, link, to, request, within).await
     }
 }
 
-fn no_lease() -> Fault {
+pub(super) fn no_lease() -> Fault {
     Fault::new(FaultKind::Conflict, "this link does not speak for its host; say hello first, or stop because another link took over")
 }
 

@@ -16,10 +16,12 @@
 //! is at least as new. An agent whose libvirt has not answered yet says what it has and leaves out that this is all; it asserts again
 //! when everything is listed. Requests are carried out concurrently with all of this, at most [`LinkConfig::in_flight`] at a time.
 
+mod authority;
 mod fence;
 mod health;
 mod queue;
 
+pub use authority::LinkAuthority;
 pub use fence::Fence;
 pub use health::LinkHealth;
 pub use queue::LinkAnnouncer;
@@ -117,6 +119,7 @@ pub struct Link {
     announcer: Arc<LinkAnnouncer>,
     watcher: Arc<LinkWatcher>,
     peers: Arc<LinkPeers>,
+    authority: Arc<LinkAuthority>,
 }
 
 /// Answers how the link stands, from anywhere.
@@ -164,7 +167,8 @@ impl Link {
         let announcer = Arc::new(LinkAnnouncer::new(config.queue));
         let watcher = Arc::new(LinkWatcher { board: Board::default(), announcer: announcer.clone() });
         let peers = Arc::new(LinkPeers { cell: config.cell.clone(), client: Mutex::new(None) });
-        (announcer.clone(), Link { config, announcer, watcher, peers })
+        let authority = Arc::new(LinkAuthority::new(config.cell.clone()));
+        (announcer.clone(), Link { config, announcer, watcher, peers, authority })
     }
 
     /// Answers how the link stands, from anywhere and at any time.
@@ -177,9 +181,14 @@ impl Link {
         self.peers.clone()
     }
 
+    /// The cell's authority and documents.
+    pub fn authority(&self) -> Arc<LinkAuthority> {
+        self.authority.clone()
+    }
+
     /// Runs for ever: connects, asserts, announces, and lets `dispatcher` carry out what is asked.
     pub async fn run(self, dispatcher: Arc<dyn Dispatcher>, inventory: Arc<dyn Inventory>, incarnation: u64) {
-        let Link { config, announcer, watcher, peers } = self;
+        let Link { config, announcer, watcher, peers, authority } = self;
         let (client, mut incoming) = Client::start(Config {
             user: format!("hv.{}", config.host),
             domain: config.cell.as_str().to_owned(),
@@ -197,8 +206,18 @@ impl Link {
             outgoing: 16,
         });
         *peers.client.lock() = Some(client.clone());
+        authority.attach(Some(client.clone()));
         let (tell, session) = watch::channel(None);
-        let uploader = Uploader { config: &config, client: client.clone(), announcer, watcher: &watcher, inventory, incarnation, session };
+        let uploader = Uploader {
+            config: &config,
+            client: client.clone(),
+            announcer,
+            watcher: &watcher,
+            authority: &authority,
+            inventory,
+            incarnation,
+            session,
+        };
         let room = Arc::new(Semaphore::new(config.in_flight));
         let ahead = uploader.announcer.clone();
         let listen = async {
@@ -232,6 +251,7 @@ impl Link {
             () = uploader.run() => {}
         }
         *peers.client.lock() = None;
+        authority.attach(None);
     }
 }
 
@@ -305,6 +325,7 @@ struct Uploader<'a> {
     client: Client,
     announcer: Arc<LinkAnnouncer>,
     watcher: &'a LinkWatcher,
+    authority: &'a LinkAuthority,
     inventory: Arc<dyn Inventory>,
     incarnation: u64,
     session: watch::Receiver<Option<Session>>,
@@ -387,6 +408,7 @@ impl Uploader<'_> {
             self.client.leave(fault.clone()).await;
             return Err(fault);
         }
+        self.authority.greeted(session);
         // What waited is told first; what comes from here on waits until after the assertion.
         let mut waiting = self.announcer.len();
         while waiting > 0 {

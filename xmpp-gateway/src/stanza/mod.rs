@@ -8,11 +8,13 @@
 //! | [`form`] | data forms (XEP-0004), and commands as forms |
 //! | [`feed`] | the cell feed: subscription, snapshot pages, pushed events |
 //! | [`node`] | the link between an agent and the exchange |
+//! | [`authority`] | what an agent asks of the cell's authority and documents |
 //!
 //! An element that cannot be understood becomes a fault (`invalid-request`) that names what is wrong with it; whoever received
 //! it answers with that.
 
 pub mod adhoc;
+pub mod authority;
 pub mod fault;
 pub mod feed;
 pub mod form;

@@ -8,7 +8,7 @@ use archipel_contract::{
     BoxFuture, Bytes, Cause, CellName, Condition, DomainId, Entity, EntityId, Epoch, Event, Facts, Fault, HypervisorName, Role, Seq,
     TaskId, Timestamp,
     domain::{DomainFacts, DomainState},
-    fake::{FakeClock, MemoryAccounts},
+    fake::{FakeClock, MemoryAccounts, MemoryAuthority, MemoryDocuments},
     port::{AccountKind, Accounts, Address, Announcer, Dispatcher, Inventory, Request},
     task::{TaskFacts, TaskState},
 };
@@ -49,14 +49,19 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 pub(crate) struct Cell {
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) server: Arc<Server>,
+    pub(crate) authority: Arc<MemoryAuthority>,
+    pub(crate) documents: Arc<MemoryDocuments>,
 }
 
 impl Cell {
     pub(crate) async fn start(accounts: Arc<MemoryAccounts>, limits: Limits, tls: Option<Arc<Tls>>) -> Cell {
         let clock = Arc::new(FakeClock::default());
-        let exchange = Exchange::new(ExchangeConfig::new(CELL.parse().unwrap(), accounts.clone(), clock, Epoch(1)));
+        let (authority, documents) = (Arc::<MemoryAuthority>::default(), Arc::<MemoryDocuments>::default());
+        let cell = CELL.parse().unwrap();
+        let exchange =
+            Exchange::new(ExchangeConfig::new(cell, accounts.clone(), authority.clone(), documents.clone(), clock, Epoch(1)));
         let config = ServerConfig { cell: CELL.into(), accounts, tls, limits, features: Vec::new() };
-        Cell { server: Server::new(config, exchange.clone()).unwrap(), exchange }
+        Cell { server: Server::new(config, exchange.clone()).unwrap(), exchange, authority, documents }
     }
 }
 

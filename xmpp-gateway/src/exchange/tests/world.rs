@@ -9,7 +9,7 @@ use crate::{
 use archipel_contract::{
     Entity, Epoch, Event, Role,
     catalog::Catalog,
-    fake::{FakeClock, MemoryAccounts},
+    fake::{FakeClock, MemoryAccounts, MemoryAuthority, MemoryDocuments},
     port::{AccountKind, Accounts, Request},
 };
 use minidom::Element;
@@ -27,6 +27,8 @@ pub(super) struct World {
     pub exchange: Arc<Exchange>,
     pub clock: Arc<FakeClock>,
     pub accounts: Arc<MemoryAccounts>,
+    pub authority: Arc<MemoryAuthority>,
+    pub documents: Arc<MemoryDocuments>,
 }
 
 /// Somebody connected to the cell.
@@ -45,9 +47,11 @@ impl World {
         for (name, role) in [("admin", Role::Admin), ("eve", Role::Viewer)] {
             accounts.add(crate::accounts::account(name, "secret", AccountKind::Person(role), 4096).unwrap()).await.unwrap();
         }
-        let config = ExchangeConfig::new(CELL.parse().unwrap(), accounts.clone(), clock.clone(), Epoch(3));
+        let (authority, documents) = (Arc::<MemoryAuthority>::default(), Arc::<MemoryDocuments>::default());
+        let cell = CELL.parse().unwrap();
+        let config = ExchangeConfig::new(cell, accounts.clone(), authority.clone(), documents.clone(), clock.clone(), Epoch(3));
         assert!(!Catalog::shipped().commands.is_empty(), "the catalog is generated");
-        World { exchange: Exchange::new(config), clock, accounts }
+        World { exchange: Exchange::new(config), clock, accounts, authority, documents }
     }
 
     fn open(&self, jid: &str, kind: AccountKind) -> Client {
