@@ -27,6 +27,7 @@ mod domain_turn;
 pub mod hypervisor;
 pub mod life;
 pub mod metrics;
+pub mod migration;
 pub mod network;
 pub mod reconcile;
 pub mod routes;

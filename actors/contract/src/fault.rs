@@ -82,7 +82,7 @@ impl FaultKind {
 }
 
 /// A failed request: the kind, a message that says what to do next, and the cause if there is one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message}{}", self.cause.as_deref().map(|c| format!(" ({c})")).unwrap_or_default())]
 pub struct Fault {
     /// What kind of failure it is.
