@@ -9,9 +9,12 @@ use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::Mutex;
 
+/// The version a key has reached, and its text unless it was removed.
+type Slot = (u64, Option<Vec<u8>>);
+
 /// Documents that are forgotten when this is dropped.
 #[derive(Default)]
-pub struct MemoryDocuments(Mutex<BTreeMap<String, (u64, Option<Vec<u8>>)>>);
+pub struct MemoryDocuments(Mutex<BTreeMap<String, Slot>>);
 
 impl Documents for MemoryDocuments {
     fn document(&self, key: String) -> BoxFuture<'_, Result<Option<Versioned>, Fault>> {

@@ -12,6 +12,15 @@ fn find(model: &mut Model, id: DomainId) -> Result<&mut DomainRecord, Fault> {
     model.domains.get_mut(&id).ok_or_else(|| Fault::not_found(format!("there is no virtual machine {id}; list them again")))
 }
 
+/// A machine that arrives, or is at its hand-over, belongs to libvirt's job: only cutting its power is possible then.
+fn no_job(model: &mut Model, id: DomainId) -> Result<(), Fault> {
+    let name = find(model, id)?.name.clone();
+    if model.arriving.contains_key(&id) || (model.leaving.contains_key(&id) && model.standing_still.contains(&id)) {
+        return Err(Fault::busy(format!("{name} is being moved; wait for that")).because("cannot acquire state change lock"));
+    }
+    Ok(())
+}
+
 /// libvirt's own check of the state, which stands beside our policy: whoever acts on old knowledge is refused.
 fn in_state(model: &mut Model, id: DomainId, fits: impl Fn(DomainState) -> bool, otherwise: &str) -> Result<(), Fault> {
     let record = find(model, id)?;
@@ -66,6 +75,7 @@ impl DomainPort for FakeHost {
 
     fn undefine(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("domain.undefine", id.to_string(), move |model| {
+            no_job(model, id)?;
             let record = find(model, id)?;
             if record.facts.state.is_active() {
                 record.facts.persistent = false;
@@ -92,6 +102,7 @@ impl DomainPort for FakeHost {
 
     fn shutdown(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("domain.shutdown", id.to_string(), move |model| {
+            no_job(model, id)?;
             in_state(model, id, |s| s == DomainState::Running, "cannot hear it")?;
             if model.guests_listen {
                 model.enter(id, DomainState::Shutdown, "finished");
@@ -103,6 +114,7 @@ impl DomainPort for FakeHost {
 
     fn reboot(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("domain.reboot", id.to_string(), move |model| {
+            no_job(model, id)?;
             in_state(model, id, |s| s == DomainState::Running, "cannot hear it")?;
             model.tell_domain(id, DomainChange::Rebooted);
             Ok(())
@@ -119,6 +131,7 @@ impl DomainPort for FakeHost {
 
     fn reset(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("domain.reset", id.to_string(), move |model| {
+            no_job(model, id)?;
             in_state(model, id, DomainState::is_active, "is off")?;
             model.tell_domain(id, DomainChange::Rebooted);
             Ok(())
@@ -127,6 +140,7 @@ impl DomainPort for FakeHost {
 
     fn pause(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("domain.pause", id.to_string(), move |model| {
+            no_job(model, id)?;
             in_state(model, id, |s| s == DomainState::Running, "is not running")?;
             model.enter(id, DomainState::Paused, "paused");
             Ok(())
@@ -135,6 +149,7 @@ impl DomainPort for FakeHost {
 
     fn resume(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("domain.resume", id.to_string(), move |model| {
+            no_job(model, id)?;
             in_state(model, id, |s| matches!(s, DomainState::Paused | DomainState::Pmsuspended), "is not paused")?;
             model.enter(id, DomainState::Running, "unpaused");
             Ok(())
@@ -150,6 +165,7 @@ impl DomainPort for FakeHost {
 
     fn rename(&self, id: DomainId, to: String) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("domain.rename", id.to_string(), move |model| {
+            no_job(model, id)?;
             in_state(model, id, |s| !s.is_active(), "can only be renamed while it is off")?;
             free(model, &to)?;
             find(model, id)?.name = to.into();

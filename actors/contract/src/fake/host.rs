@@ -2,6 +2,9 @@
 //!
 //! Events are told while the model is locked, so their order is the order of the changes, whatever thread made them.
 
+use super::lan::FakeLan;
+use super::migration::Needs;
+use super::voyage::Voyage;
 use super::{Script, lock};
 use crate::{
     BoxFuture, Bytes, DomainId, Fault, HypervisorName, NetworkId, PoolId,
@@ -12,8 +15,9 @@ use crate::{
     storage_pool::{PoolFacts, PoolRecord, PoolState},
     volume::{VolumeFacts, VolumeRecord},
 };
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::Waker;
 use uuid::Uuid;
 
 /// A hypervisor that exists in memory only.
@@ -22,11 +26,33 @@ pub struct FakeHost {
     /// What shall go wrong.
     pub script: Script,
     pub(super) model: Mutex<Model>,
+    pub(super) lan: Mutex<Option<Arc<FakeLan>>>,
+    pub(super) me: Weak<FakeHost>,
 }
 
 pub(super) struct Model {
     pub(super) connected: bool,
     pub(super) closed: bool,
+    /// Whether libvirt lives at all; it may, and we may still not reach it.
+    pub(super) libvirt: bool,
+    /// All the memory of the host.
+    pub(super) memory: Bytes,
+    /// What machines need of a host, where it is not the usual.
+    pub(super) needs: BTreeMap<DomainId, Needs>,
+    /// What more stands in the way of whatever comes here.
+    pub(super) obstacles: Vec<crate::migration::Obstacle>,
+    /// Machines on their way to another host.
+    pub(super) leaving: BTreeMap<DomainId, Arc<Voyage>>,
+    /// Machines whose voyage hither has not ended.
+    pub(super) inbound: BTreeMap<DomainId, Weak<Voyage>>,
+    /// Half-received machines, with the definition that was here before.
+    pub(super) arriving: BTreeMap<DomainId, Option<DomainRecord>>,
+    /// Machines that stand still for their hand-over and run on if it fails.
+    pub(super) standing_still: BTreeSet<DomainId>,
+    /// Machines whose post-copy broke here.
+    pub(super) split: BTreeSet<DomainId>,
+    /// Whoever is to be woken when the model is locked no more.
+    pub(super) to_wake: Vec<Waker>,
     observer: Option<Arc<dyn HostObserver>>,
     overflowed: bool,
     to_drop: usize,
@@ -62,13 +88,44 @@ impl Model {
 
     /// Puts a machine into a state and tells; a transient one that stops is gone.
     pub(super) fn enter(&mut self, id: DomainId, state: DomainState, reason: &'static str) {
-        if let Some(record) = self.domains.get_mut(&id) {
-            record.facts.state = state;
-            record.facts.reason = Some(reason.into());
-            if !state.is_active() && !record.facts.persistent {
+        let Some(record) = self.domains.get_mut(&id) else { return };
+        record.facts.state = state;
+        record.facts.reason = Some(reason.into());
+        if !state.is_active() {
+            if !record.facts.persistent {
                 self.domains.remove(&id);
             }
-            self.tell_domain(id, DomainChange::State(state, reason));
+            if let Some(Some(before)) = self.arriving.remove(&id) {
+                self.domains.insert(id, before);
+            }
+            self.split.remove(&id);
+            self.standing_still.remove(&id);
+            let under_way = self.leaving.get(&id).cloned().map(|v| (v, "domain is not running"));
+            let hither = self.inbound.get(&id).and_then(Weak::upgrade).map(|v| (v, "unable to write to socket: broken pipe"));
+            for (voyage, cause) in [under_way, hither].into_iter().flatten() {
+                let fault = Fault::unavailable("the transfer broke; ask both hosts where the machine is").because(cause);
+                self.to_wake.extend(voyage.wreck(fault));
+            }
+        }
+        self.tell_domain(id, DomainChange::State(state, reason));
+    }
+
+    /// A half-received machine is removed; a definition that was here before is here again.
+    pub(super) fn drop_half(&mut self, id: DomainId) {
+        let Some(before) = self.arriving.remove(&id) else { return };
+        self.domains.remove(&id);
+        if let Some(mut before) = before {
+            before.facts.state = DomainState::Shutoff;
+            before.facts.reason = Some("failed".into());
+            self.domains.insert(id, before);
+        }
+        self.tell_domain(id, DomainChange::State(DomainState::Shutoff, "failed"));
+    }
+
+    /// A machine that stood still for its hand-over runs on.
+    pub(super) fn wake_up(&mut self, id: DomainId) {
+        if self.libvirt && self.standing_still.remove(&id) {
+            self.enter(id, DomainState::Running, "migrated");
         }
     }
 }
@@ -87,6 +144,16 @@ impl FakeHost {
             pools: BTreeMap::new(),
             volumes: BTreeMap::new(),
             guests_listen: true,
+            libvirt: true,
+            memory: Bytes(16 << 30),
+            needs: BTreeMap::new(),
+            obstacles: Vec::new(),
+            leaving: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            arriving: BTreeMap::new(),
+            standing_still: BTreeSet::new(),
+            split: BTreeSet::new(),
+            to_wake: Vec::new(),
         };
         let seed = name.bytes().fold(0u128, |n, b| n * 31 + u128::from(b)) << 64;
         let network = NetworkId(Uuid::from_u128(seed | 1));
@@ -119,7 +186,7 @@ impl FakeHost {
         };
         model.volumes.insert(pool, vec![VolumeRecord { name: "disk.qcow2".into(), facts }]);
         let name = name.parse().unwrap_or_else(|e| panic!("{e}"));
-        Arc::new(FakeHost { name, script: Script::default(), model: Mutex::new(model) })
+        Arc::new_cyclic(|me| FakeHost { name, script: Script::default(), model: Mutex::new(model), lan: Mutex::default(), me: me.clone() })
     }
 
     /// The bundle of ports the actors get.
@@ -189,7 +256,26 @@ impl FakeHost {
 
     /// Puts a machine into a state as if somebody else had done it; tells about it.
     pub fn enter(&self, id: DomainId, state: DomainState, reason: &'static str) {
-        lock(&self.model).enter(id, state, reason);
+        self.change(|model| model.enter(id, state, reason));
+    }
+
+    /// Changes the model, and wakes whoever waited for that.
+    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Model) -> T) -> T {
+        let (done, wakers) = {
+            let mut model = lock(&self.model);
+            let done = work(&mut model);
+            (done, std::mem::take(&mut model.to_wake))
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        done
+    }
+
+    pub(super) fn name_of(&self) -> &str {
+        self.name.as_str()
+    }
+
+    pub(super) fn host_name(&self) -> HypervisorName {
+        self.name.clone()
     }
 
     /// Reports something about a machine that is no state.
@@ -204,9 +290,50 @@ impl FakeHost {
 
     /// The connection breaks.
     pub fn lose(&self, reason: &str) {
-        let mut model = lock(&self.model);
-        model.tell(HostChange::Lost(reason.into()));
-        model.connected = false;
+        let waiting: Vec<Arc<Voyage>> = self.change(|model| {
+            model.tell(HostChange::Lost(reason.into()));
+            model.connected = false;
+            model.leaving.values().cloned().collect()
+        });
+        // Whoever waits for a transfer is told so; the transfer itself goes on.
+        let fault = Fault::unavailable(format!("libvirt on {} does not answer; try again later", self.name)).because(reason);
+        waiting.iter().for_each(|voyage| voyage.answer.put(Err(fault.clone())));
+    }
+
+    /// libvirt itself is killed: the connection breaks, and so does what is under way (rows B, C and L of the table). Guests run on.
+    pub fn libvirt_dies(&self) {
+        self.lose("the connection was reset");
+        self.change(|model| model.libvirt = false);
+        self.wreck(|_| true, "client socket is closed");
+    }
+
+    /// libvirt begins again: it removes what was received by half, and lets run on what stood still for a hand-over that failed.
+    pub fn libvirt_restarts(&self) {
+        self.change(|model| {
+            model.libvirt = true;
+            let halves: Vec<DomainId> = model.arriving.keys().copied().collect();
+            halves.into_iter().for_each(|id| model.drop_half(id));
+            let still: Vec<DomainId> = model.standing_still.iter().copied().collect();
+            still.into_iter().for_each(|id| model.wake_up(id));
+        });
+        self.restore();
+    }
+
+    pub(super) fn libvirt_lives(&self) -> bool {
+        lock(&self.model).libvirt
+    }
+
+    /// What fits of the transfers from and to this host breaks.
+    pub(super) fn wreck(&self, fits: impl Fn(&Voyage) -> bool, cause: &str) {
+        self.change(|model| {
+            let all: Vec<Arc<Voyage>> =
+                model.leaving.values().cloned().chain(model.inbound.values().filter_map(Weak::upgrade)).filter(|v| fits(v)).collect();
+            for voyage in all {
+                let fault = Fault::unavailable("the transfer broke; ask both hosts where the machine is").because(cause);
+                let waker = voyage.wreck(fault);
+                model.to_wake.extend(waker);
+            }
+        });
     }
 
     /// The connection is back.
@@ -245,11 +372,12 @@ impl FakeHost {
     ) -> BoxFuture<'a, Result<T, Fault>> {
         Box::pin(async move {
             self.script.play(operation, &about).await?;
-            let mut model = lock(&self.model);
-            if !model.connected {
-                return Err(Fault::unavailable(format!("libvirt on {} does not answer; try again later", self.name)));
-            }
-            work(&mut model)
+            self.change(|model| {
+                if !model.connected {
+                    return Err(Fault::unavailable(format!("libvirt on {} does not answer; try again later", self.name)));
+                }
+                work(model)
+            })
         })
     }
 }

@@ -10,10 +10,12 @@ mod documents;
 mod domain;
 mod host;
 mod journal;
+mod lan;
 mod migration;
 mod network;
 mod script;
 mod storage_pool;
+mod voyage;
 
 pub use accounts::MemoryAccounts;
 pub use announcer::Recorder;
@@ -22,6 +24,8 @@ pub use clock::FakeClock;
 pub use documents::MemoryDocuments;
 pub use host::FakeHost;
 pub use journal::MemoryJournal;
+pub use lan::{FakeLan, Pace};
+pub use migration::Needs;
 pub use script::Script;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

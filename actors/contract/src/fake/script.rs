@@ -38,9 +38,13 @@ impl Script {
     }
     /// Lets all held calls go on.
     pub fn release(&self) {
-        let mut inner = lock(&self.0);
-        inner.held.clear();
-        inner.waiting.drain(..).for_each(Waker::wake);
+        let waiting = {
+            let mut inner = lock(&self.0);
+            inner.held.clear();
+            std::mem::take(&mut inner.waiting)
+        };
+        // Whoever is woken may go on right here, and play the next step.
+        waiting.into_iter().for_each(Waker::wake);
     }
     /// Calls of this operation panic.
     pub fn panic(&self, operation: &str, about: &str) {
