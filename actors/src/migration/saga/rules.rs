@@ -1,7 +1,7 @@
 //! What each input means in each state. Together with `Saga::cancel` this is the whole rule of a move.
 
 use super::{Answer, End, Input, Saga, Step, Undo, cancelled};
-use archipel_contract::{Fault, FaultKind, Ownership, migration::Standing};
+use archipel_contract::{Fault, FaultKind, Ownership, domain::DomainState, migration::Standing};
 
 impl Saga {
     pub(super) fn next(&self, input: Input) -> Saga {
@@ -121,21 +121,24 @@ impl Saga {
             Standing::Here(_) if self.claimed => {
                 self.moved_but("it is claimed by its new host, and libvirt here says that its guest is here")
             }
-            Standing::Here(_) if self.cancelled => self.undo(End::Stayed, Some(cancelled())),
             Standing::Here(_) if self.off => {
                 let why = "it was started while it was moved; the machine is where it was";
                 self.undo(End::Stayed, Some(Fault::wrong_state(why)))
             }
-            Standing::Here(_) => {
-                let fault = self.fault.clone().unwrap_or_else(|| {
-                    Fault::internal("libvirt said that it was moved, and its guest is here; the machine is where it was")
-                });
-                self.undo(End::Stayed, Some(fault))
-            }
+            // It stands still, and perhaps because libvirt does not know whether it goes on over there.
+            Standing::Here(DomainState::Paused | DomainState::Pmsuspended) => self.at(Step::Asking { own: Some(standing) }),
+            Standing::Here(_) => self.is_here(),
             Standing::Leaving => self.fresh(Step::Reattaching),
             Standing::Arriving => self.rest(Fault::busy("somebody moves it to this host at the same time")),
             Standing::Off(_) | Standing::Departed | Standing::Absent | Standing::Split => self.at(Step::Asking { own: Some(standing) }),
         }
+    }
+
+    /// Its guest is here and nowhere else.
+    fn is_here(self) -> Saga {
+        let unclear = || Fault::internal("libvirt said that it was moved, and its guest is here; the machine is where it was");
+        let fault = if self.cancelled { cancelled() } else { self.fault.clone().unwrap_or_else(unclear) };
+        self.undo(End::Stayed, Some(fault))
     }
 
     fn stands_there(self, own: Standing, answer: Answer<Standing>) -> Saga {
@@ -148,6 +151,7 @@ impl Saga {
         let saga = Saga { seen, ..self };
         let to = saga.to.clone();
         match (own, theirs) {
+            (Standing::Here(_), Standing::Absent) if !saga.claimed => saga.is_here(),
             (Standing::Split, Standing::Here(_) | Standing::Leaving) => saga.at(Step::Recovering),
             (Standing::Split, Standing::Split) if seen => saga.at(Step::Recovering),
             (Standing::Split, Standing::Absent | Standing::Off(_)) if !saga.claimed => saga.undo(
@@ -200,7 +204,7 @@ impl Saga {
         match answer {
             Ok(()) => Saga { fault: None, ..self }.fresh(Step::Ended { end: End::Moved }),
             Err(fault) if fault.kind == FaultKind::WrongState => {
-                self.moved_but("it is claimed by its new host, and somebody has started a copy here with other tools")
+                self.moved_but("it is claimed by its new host, and a copy of it that stands still, or that somebody started, is still here")
             }
             Err(fault) => self.rest(fault),
         }

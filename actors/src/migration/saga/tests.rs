@@ -152,6 +152,20 @@ fn a_fault_of_the_transfer_says_nothing_about_where_the_guest_is() {
     assert_eq!((end, fault.map(|f| f.kind)), (End::Stayed, Some(FaultKind::Internal)));
 }
 
+/// The two libvirts lost each other when the target had been told to run it: the source keeps a copy that stands still.
+#[test]
+fn a_guest_that_stands_still_stays_only_when_the_target_does_not_have_it() {
+    let paused = Standing::Here(DomainState::Paused);
+    let mut w = world(paused, Standing::Absent);
+    assert_eq!(w.ends(saga()), (End::Stayed, Some(broke())));
+    let mut w = World { theirs: vec![Err(away()), Ok(Standing::Arriving), Ok(RUNNING)], ..world(paused, RUNNING) };
+    let last = w.go(saga(), 60);
+    assert_eq!((last.end(), w.did(&Output::Stay), w.did(&Output::Receive)), (Some(End::Moved), 0, 1));
+    // Nobody destroys the copy: a person is told.
+    let (next, _) = Saga { step: Step::Releasing, ..last }.step(Input::Discarded(Err(Fault::wrong_state("it is here"))));
+    assert!(next.is_over() && next.fault.unwrap().message.contains("look at both hosts"));
+}
+
 /// D, and H when the source is gone: reported, never repaired by starting something.
 #[test]
 fn a_guest_that_died_on_the_way_is_reported_and_not_started() {
