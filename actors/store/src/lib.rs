@@ -1,5 +1,5 @@
 //! What survives a restart: who owns which machine, which operations were accepted, and the accounts. All of it is one SQLite
-//! file in `data_dir`, written by one thread.
+//! file in `data_dir`, written by one thread; in a cell with several exchanges the same ports are served by [`mod@etcd`].
 //!
 //! SQLite blocks, so the connection lives on a thread of its own and the async side sends it work over a bounded queue. When
 //! the queue is full the answer is `busy` at once: waiting would only hide that the disk cannot keep up. Dropping a future does not
@@ -19,7 +19,10 @@ mod accounts;
 mod authority;
 mod database;
 mod documents;
+pub mod etcd;
 mod journal;
+
+pub use etcd::{Etcd, EtcdConfig};
 
 use archipel_contract::Fault;
 use database::Database;

@@ -1,0 +1,111 @@
+//! The same ports on etcd, for a cell with more than one exchange: what the cell knows is then where a majority of etcd's members
+//! is, and survives any one host.
+//!
+//! Every change is one transaction that compares the `mod_revision` of what it read. A request whose answer is lost is sent again to
+//! the next member until its deadline, which is safe: each value carries the mark of the call that wrote it, so a call that
+//! finds its own mark knows that its first attempt was made, and a late first attempt finds the revision changed and does
+//! nothing. For that reason what is removed stays as an empty value, wherever an old attempt could bring it back.
+//!
+//! ```text
+//!   call --> member A --answer--> done                       all refused --pause--> again, until the deadline
+//!              | refused, no leader, or nothing said for half a second                 |
+//!              v                                                                       v
+//!            member B as well --first answer--> done, and asked first from now on    `unavailable`
+//! ```
+//!
+//! `unavailable` does not say that a change was not made: as with every lost answer, whoever asked looks again. Nobody's clock
+//! here decides whether a lease has run out; etcd decides, and a holder counts its own from before it asked.
+//!
+//! | key, under the prefix | value |
+//! |---|---|
+//! | `own/<machine>` | epoch, and how it is held unless it was forgotten |
+//! | `shelf/<machine>` | the same for every parked machine, so that listing them reads nothing else |
+//! | `lead/<role>` | holder and epoch; bound to a lease of etcd, which removes it |
+//! | `lead-epoch/<role>` | the highest epoch of that role; it stays |
+//! | `open/<operation>/<caller>` | an operation accepted and not done |
+//! | `done/<operation>/<caller>` | the same with its outcome |
+//! | `aged/<time>/<operation>/<caller>` | which of them are done, by time |
+//! | `document/<key>` | a document; its version is the key's `mod_revision` |
+//! | `account/<name>`, `roster/<name>/<jid>` | accounts and their rosters |
+//! | `incarnation` | a counter |
+
+mod accounts;
+mod authority;
+mod call;
+mod documents;
+mod journal;
+mod leadership;
+mod members;
+
+use archipel_contract::{CellName, Fault, Millis};
+use members::Members;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// How long a call may take unless configured otherwise: longer than etcd's election of a new leader (1 to 2 s with its defaults),
+/// so that nobody notices the loss of one member.
+pub const TIMEOUT: Millis = Millis::seconds(3);
+
+/// How etcd is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdConfig {
+    /// Its members' client addresses, such as `http://10.0.0.1:2379` or `https://etcd1.example.org:2379`. Name all of them: the
+    /// loss of one is then not noticed.
+    pub endpoints: Vec<String>,
+    /// What all keys begin with; see [`EtcdConfig::new`].
+    pub prefix: String,
+    /// How long each call may take.
+    pub timeout: Millis,
+    /// PEM file with the authority that signed the members' certificates. Needed for `https`.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with this client's certificate, if the members ask for one.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with the key of that certificate.
+    pub key_file: Option<PathBuf>,
+    /// The user, if etcd's authentication is on.
+    pub user: Option<String>,
+    /// File with that user's password in its first line.
+    pub password_file: Option<PathBuf>,
+}
+
+impl EtcdConfig {
+    /// The members at these addresses, without TLS and user; the keys of `cell` begin with `/archipel/<cell>/`.
+    pub fn new(endpoints: Vec<String>, cell: &CellName) -> EtcdConfig {
+        EtcdConfig {
+            endpoints,
+            prefix: format!("/archipel/{cell}/"),
+            timeout: TIMEOUT,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            user: None,
+            password_file: None,
+        }
+    }
+}
+
+/// What the cell knows, kept in etcd. Cheap to clone. All clones must be used from one runtime: the connections live there.
+#[derive(Clone)]
+pub struct Etcd {
+    members: Arc<Members>,
+    prefix: Arc<str>,
+}
+
+impl Etcd {
+    /// Checks the configuration and reads its files. Members are connected when they are first asked, so etcd may be away
+    /// meanwhile; everything is then `unavailable` until a majority is there.
+    pub fn open(config: &EtcdConfig) -> Result<Etcd, Fault> {
+        let prefix = config.prefix.trim_end_matches('/');
+        if !prefix.starts_with('/') || prefix.len() > 200 || prefix.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(Fault::invalid(format!(
+                "{:?} is not a prefix for etcd's keys; use one like /archipel/vm.example.org/",
+                config.prefix
+            )));
+        }
+        Ok(Etcd { members: Arc::new(Members::new(config)?), prefix: format!("{prefix}/").into() })
+    }
+
+    fn key(&self, rest: impl std::fmt::Display) -> String {
+        format!("{}{rest}", self.prefix)
+    }
+}
