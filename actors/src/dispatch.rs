@@ -8,16 +8,18 @@
 //!              journal: accept --done before--> the first answer
 //!                         |  \--running-------> waits for the first one's end
 //!                         v
-//!                       actor -> journal: complete -> answer
+//!                       actor ---> journal: complete ---+--> answer
+//!                         \------> its event is known --/
 //! ```
 //! A change goes on when whoever asked has gone: it is carried by a task of the agent's own thread, and its end is written
-//! down before anybody hears of it. The same operation sent twice runs once.
+//! down before anybody hears of it. The same operation sent twice runs once. Half of what a change costs is waking threads, so
+//! the store's thread hands on what it has written by itself: to the agent when it accepts, to whoever asked at the end.
 
 use crate::{
     ask::bare,
     board::Board,
     directory::Directory,
-    metrics,
+    domain_turn, glue, metrics,
     routes::{self, Errand, Route},
     settle::{self, Interruption},
 };
@@ -35,7 +37,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -259,43 +261,28 @@ impl Inner {
         let (tell, told) = watch::channel(None);
         // Stands before the journal is asked, so that whoever is told "running" finds somebody to wait for.
         let first = self.under_way.lock().entry(key.clone()).or_insert_with(|| told.clone()).clone();
-        let is_first = first.same_channel(&told);
-        let this = self.clone();
-        let work = async move {
-            let outcome = this.run(home, operation, caller, errand, (!is_first).then_some(first)).await;
-            if is_first {
-                this.under_way.lock().remove(&key);
+        let first = (!first.same_channel(&told)).then_some(first);
+        let end = End { home: self.clone(), key: first.is_none().then_some(key), tell: tell.clone(), _room: room };
+        let span = tracing::Span::current();
+        let accepting = async move {
+            let accepted = self.parts.journal.accept(operation.clone()).await;
+            let this = self.clone();
+            let work = async move {
+                match accepted {
+                    Ok(Acceptance::New) => this.run(home, operation, caller, errand, end).await,
+                    earlier => end.tell(repeated(earlier, first).await),
+                }
+            };
+            if !(self.parts.runner)(Box::pin(work.instrument(tracing::Span::current()))) {
+                tell.send_replace(Some(Err(Fault::unavailable("the agent has ended; ask again when it is back"))));
             }
-            tell.send_replace(Some(outcome));
-            drop(room);
-        }
-        .instrument(tracing::Span::current());
-        if !(self.parts.runner)(Box::pin(work)) {
-            return Err(Fault::unavailable("the agent has ended; ask again when it is back"));
-        }
+        };
+        glue::carry(accepting.instrument(span));
         heard(told).await
     }
 
-    async fn run(
-        &self,
-        home: Post,
-        operation: Operation,
-        caller: Caller,
-        errand: Errand,
-        first: Option<watch::Receiver<Option<Outcome>>>,
-    ) -> Outcome {
-        let journal = &self.parts.journal;
-        match journal.accept(operation.clone()).await? {
-            Acceptance::Done(outcome) => return outcome,
-            Acceptance::Running => {
-                let settling = Fault::busy("this operation is under way and its end is not known yet; ask again in a moment");
-                return match first {
-                    Some(first) => tokio::time::timeout(FIRST_ONE, heard(first)).await.unwrap_or(Err(settling)),
-                    None => Err(settling),
-                };
-            }
-            Acceptance::New => {}
-        }
+    /// Carries out what is accepted. On the agent's own thread.
+    async fn run(self: Arc<Self>, home: Post, operation: Operation, caller: Caller, errand: Errand, end: End) {
         self.revive(&operation.target);
         let answer = errand(&self.parts.directory, operation.target.clone(), caller).await;
         let outcome = match answer {
@@ -307,15 +294,61 @@ impl Inner {
                     .because(fault))
             }),
         };
-        let written = journal.complete(operation.caller.clone(), operation.id, outcome.clone(), self.parts.clock.now()).await;
+        // What was done is written down while its event is still on its way; the answer waits for both.
         audit(&operation, &outcome);
-        match written {
-            Ok(()) => outcome,
-            Err(fault) => {
-                tracing::error!(operation = %operation.id, %fault, "the end of an operation could not be written down");
-                outcome
+        let done = outcome.is_ok();
+        let (known, is_known) = oneshot::channel::<()>();
+        let (caller, id, ended, now) = (operation.caller.clone(), operation.id, outcome.clone(), self.parts.clock.now());
+        let writing = async move {
+            let written = self.parts.journal.complete(caller, id, ended, now).await;
+            if let Err(fault) = written {
+                tracing::error!(operation = %id, %fault, "the end of an operation could not be written down");
             }
+            // An agent that ended meanwhile will learn of no event; what was done is done.
+            let _ = is_known.await;
+            end.tell(outcome);
+        };
+        glue::carry(writing.instrument(tracing::Span::current()));
+        if done {
+            domain_turn::known(&home.board, &operation).await;
         }
+        let _ = known.send(());
+    }
+}
+
+/// The end of one change: when it is told or dropped, nobody finds it under way any more.
+struct End {
+    home: Arc<Inner>,
+    /// `None`: the change repeats one that is under way.
+    key: Option<Key>,
+    tell: watch::Sender<Option<Outcome>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl End {
+    fn tell(self, outcome: Outcome) {
+        self.tell.send_replace(Some(outcome));
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some(key) = &self.key {
+            self.home.under_way.lock().remove(key);
+        }
+    }
+}
+
+/// The answer to an operation that was accepted before, or could not be accepted.
+async fn repeated(earlier: Result<Acceptance, Fault>, first: Option<watch::Receiver<Option<Outcome>>>) -> Outcome {
+    let settling = || Fault::busy("this operation is under way and its end is not known yet; ask again in a moment");
+    let (accepted, first) = (earlier?, first.map(|first| tokio::time::timeout(FIRST_ONE, heard(first))));
+    match (accepted, first) {
+        // Written down, but perhaps its event is still on its way.
+        (Acceptance::Done(outcome), Some(first)) => first.await.unwrap_or(outcome),
+        (Acceptance::Done(outcome), None) => outcome,
+        (Acceptance::Running | Acceptance::New, Some(first)) => first.await.unwrap_or_else(|_| Err(settling())),
+        (Acceptance::Running | Acceptance::New, None) => Err(settling()),
     }
 }
 

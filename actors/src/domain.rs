@@ -260,16 +260,18 @@ impl DomainActor {
             }
             answer.map(|reply| (reply, turn, (queued, place)))
         };
-        Box::pin(begun.into_actor(self).then(move |done, this: &mut Self, ctx| {
-            if done.is_ok() && after == After::Read {
+        Box::pin(begun.into_actor(self).map(move |done, this: &mut Self, ctx| {
+            let (reply, turn, place) = done?;
+            if after == After::Read {
                 this.observe(DomainChange::Changed("asked"), ctx);
             }
+            // Answered at once; the next command's turn comes when everybody can see what this one did.
             let settled = async move {
-                let (reply, turn, _place) = done?;
+                let _place = place;
                 turn.settled(C::NAME, &wanted).await;
-                Ok(reply)
             };
-            settled.into_actor(this)
+            ctx.spawn(settled.into_actor(this));
+            Ok(reply)
         }))
     }
 }

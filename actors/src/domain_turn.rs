@@ -2,18 +2,23 @@
 //! is answered only when what it did is known here.
 //!
 //! ```text
-//!   asked --> waiting (at most TURNS) --> checked against the policy --> carried out --> settled --> answered
+//!   asked --> waiting (at most TURNS) --> checked against the policy --> carried out --> settled --> the next one's turn
+//!                                                                             \--> written down and settled --> answered
 //! ```
-//! libvirt answers a call before its event has come round. Without the last step, whoever pauses a machine and resumes it at
-//! once would be told that it is running already.
+//! libvirt answers a call before its event has come round. Without waiting for that, whoever pauses a machine and resumes it at
+//! once would be told that it is running already. The actor itself answers at once, so that the dispatcher can write the end
+//! down meanwhile; it is the dispatcher who waits for [`known`] before it tells anybody.
 
+use crate::board::Board;
 use crate::domain::in_control;
 use crate::scope::Scope;
 use archipel_contract::{
     Caller, DomainId, Entity, EntityId, Fault, Millis,
     command::Done,
     domain::{DomainRecord, Settled, may, settle},
+    port::Operation,
 };
+use serde_json::Value;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -106,25 +111,42 @@ impl Turn {
     }
 
     /// Waits until what the command wanted is known to be so, or cannot be told apart, or long enough.
-    pub(crate) async fn settled(&self, command: &str, wanted: &serde_json::Value) {
+    pub(crate) async fn settled(&self, command: &str, wanted: &Value) {
         let so = async {
             loop {
                 let mut news = std::pin::pin!(self.desk.news.notified());
                 news.as_mut().enable();
                 let known = self.scope.board.get(&EntityId::Domain(self.id));
-                let record = known.and_then(|e| e.domain().map(|f| DomainRecord { id: self.id, name: e.name.clone(), facts: f.clone() }));
-                if settle(command, wanted, record.as_ref()) != Settled::NoEffect {
+                if shows(known.as_deref(), self.id, command, wanted) {
                     return;
                 }
                 news.await;
             }
         };
         if tokio::time::timeout(SETTLE, so).await.is_err() {
-            tracing::debug!(domain = %self.id, command, "answered before its event came");
+            tracing::debug!(domain = %self.id, command, "the next command's turn came before the event of this one");
         }
     }
 
     pub(crate) fn done(&self, what: &str) -> Done {
         Done::new(format!("{} {what}", self.name()))
+    }
+}
+
+/// Whether what is known of the machine is what the command wanted, or cannot be told apart from it.
+fn shows(known: Option<&Entity>, id: DomainId, command: &str, wanted: &Value) -> bool {
+    let record = known.and_then(|e| e.domain().map(|f| DomainRecord { id, name: e.name.clone(), facts: f.clone() }));
+    settle(command, wanted, record.as_ref()) != Settled::NoEffect
+}
+
+/// Waits until everybody who looks at the board can see what the operation did, or long enough.
+pub(crate) async fn known(board: &Board, operation: &Operation) {
+    let EntityId::Domain(id) = operation.target else { return };
+    let fits = |known: Option<&Entity>| shows(known, id, &operation.command, &operation.arguments);
+    if fits(board.get(&operation.target).as_deref()) {
+        return;
+    }
+    if tokio::time::timeout(SETTLE, board.until(&operation.target, fits)).await.is_err() {
+        tracing::debug!(domain = %id, command = operation.command, "answered before its event came");
     }
 }

@@ -24,6 +24,7 @@ pub mod dispatch;
 pub mod domain;
 pub mod domain_change;
 mod domain_turn;
+mod glue;
 pub mod hypervisor;
 pub mod life;
 pub mod metrics;

@@ -9,7 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The steps from an empty file to today's tables; `user_version` counts those already taken. Never edit one that was released.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_first.sql"), include_str!("../migrations/0002_hold.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_first.sql"),
+    include_str!("../migrations/0002_hold.sql"),
+    include_str!("../migrations/0003_operation_index.sql"),
+];
 
 /// Done operations are forgotten after this time.
 pub(crate) const KEEP: Millis = Millis::seconds(24 * 3600);

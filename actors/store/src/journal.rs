@@ -43,13 +43,15 @@ fn stands(t: &Transaction<'_>, operation: &Operation) -> Result<Option<Acceptanc
 impl Database {
     fn accept(&mut self, operation: &Operation) -> Result<Acceptance, Fault> {
         self.newest = self.newest.max(operation.accepted);
-        self.transact(|t| {
-            let inserted = t
-                .prepare_cached(
-                    "INSERT INTO operation (caller, id, role, command, target, arguments, accepted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-                     ON CONFLICT DO NOTHING",
-                )?
-                .execute(params![
+        // One statement is a transaction by itself, which spares every command the words BEGIN and COMMIT.
+        let inserted = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO operation (caller, id, role, command, target, arguments, accepted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+                 ON CONFLICT DO NOTHING",
+            )
+            .and_then(|mut statement| {
+                statement.execute(params![
                     operation.caller,
                     operation.id.0.as_bytes(),
                     operation.role.name(),
@@ -57,10 +59,13 @@ impl Database {
                     operation.target.to_string(),
                     operation.arguments.to_string(),
                     operation.accepted.0 as i64
-                ])?;
-            if inserted == 1 {
-                return Ok(Acceptance::New);
-            }
+                ])
+            })
+            .map_err(|e| self.explain(e))?;
+        if inserted == 1 {
+            return Ok(Acceptance::New);
+        }
+        self.transact(|t| {
             stands(t, operation)?.ok_or_else(|| Fault::internal("an operation was there and is not; please report this").into())
         })
     }
@@ -72,18 +77,18 @@ impl Database {
     fn complete(&mut self, caller: &str, id: OperationId, outcome: &Outcome, at: Timestamp) -> Result<(), Fault> {
         self.newest = self.newest.max(at);
         let text = serde_json::to_string(outcome).map_err(|e| unreadable("outcome", e))?;
-        self.transact(|t| {
-            // The first outcome stands: it may have been answered already.
-            let changed = t
-                .prepare_cached(
-                    "UPDATE operation SET completed = coalesce(completed, ?3), outcome = coalesce(outcome, ?4) WHERE caller = ?1 AND id = ?2",
-                )?
-                .execute(params![caller, id.0.as_bytes(), at.0 as i64, text])?;
-            if changed == 0 {
-                return Err(Fault::not_found(format!("no operation {id} of {caller} was accepted")).into());
-            }
-            Ok(())
-        })
+        // The first outcome stands: it may have been answered already.
+        let changed = self
+            .connection
+            .prepare_cached(
+                "UPDATE operation SET completed = coalesce(completed, ?3), outcome = coalesce(outcome, ?4) WHERE caller = ?1 AND id = ?2",
+            )
+            .and_then(|mut statement| statement.execute(params![caller, id.0.as_bytes(), at.0 as i64, text]))
+            .map_err(|e| self.explain(e))?;
+        if changed == 0 {
+            return Err(Fault::not_found(format!("no operation {id} of {caller} was accepted")));
+        }
+        Ok(())
     }
 
     fn interrupted(&mut self) -> Result<Vec<Operation>, Fault> {
@@ -122,7 +127,7 @@ impl Database {
 
     pub(crate) fn forget_before(&mut self, time: Timestamp) -> Result<u64, Fault> {
         let time = i64::try_from(time.0).unwrap_or(i64::MAX);
-        self.transact(|t| Ok(t.prepare_cached("DELETE FROM operation WHERE completed < ?1")?.execute([time])? as u64))
+        self.transact(|t| Ok(t.prepare_cached("DELETE FROM operation WHERE accepted < ?1 AND completed < ?1")?.execute([time])? as u64))
     }
 }
 

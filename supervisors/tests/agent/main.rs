@@ -7,7 +7,7 @@ mod once;
 mod requests;
 mod tasks;
 use archipel_contract::{
-    Caller, Condition, DomainId, Entity, EntityId, Fault, FaultKind, OperationId, PoolId, Role, TaskId, Timestamp,
+    BoxFuture, Caller, Condition, DomainId, Entity, EntityId, Fault, FaultKind, OperationId, PoolId, Role, TaskId, Timestamp,
     command::{Done, Started},
     domain::{Defined, DomainState},
     event::{Cause, Event, TOPICS},
@@ -27,6 +27,8 @@ struct Lab {
     fake: Arc<FakeHost>,
     recorder: Arc<Recorder>,
     journal: Arc<MemoryJournal>,
+    /// Stands before the journal, if a test wants to hold what is written.
+    scribe: Option<Arc<dyn Journal>>,
     authority: Arc<MemoryAuthority>,
     clock: Arc<FakeClock>,
     agent: Option<Agent>,
@@ -38,6 +40,7 @@ impl Lab {
             fake: FakeHost::new("alpha"),
             recorder: Arc::default(),
             journal: Arc::default(),
+            scribe: None,
             authority: Arc::default(),
             clock: Arc::default(),
             agent: None,
@@ -62,7 +65,7 @@ impl Lab {
             cell: "vm.localhost".parse().unwrap(),
             hosts: [self.fake.clone()].iter().chain(&more).map(|f| (f.host(), self.recorder.clone() as Arc<dyn Announcer>)).collect(),
             authority: self.authority.clone(),
-            journal: self.journal.clone(),
+            journal: self.scribe.clone().unwrap_or_else(|| self.journal.clone()),
             clock: self.clock.clone(),
             incarnation,
         };

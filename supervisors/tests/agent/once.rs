@@ -76,6 +76,86 @@ fn a_change_goes_on_when_whoever_asked_has_gone() {
     });
 }
 
+/// A journal whose end of an operation is written when the test lets it, by a thread of the journal's own.
+struct SlowScribe {
+    journal: Arc<MemoryJournal>,
+    writing: tokio::sync::Semaphore,
+    may_write: Arc<tokio::sync::Semaphore>,
+}
+
+impl Journal for SlowScribe {
+    fn accept(&self, operation: Operation) -> BoxFuture<'_, Result<Acceptance, Fault>> {
+        self.journal.accept(operation)
+    }
+    fn recall(&self, operation: Operation) -> BoxFuture<'_, Result<Option<Acceptance>, Fault>> {
+        self.journal.recall(operation)
+    }
+    fn complete(&self, caller: String, id: OperationId, outcome: Result<Value, Fault>, at: Timestamp) -> BoxFuture<'_, Result<(), Fault>> {
+        self.writing.add_permits(1);
+        Box::pin(async move {
+            let (tell, told) = tokio::sync::oneshot::channel();
+            let may_write = self.may_write.clone();
+            std::thread::spawn(move || futures::executor::block_on(async move { tell.send(may_write.acquire().await.is_ok()) }));
+            assert!(told.await.unwrap());
+            self.journal.complete(caller, id, outcome, at).await
+        })
+    }
+    fn interrupted(&self) -> BoxFuture<'_, Result<Vec<Operation>, Fault>> {
+        self.journal.interrupted()
+    }
+    fn forget_before(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, Fault>> {
+        self.journal.forget_before(time)
+    }
+}
+
+#[test]
+fn the_end_is_written_down_while_the_event_is_awaited_and_the_answer_waits_for_the_event() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Shutoff, true);
+        lab.begin().await;
+        lab.fake.script.hold("domain.read", "");
+        let caller = admin();
+        let written = settled(lab, caller.operation);
+        let mut call = std::pin::pin!(lab.as_caller(caller.clone(), id, "domain.autostart", json!({"enabled": true})));
+        tokio::select! { answer = &mut call => panic!("answered before anybody can see it: {answer:?}"), outcome = written => assert!(outcome.is_ok()) }
+        // The same once more finds it written down, and waits all the same.
+        let mut again = std::pin::pin!(lab.as_caller(caller.clone(), id, "domain.autostart", json!({"enabled": true})));
+        assert!(futures::poll!(&mut again).is_pending());
+        tokio::task::yield_now().await;
+        assert!(futures::poll!(&mut call).is_pending() && futures::poll!(&mut again).is_pending());
+        lab.fake.script.release();
+        let (first, second) = futures::join!(call, again);
+        assert!(first.is_ok());
+        assert_eq!(first, second);
+        lab.told(id, "domain.changed");
+        assert_eq!(lab.fake.script.calls("domain.set-autostart"), 1);
+    });
+}
+
+#[test]
+fn the_answer_waits_until_the_end_is_written_down_though_its_event_is_known() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Shutoff, true);
+        let (writing, may_write) = (tokio::sync::Semaphore::new(0), Arc::new(tokio::sync::Semaphore::new(0)));
+        let scribe = Arc::new(SlowScribe { journal: lab.journal.clone(), writing, may_write: may_write.clone() });
+        lab.scribe = Some(scribe.clone());
+        lab.begin().await;
+        let caller = admin();
+        {
+            let mut call = std::pin::pin!(lab.as_caller(caller.clone(), id, "domain.start", json!({})));
+            tokio::select! { answer = &mut call => panic!("answered before it is written: {answer:?}"), _ = scribe.writing.acquire() => {} }
+            lab.told(id, "domain.started");
+            assert!(futures::poll!(&mut call).is_pending());
+            assert_eq!(lab.journal.outcome("admin@vm.localhost", caller.operation), None);
+        }
+        // Whoever asked has gone; it is written down nevertheless, and whoever asks again is told.
+        may_write.add_permits(1);
+        let again = lab.as_caller(caller, id, "domain.start", json!({})).await;
+        assert!(again.is_ok(), "{again:?}");
+        assert_eq!(lab.fake.script.calls("domain.start"), 1);
+    });
+}
+
 async fn accepted(lab: &Lab, command: &str, target: impl Into<EntityId>, arguments: Value) -> OperationId {
     let operation = Operation {
         id: OperationId::fresh(),
