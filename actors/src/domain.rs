@@ -19,6 +19,7 @@ use crate::{
     hypervisor,
     life::{Life, Posted},
     scope::{LONG, SHORT, Scope, within},
+    strangers,
     task::{self, Plan},
 };
 use actix::prelude::*;
@@ -189,6 +190,9 @@ impl DomainActor {
         match found {
             Ok((epoch, record)) => {
                 let name = record.name.clone();
+                if known.is_none() {
+                    strangers::forget(&this.scope, this.id);
+                }
                 if let Some((topic, draft)) = compare(known.as_deref(), epoch, record) {
                     let otherwise = if this.fresh { Cause::Archipel } else { Cause::Libvirt };
                     let cause = match this.scope.expected.borrow_mut().remove(&*name) {
@@ -205,7 +209,10 @@ impl DomainActor {
             }
             Err(fault) if fault.kind == FaultKind::NotFound => match known {
                 Some(entity) => this.gone(&entity),
-                None => ctx.stop(),
+                None => {
+                    strangers::forget(&this.scope, this.id);
+                    ctx.stop();
+                }
             },
             // The whole host is silent: its actor says so, and lists everything again when it is back.
             Err(fault) if fault.kind == FaultKind::Unavailable => {
@@ -214,8 +221,10 @@ impl DomainActor {
                 }
             }
             Err(fault) if fault.kind == FaultKind::Conflict => {
-                tracing::warn!(domain = %this.id, host = %this.scope.host.name, %fault, "not shown: another hypervisor owns it");
-                ctx.stop();
+                if !strangers::is_known(&this.scope, this.id) {
+                    tracing::warn!(domain = %this.id, host = %this.scope.host.name, %fault, "not shown: another hypervisor owns it");
+                }
+                this.look_at_stranger(ctx);
             }
             // Too much at once, or libvirt is slow: no defect of ours, so no restart. What was reported waits for the read.
             Err(fault) if matches!(fault.kind, FaultKind::Busy | FaultKind::Timeout) => {
@@ -234,6 +243,22 @@ impl DomainActor {
                 ctx.stop();
             }
         }
+    }
+
+    /// It is another host's: it is told of on the hypervisor, and this ends.
+    fn look_at_stranger(&mut self, ctx: &mut Context<Self>) {
+        self.reading = Some(VecDeque::new());
+        let (scope, id) = (self.scope.clone(), self.id);
+        let look = async move { within(SHORT, scope.host.domains.read(id)).await };
+        ctx.spawn(look.into_actor(self).map(|found, this, ctx| {
+            match found {
+                Ok(record) => strangers::note(&this.scope, &record),
+                Err(fault) if fault.kind == FaultKind::NotFound => strangers::forget(&this.scope, this.id),
+                Err(fault) => tracing::debug!(domain = %this.id, %fault, "a stranger could not be read"),
+            }
+            // What was reported meanwhile may be newer than what was read.
+            if this.reading.take().is_some_and(|reported| !reported.is_empty()) { this.read(ctx) } else { ctx.stop() }
+        }));
     }
 
     // ------------------------------------------------------------ commands

@@ -20,6 +20,7 @@ use crate::{
     reconcile,
     scope::{LONG, Scope, within},
     storage_pool::{self, PoolActor},
+    strangers,
 };
 use actix::prelude::*;
 use archipel_contract::{
@@ -127,7 +128,14 @@ async fn hear(scope: Rc<Scope>, mut reports: mpsc::Receiver<HostChange>, fresh: 
                 }
             },
             HostChange::Lost(why) => reconcile::lose(&scope, &why),
-            HostChange::Domain(id, change) => domain_changed(&scope, id.into(), change),
+            HostChange::Domain(id, change) => {
+                // One that another host owns is seen on this hypervisor alone.
+                let stranger = strangers::is_known(&scope, id);
+                if let (true, DomainChange::State(state, _)) = (stranger, &change) {
+                    strangers::enter(&scope, id, *state);
+                }
+                domain_changed(&scope, id.into(), change, stranger);
+            }
             HostChange::Network(id, change) => network_changed(&scope, id.into(), change),
             HostChange::StoragePool(id, change) => pool_changed(&scope, id.into(), change),
             HostChange::NodeDevice(device, change) => tracing::debug!(host = %scope.host.name, %device, ?change, "device of the host"),
@@ -170,8 +178,10 @@ fn reach<A: crate::directory::Resident>(scope: &Scope, id: &EntityId, begins: bo
     scope.directory.find(id)
 }
 
-fn domain_changed(scope: &Rc<Scope>, id: EntityId, change: DomainChange) {
+fn domain_changed(scope: &Rc<Scope>, id: EntityId, change: DomainChange, stranger: bool) {
     let begins = match &change {
+        // Whether it is gone, or whose it is now, is found out by reading it.
+        _ if stranger => true,
         DomainChange::State(state, _) => state.is_active() || scope.board.get(&id).is_some(),
         DomainChange::Appeared(_) | DomainChange::Defined(_) => true,
         _ => false,

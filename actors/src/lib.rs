@@ -35,6 +35,7 @@ pub mod routes;
 pub mod scope;
 pub mod settle;
 pub mod storage_pool;
+pub mod strangers;
 pub mod task;
 
 pub use life::Life;

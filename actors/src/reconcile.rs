@@ -5,12 +5,16 @@ use crate::{
     board::{Change, Draft},
     domain, hypervisor, network,
     scope::{LONG, SHORT, Scope, within},
-    storage_pool,
+    storage_pool, strangers,
 };
 use archipel_contract::{
-    Condition, Entity, EntityId, Epoch, Facts, Fault, domain::DomainRecord, event::Cause, hypervisor::HypervisorState, port::Inventory,
+    Condition, Entity, EntityId, Epoch, Facts, Fault,
+    domain::DomainRecord,
+    event::Cause,
+    hypervisor::{HypervisorState, Stranger},
+    port::Inventory,
 };
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,7 +28,7 @@ pub async fn list(scope: &Rc<Scope>) -> Result<(), Fault> {
     let domains = within(LONG, host.domains.list()).await?;
     let networks = within(LONG, host.networks.list()).await?;
     let pools = within(LONG, host.pools.list()).await?;
-    let domains = owned(scope, domains).await?;
+    let (domains, foreign) = owned(scope, domains).await?;
 
     let mut changes = Vec::new();
     let mut found: HashSet<EntityId> = HashSet::with_capacity(domains.len() + networks.len() + pools.len());
@@ -66,13 +70,16 @@ pub async fn list(scope: &Rc<Scope>) -> Result<(), Fault> {
     for id in found.iter() {
         scope.keeper.start(id.clone());
     }
+    let elsewhere: HashMap<EntityId, Epoch> = foreign.iter().map(|(epoch, record)| (EntityId::Domain(record.id), *epoch)).collect();
     for entity in scope.board.entities() {
-        if listed_by_libvirt(&entity) && !found.contains(&entity.id) {
+        // What was another host's when it was listed may have been claimed since.
+        let claimed = elsewhere.get(&entity.id).is_some_and(|epoch| entity.epoch > *epoch);
+        if listed_by_libvirt(&entity) && !found.contains(&entity.id) && !claimed {
             remove(scope, &entity);
         }
     }
     scope.board.complete();
-    connected(scope, facts);
+    connected(scope, facts, strangers::listed(scope, foreign.iter().map(|(_, record)| record)));
     (scope.listed)();
     Ok(())
 }
@@ -89,20 +96,24 @@ fn listed_by_libvirt(entity: &Entity) -> bool {
     matches!(entity.id, EntityId::Domain(_) | EntityId::Network(_) | EntityId::StoragePool(_))
 }
 
-/// Those machines this hypervisor owns, each with its epoch. Others are left alone: their address is elsewhere.
-async fn owned(scope: &Scope, records: Vec<DomainRecord>) -> Result<Vec<(Epoch, DomainRecord)>, Fault> {
+/// Machines with the epochs of their ownership.
+type Held = Vec<(Epoch, DomainRecord)>;
+
+/// Those machines this hypervisor owns, and the others. These are left alone: their address is elsewhere.
+async fn owned(scope: &Scope, records: Vec<DomainRecord>) -> Result<(Held, Held), Fault> {
     let ids = records.iter().map(|r| r.id).collect();
     let held = within(LONG, scope.authority.claim_unowned(ids, scope.host.name.clone())).await?;
-    let mut ours = Vec::with_capacity(records.len());
+    let (mut ours, mut foreign) = (Vec::with_capacity(records.len()), Vec::new());
     for (ownership, record) in held.into_iter().zip(records) {
         if ownership.owner == scope.host.name {
             ours.push((ownership.epoch, record));
         } else {
             tracing::warn!(domain = %record.id, host = %scope.host.name, owner = %ownership.owner, state = record.facts.state.name(),
                 "not shown: another hypervisor owns it");
+            foreign.push((ownership.epoch, record));
         }
     }
-    Ok(ours)
+    Ok((ours, foreign))
 }
 
 fn remove(scope: &Rc<Scope>, entity: &Entity) {
@@ -115,11 +126,12 @@ fn remove(scope: &Rc<Scope>, entity: &Entity) {
     scope.keeper.stop(&entity.id);
 }
 
-fn connected(scope: &Scope, mut facts: archipel_contract::hypervisor::HypervisorFacts) {
+fn connected(scope: &Scope, mut facts: archipel_contract::hypervisor::HypervisorFacts, strangers: Vec<Stranger>) {
     let Some((entity, before)) = hypervisor::facts(scope) else { return };
     facts.state = HypervisorState::Connected;
     facts.restarts = before.restarts;
     facts.last_restart = before.last_restart;
+    facts.strangers = strangers;
     let topic = if before.state == HypervisorState::Connected { "hypervisor.changed" } else { "hypervisor.connected" };
     let draft = Draft::new(entity.name.clone(), entity.epoch, Facts::Hypervisor(facts));
     if draft != Draft::of(&entity) {

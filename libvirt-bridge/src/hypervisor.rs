@@ -24,7 +24,7 @@ const PROOF_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Session {
     /// libvirt's name of the driver, for example `QEMU`.
-    fn driver(&self) -> Result<Arc<str>, Error> {
+    pub(crate) fn driver(&self) -> Result<Arc<str>, Error> {
         if let Some(known) = self.driver.get() {
             return Ok(known.clone());
         }
@@ -64,7 +64,7 @@ impl Session {
 }
 
 /// Whether the address means QEMU on this very machine: only here can the proof be made.
-fn is_local_qemu(uri: &str) -> bool {
+pub(crate) fn is_local_qemu(uri: &str) -> bool {
     ["qemu://", "qemu+unix://"].iter().any(|scheme| uri.strip_prefix(scheme).is_some_and(|rest| rest.starts_with('/')))
 }
 
@@ -133,6 +133,7 @@ impl HypervisorPort for Link {
                 cpus: node.cpus,
                 memory: Bytes::kib(node.memory),
                 closed: false,
+                strangers: Vec::new(),
                 restarts: 0,
                 last_restart: None,
             })

@@ -5,8 +5,9 @@
 //! ```
 
 use crate::{
-    BoxFuture, Bytes, Effect, Fault, Role, Target,
+    BoxFuture, Bytes, DomainId, Effect, Fault, Role, Target,
     command::{Command, declare},
+    domain::DomainState,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,20 @@ impl HypervisorState {
     }
 }
 
+/// The most strangers a hypervisor tells of.
+pub const STRANGERS: usize = 100;
+
+/// A machine that libvirt has here while another host owns it: what a move left behind, or a second copy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Stranger {
+    /// libvirt's UUID.
+    pub id: DomainId,
+    /// libvirt's name.
+    pub name: Arc<str>,
+    /// What it is doing here.
+    pub state: DomainState,
+}
+
 /// What is known of a hypervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HypervisorFacts {
@@ -63,6 +78,9 @@ pub struct HypervisorFacts {
     /// Whether it is closed: it is being emptied, or was, and takes no machine of another host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub closed: bool,
+    /// Machines that are here while another host owns them, by id; at most a hundred are told of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strangers: Vec<Stranger>,
     /// How often one of its actors was restarted since the daemon started.
     #[serde(default)]
     pub restarts: u32,
@@ -86,6 +104,7 @@ impl HypervisorFacts {
             cpus: 0,
             memory: Bytes(0),
             closed: false,
+            strangers: Vec::new(),
             restarts: 0,
             last_restart: None,
         }

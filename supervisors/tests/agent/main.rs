@@ -5,6 +5,7 @@ mod faults;
 mod life;
 mod once;
 mod requests;
+mod strangers;
 mod tasks;
 use archipel_contract::{
     BoxFuture, Caller, Condition, DomainId, Entity, EntityId, Fault, FaultKind, OperationId, PoolId, Role, TaskId, Timestamp,

@@ -92,7 +92,8 @@ impl Desk {
             }
             Ask::Forget(forget) => {
                 let held = self.authority.ownership(forget.domain).await?;
-                if let Some(held) = held {
+                // From another epoch the authority refuses it, and it is no crime: this is how a source learns that a move was done.
+                if let Some(held) = held.filter(|h| h.epoch == forget.expected) {
                     may_forget(host, &held)?;
                 }
                 // What changed hands in between has another epoch, and is not forgotten.

@@ -36,7 +36,7 @@ fn offline() -> Fault {
     Fault::unavailable("the cell's authority cannot be asked: there is no link to the exchange at the moment")
 }
 
-fn unsupported<T>(what: &str) -> BoxFuture<'_, Result<T, Fault>> {
+fn unsupported<T: Send + 'static>(what: &str) -> BoxFuture<'static, Result<T, Fault>> {
     let fault = Fault::new(FaultKind::Unsupported, format!("{what} through a link; that is for processes with the role exchange"));
     Box::pin(std::future::ready(Err(fault)))
 }

@@ -1,8 +1,10 @@
 //! The exchange with sessions that have no wire: what a client or an agent would see, stanza by stanza.
 
+mod authorities;
 mod commands;
 mod feeds;
 mod locations;
+mod moves;
 mod nodes;
 mod peoples;
 mod wires;
@@ -47,6 +49,7 @@ pub(crate) fn machine(n: u128, host: &str) -> Entity {
         agent: false,
         virtualization: "qemu".into(),
         note: None,
+        moving_to: None,
     };
     entity(EntityId::Domain(DomainId(uuid::Uuid::from_u128(n))), &format!("web{n}"), host, Facts::Domain(facts))
 }
