@@ -1,8 +1,8 @@
 //! The page's files, packed at build time.
 
-use crate::origin;
+use crate::{Shared, origin};
 use actix_web::http::{Method, header};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
 use std::io::Read;
 
 /// One file of the page.
@@ -21,12 +21,15 @@ fn find(path: &str) -> Option<&'static Asset> {
 }
 
 /// The file, or the page itself for a path of the page's own router, or 404 for a file that is not there.
-pub(crate) async fn answer(request: HttpRequest) -> HttpResponse {
+pub(crate) async fn answer(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, "GET, HEAD")).finish();
     }
     let path = request.path();
     let is_file = path.rsplit('/').next().is_some_and(|name| name.contains('.')) || path.starts_with("/assets/");
+    if !is_file && let Some(standby) = shared.hooks.websocket.as_ref().and_then(|w| w.standby()) {
+        return standby.page();
+    }
     let asset = match find(path) {
         Some(asset) => Some(asset),
         None if is_file => None,
@@ -45,7 +48,7 @@ pub(crate) async fn answer(request: HttpRequest) -> HttpResponse {
         // Names are stable and contents change, so the browser asks every time and mostly hears 304.
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .insert_header((header::VARY, "accept-encoding"))
-        .insert_header((header::CONTENT_SECURITY_POLICY, content_security_policy(&request)));
+        .insert_header((header::CONTENT_SECURITY_POLICY, content_security_policy(&request, &shared.config.pages)));
     if unchanged {
         return response.finish();
     }
@@ -74,9 +77,14 @@ fn accepts_gzip(request: &HttpRequest) -> bool {
     })
 }
 
-/// Only our own files, and sockets only to where the page came from (older browsers do not count `ws:` as `'self'`).
-fn content_security_policy(request: &HttpRequest) -> String {
-    let sockets = origin::host(request).map(|host| format!(" ws://{host} wss://{host}")).unwrap_or_default();
+/// Only our own files, and sockets only to where the page came from (older browsers do not count `ws:` as `'self'`) and to the
+/// exchanges that may take over.
+fn content_security_policy(request: &HttpRequest, pages: &[String]) -> String {
+    let mut sockets = origin::host(request).map(|host| format!(" ws://{host} wss://{host}")).unwrap_or_default();
+    for page in pages {
+        sockets.push(' ');
+        sockets.push_str(&origin::socket(page));
+    }
     format!(
         "default-src 'self'; connect-src 'self'{sockets}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; \
          base-uri 'none'; form-action 'self'; frame-ancestors 'none'"

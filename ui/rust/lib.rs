@@ -3,11 +3,11 @@
 //!
 //! | path | answers |
 //! |---|---|
-//! | `/` and everything unknown without a dot | the page (its own router takes over) |
+//! | `/` and everything unknown without a dot | the page (its own router takes over); where the active exchange is, on a standby |
 //! | `/xmpp-websocket` | RFC 7395, bridged to bounded queues of text |
 //! | `/metrics` | Prometheus text |
 //! | `/health` | JSON; 200, or 503 with the reasons |
-//! | `/.well-known/host-meta`, `host-meta.json` | XEP-0156: where the WebSocket is |
+//! | `/.well-known/host-meta`, `host-meta.json` | XEP-0156: where the WebSocket is, and those of the other exchanges |
 //! | `/console/<token>` | 404: no console was offered |
 //!
 //! One worker thread serves all of it: the page is small and packed beforehand, and stanzas are handed on at once.
@@ -17,6 +17,7 @@
 mod assets;
 mod origin;
 mod socket;
+mod standby;
 mod well_known;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod stale;
 mod tests;
 
 pub use socket::{MAX_FRAME, Socket, SocketAcceptor};
+pub use standby::Standby;
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::DefaultHeaders;
@@ -41,6 +43,8 @@ pub struct HttpConfig {
     pub listen: String,
     /// Origins (`https://host[:port]`) that may open a WebSocket beside the page's own.
     pub allowed_origins: Vec<String>,
+    /// The pages of all exchanges of the cell (`https://host[:port]`), of which one serves: each may open a socket to the others.
+    pub pages: Vec<String>,
 }
 
 /// How the process is.

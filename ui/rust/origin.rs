@@ -24,3 +24,9 @@ pub(crate) fn check(request: &HttpRequest, allowed: &[String]) -> Result<(), Str
         .is_some_and(|(scheme, rest)| matches!(scheme, "http" | "https") && host(request).is_some_and(|h| h.eq_ignore_ascii_case(rest)));
     if own || allowed.iter().any(|a| a.trim_end_matches('/').eq_ignore_ascii_case(&origin)) { Ok(()) } else { Err(origin) }
 }
+
+/// Where the sockets of an origin are: `https://host` becomes `wss://host`.
+pub(crate) fn socket(origin: &str) -> String {
+    let origin = origin.trim_end_matches('/');
+    origin.strip_prefix("http").map_or_else(|| origin.to_owned(), |rest| format!("ws{rest}"))
+}

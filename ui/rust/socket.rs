@@ -7,7 +7,7 @@
 //! Whoever is slow is waited for: a full `incoming` stops reading from TCP, and a browser that does not read fills `outgoing`, where the
 //! acceptor's own policy decides. Either side ends the other: the reader by dropping `incoming`, the acceptor by dropping `outgoing`.
 
-use crate::{Shared, origin};
+use crate::{Shared, Standby, origin};
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Closed, ProtocolError, Session};
@@ -44,6 +44,10 @@ pub struct Socket {
 pub trait SocketAcceptor: Send + Sync {
     /// Takes a socket and returns at once; the work happens elsewhere.
     fn accept(&self, socket: Socket);
+    /// Whether, for now, another process takes them.
+    fn standby(&self) -> Option<Standby> {
+        None
+    }
 }
 
 fn refuse(mut status: actix_web::HttpResponseBuilder, why: &str) -> actix_web::Result<HttpResponse> {
@@ -54,13 +58,16 @@ pub(crate) async fn upgrade(request: HttpRequest, body: web::Payload, shared: we
     let Some(acceptor) = shared.hooks.websocket.clone() else {
         return refuse(HttpResponse::NotFound(), "this process is no exchange; ask the one that is");
     };
-    if let Err(origin) = origin::check(&request, &shared.config.allowed_origins) {
+    if let Err(origin) = origin::check(&request, &[&shared.config.allowed_origins[..], &shared.config.pages].concat()) {
         tracing::warn!(%origin, "a page of another origin wanted a socket");
         return refuse(HttpResponse::Forbidden(), "pages of this origin may not connect; list it in http.allowed_origins");
     }
     let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).filter_map(|v| v.to_str().ok());
     if !offered.flat_map(|v| v.split(',')).any(|protocol| protocol.trim() == "xmpp") {
         return refuse(HttpResponse::BadRequest(), "this is a WebSocket of the sub-protocol xmpp (RFC 7395)");
+    }
+    if let Some(standby) = acceptor.standby() {
+        return refuse(HttpResponse::ServiceUnavailable(), &standby.sentence());
     }
     let (response, session, stream) = actix_ws::handle_with_protocols(&request, body, &["xmpp"])?;
     let stream = stream.max_frame_size(MAX_FRAME).aggregate_continuations().max_continuation_size(MAX_FRAME);

@@ -24,7 +24,8 @@ struct Bed {
 
 fn bed_with(allowed: &[&str], healthy: bool) -> Bed {
     let (taken, sockets) = mpsc::unbounded_channel();
-    let config = HttpConfig { listen: "127.0.0.1:0".into(), allowed_origins: allowed.iter().map(|s| s.to_string()).collect() };
+    let config =
+        HttpConfig { listen: "127.0.0.1:0".into(), allowed_origins: allowed.iter().map(|s| s.to_string()).collect(), pages: Vec::new() };
     let hooks = Hooks {
         websocket: Some(Arc::new(Taken(taken))),
         metrics: Arc::new(|| Box::pin(async { "answer 42\n".to_owned() })),

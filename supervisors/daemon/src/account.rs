@@ -1,9 +1,10 @@
 //! `archipeld account`: works on the store directly, beside a running daemon, which reads accounts anew at every login.
 
 use crate::arguments::{AccountVerb, Entry};
+use crate::cell_store::CellStore;
 use crate::config::Settings;
 use crate::control::{self, Ring};
-use archipel_contract::port::{Account, AccountKind, Accounts};
+use archipel_contract::port::{Account, AccountKind};
 use archipel_contract::{CellName, EntityId, Fault, Role};
 use archipel_store::Store;
 use archipel_xmpp::accounts;
@@ -11,11 +12,14 @@ use std::io::{Read, Write};
 
 /// Carries out one verb and answers what to print.
 pub(crate) fn run(settings: &Settings, verb: &AccountVerb, stdin: &mut dyn Read) -> Result<String, Fault> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().build().map_err(|e| Fault::internal("cannot start a runtime").because(e))?;
-    let store = Store::open_beside(&settings.data_dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Fault::internal("cannot start a runtime").because(e))?;
+    let own = Store::open_beside(&settings.data_dir)?;
     let cell = &settings.cell;
     runtime.block_on(async {
+        let store = CellStore::open(settings, &own)?.accounts;
         match verb {
             AccountVerb::Add(entry) => {
                 let local = local(cell, &entry.jid)?;

@@ -1,7 +1,7 @@
 //! What an administrator looks at: `/metrics` and `/health`. Nothing here is measured unless somebody asks.
 
 use crate::agent::Agent;
-use crate::cell::Cell;
+use crate::cell::Seat;
 use crate::config::Settings;
 use archipel_contract::Timestamp;
 use archipel_contract::port::Clock;
@@ -17,24 +17,19 @@ pub(crate) struct Admin {
     roles: Vec<&'static str>,
     started: Timestamp,
     incarnation: u64,
-    cell: Option<Arc<Cell>>,
+    seat: Arc<Seat>,
     agent: Option<Arc<Agent>>,
 }
 
 impl Admin {
-    pub(crate) fn new(
-        settings: &Settings,
-        clock: &dyn Clock,
-        incarnation: u64,
-        cell: Option<Arc<Cell>>,
-        agent: Option<Arc<Agent>>,
-    ) -> Admin {
-        Admin { cell_name: settings.cell.to_string(), roles: settings.roles.names(), started: clock.now(), incarnation, cell, agent }
+    pub(crate) fn new(settings: &Settings, clock: &dyn Clock, incarnation: u64, seat: Arc<Seat>, agent: Option<Arc<Agent>>) -> Admin {
+        Admin { cell_name: settings.cell.to_string(), roles: settings.roles.names(), started: clock.now(), incarnation, seat, agent }
     }
 
     /// The text of `/metrics`.
     pub(crate) fn metrics(&self) -> String {
-        if let Some(cell) = &self.cell {
+        let cell = self.seat.cell();
+        if let Some(cell) = &cell {
             cell.exchange.collect();
         }
         let mut text = String::new();
@@ -50,7 +45,18 @@ impl Admin {
             ("archipel_libvirt_connects_total", "counter", "Connections made to libvirt", libvirt.connects as f64),
             ("process_start_time_seconds", "gauge", "When the process started", self.started.0 as f64 / 1000.0),
         ];
-        for (name, kind, help, value) in rows.into_iter().chain(process()) {
+        let frozen = cell.as_ref().is_some_and(|cell| cell.proof.is_frozen());
+        let leading = [
+            ("archipel_exchange_active", "gauge", "Whether this process serves the cell", f64::from(u8::from(cell.is_some()))),
+            (
+                "archipel_exchange_frozen",
+                "gauge",
+                "Whether it refuses changes, as it cannot prove that it leads",
+                f64::from(u8::from(frozen)),
+            ),
+            ("archipel_exchange_terms_total", "counter", "How often it began to serve", self.seat.terms() as f64),
+        ];
+        for (name, kind, help, value) in rows.into_iter().chain(leading).chain(process()) {
             // Writing to a text cannot fail.
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
         }
@@ -62,6 +68,14 @@ impl Admin {
     /// The body of `/health`.
     pub(crate) fn health(&self) -> Health {
         let mut reasons: Vec<String> = Vec::new();
+        let cell = self.seat.cell();
+        let frozen = cell.as_ref().is_some_and(|cell| cell.proof.is_frozen());
+        match self.seat.trouble() {
+            Some(fault) if frozen => reasons.push(format!("changes are frozen, as nothing proves that this exchange leads: {fault}")),
+            None if frozen => reasons.push("changes are frozen until it is clear which exchange leads".to_owned()),
+            Some(fault) if cell.is_none() => reasons.push(format!("this exchange cannot stand by: {fault}")),
+            Some(_) | None => {}
+        }
         let hypervisors: Vec<Value> = self.agent.iter().flat_map(|agent| agent.hypervisors(&mut reasons)).collect();
         let mut details = json!({
             "healthy": reasons.is_empty(),
@@ -74,11 +88,15 @@ impl Admin {
             "hypervisors": hypervisors,
             "restarts": self.agent.as_ref().map_or_else(|| json!([]), |agent| agent.restarts()),
         });
-        if let Some(cell) = &self.cell {
+        if let Some(cell) = &cell {
             details["exchange"] = json!(cell.exchange.health());
             details["exchange"]["epoch"] = json!(cell.epoch);
             details["exchange"]["certificate"] = json!(cell.certificate);
             details["exchange"]["xmpp"] = json!(cell.address.to_string());
+            details["exchange"]["role"] = json!("active");
+            details["exchange"]["frozen"] = json!(frozen);
+        } else if self.seat.is_shared() {
+            details["exchange"] = json!({ "role": "standby", "active": self.seat.active() });
         }
         Health { healthy: reasons.is_empty(), details }
     }

@@ -5,16 +5,17 @@
 //!                          ^------------- requests ---------------------'   (a pipe in this process, or TLS to another)
 //! ```
 
-use crate::cell::{self, Cell};
+use crate::cell::{self, Seat};
+use crate::cell_store::CellStore;
 use crate::config::{Hypervisor, Remote, Settings};
 use crate::host;
-use archipel_contract::port::{Announcer, Clock};
-use archipel_contract::{EntityId, Fault, HypervisorName};
+use archipel_contract::port::{Accounts, Announcer, Clock};
+use archipel_contract::{BoxFuture, EntityId, Fault, HypervisorName};
 use archipel_store::Store;
 use archipel_supervisors::tree::{self, Tree};
 use archipel_xmpp::client::tls::{Pinned, Trust};
-use archipel_xmpp::client::{Connector, Tcp};
-use archipel_xmpp::link::{Link, LinkConfig, LinkWatcher};
+use archipel_xmpp::client::{Connector, Pauses, Tcp};
+use archipel_xmpp::link::{Fence, Link, LinkConfig, LinkWatcher};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -37,22 +38,69 @@ struct Post {
 }
 
 /// How the exchange is reached, and with which password.
-async fn way(
-    settings: &Settings,
-    store: &Store,
-    cell: Option<&Cell>,
-    name: &HypervisorName,
-) -> Result<(Arc<dyn Connector>, String), Fault> {
-    if let Some(cell) = cell {
-        return Ok((cell.connector(name), cell::admit(store, name).await?));
+struct Way {
+    connector: Arc<dyn Connector>,
+    others: Vec<Arc<dyn Connector>>,
+    password: String,
+    /// What has to be done before the password is good.
+    before: BoxFuture<'static, ()>,
+}
+
+async fn way(settings: &Settings, ours: Option<(&Arc<Seat>, &CellStore)>, name: &HypervisorName) -> Result<Way, Fault> {
+    if let Some((seat, store)) = ours {
+        let (connector, others) = seat.connectors(name, store);
+        let password = crate::account::random_password()?;
+        let mut before: BoxFuture<'static, ()> = Box::pin(std::future::ready(()));
+        if seat.is_shared() {
+            // etcd may be away while this host starts; its agent works meanwhile.
+            before = Box::pin(admitted(store.accounts.clone(), name.clone(), password.clone()));
+        } else {
+            cell::admit(&*store.accounts, name, &password).await?;
+        }
+        return Ok(Way { connector, others, password, before });
     }
-    let Some(Remote { server, password_file, fingerprint }) = &settings.remote else {
+    let Some(Remote { servers, password_file, fingerprints }) = &settings.remote else {
         return Err(Fault::invalid("an agent needs [exchange] server and password_file to reach the exchange"));
     };
     let password = std::fs::read_to_string(password_file)
         .map_err(|e| Fault::unavailable(format!("cannot read {} (exchange.password_file)", password_file.display())).because(e))?;
-    let trust = fingerprint.as_deref().map(Pinned::new).transpose()?.map(|pinned| Arc::new(pinned) as Arc<dyn Trust>);
-    Ok((Arc::new(Tcp::new(server.clone(), trust)), password.trim_end_matches(['\r', '\n']).to_owned()))
+    let pinned = fingerprints.iter().map(|text| Pinned::new(text)).collect::<Result<Vec<_>, Fault>>()?;
+    let trust = (!pinned.is_empty()).then(|| Arc::new(AnyOf(pinned)) as Arc<dyn Trust>);
+    let mut connectors = servers.iter().map(|server| {
+        let tcp = Tcp::new(server.clone(), trust.clone());
+        Arc::new(if servers.len() > 1 { tcp.one_of_several() } else { tcp }) as Arc<dyn Connector>
+    });
+    let connector = connectors.next().ok_or_else(|| Fault::invalid("exchange.server names no address"))?;
+    let password = password.trim_end_matches(['\r', '\n']).to_owned();
+    Ok(Way { connector, others: connectors.collect(), password, before: Box::pin(std::future::ready(())) })
+}
+
+/// Until the agent's account is in the cell's store.
+async fn admitted(accounts: Arc<dyn Accounts>, name: HypervisorName, password: String) {
+    let mut pauses = Pauses::new(Duration::from_millis(250), Duration::from_secs(5));
+    while let Err(fault) = cell::admit(&*accounts, &name, &password).await {
+        tracing::warn!(host = %name, %fault, "the agent has no account in the cell yet; trying again");
+        tokio::time::sleep(pauses.next_pause()).await;
+    }
+}
+
+/// The certificates of an exchange and of its standbys.
+struct AnyOf(Vec<Pinned>);
+
+impl Trust for AnyOf {
+    fn check(&self, server: &str, fingerprint: &str) -> Result<(), Fault> {
+        let mut last = Ok(());
+        for pinned in &self.0 {
+            last = pinned.check(server, fingerprint);
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
+    }
+    fn insists(&self) -> bool {
+        true
+    }
 }
 
 /// Begins to connect everything, and returns before any connection is there.
@@ -61,20 +109,25 @@ pub(crate) async fn start(
     store: &Store,
     clock: Arc<dyn Clock>,
     incarnation: u64,
-    cell: Option<&Cell>,
+    ours: Option<(&Arc<Seat>, &CellStore)>,
 ) -> Result<Agent, Fault> {
     let hypervisors: Vec<Hypervisor> = match settings.hypervisors.as_slice() {
         [] => vec![host::default_hypervisor()],
         some => some.to_vec(),
     };
     let (mut hosts, mut links) = (Vec::new(), Vec::new());
+    let fence = Fence::kept(Arc::new(store.clone()));
     for Hypervisor { name, uri } in hypervisors {
-        let (connector, password) = way(settings, store, cell, &name).await?;
-        let config = LinkConfig::new(settings.cell.clone(), name.clone(), password, connector, clock.clone());
+        let Way { connector, others, password, before } = way(settings, ours, &name).await?;
+        let mut config = LinkConfig::new(settings.cell.clone(), name.clone(), password, connector, clock.clone());
+        if !others.is_empty() {
+            config = config.with_others(others);
+        }
+        config.fence = fence.clone();
         let (announcer, link) = Link::new(config);
         let host = archipel_libvirt::open(archipel_libvirt::LinkConfig::new(name.clone(), uri.clone()));
         hosts.push((host, announcer as Arc<dyn Announcer>));
-        links.push((name, uri, link));
+        links.push((name, uri, link, before));
     }
     let tree = tree::start(Tree {
         cell: settings.cell.clone(),
@@ -86,12 +139,16 @@ pub(crate) async fn start(
     })
     .await?;
     let mut posts = Vec::new();
-    for (name, uri, link) in links {
+    for (name, uri, link, before) in links {
         let Some(inventory) = tree.inventory_of(&name) else {
             return Err(Fault::internal(format!("the hypervisor {name} is not in the tree; please report this")));
         };
         let watcher = link.watcher();
-        let running = tokio::spawn(link.run(tree.dispatcher(), inventory, incarnation));
+        let linked = link.run(tree.dispatcher(), inventory, incarnation);
+        let running = tokio::spawn(async move {
+            before.await;
+            linked.await;
+        });
         posts.push(Post { name, uri, link: watcher, running });
     }
     Ok(Agent { tree: Mutex::new(Some(Arc::new(tree))), posts })

@@ -2,16 +2,15 @@
 
 use archipel_contract::port::Clock;
 use archipel_contract::{Millis, Timestamp};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The machine's clocks.
-pub(crate) struct MachineClock {
-    began: Instant,
-}
+pub(crate) struct MachineClock;
 
 impl MachineClock {
     pub(crate) fn new() -> MachineClock {
-        MachineClock { began: Instant::now() }
+        MachineClock
     }
 }
 
@@ -23,6 +22,9 @@ impl Clock for MachineClock {
     }
 
     fn monotonic(&self) -> Millis {
-        Millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+        // Unlike the one of `Instant` it goes on while the machine sleeps: a lease runs out meanwhile.
+        let now = clock_gettime(ClockId::Boottime);
+        let part = |n| u64::try_from(n).unwrap_or_default();
+        Millis(part(now.tv_sec) * 1000 + part(now.tv_nsec) / 1_000_000)
     }
 }

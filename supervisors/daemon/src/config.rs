@@ -4,9 +4,11 @@
 //! the merged values are read here one by one and not by serde, which stops at the first.
 
 mod check;
+mod cluster;
 mod reader;
 
 use archipel_contract::{CellName, HypervisorName};
+pub(crate) use cluster::Cluster;
 use reader::{Section, layers};
 use std::collections::HashMap;
 use std::fmt;
@@ -59,11 +61,11 @@ pub(crate) struct Hypervisor {
 /// Where the exchange is, for a process that is only an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Remote {
-    /// `host:port`.
-    pub(crate) server: String,
+    /// `host:port` of the exchange and of its standbys.
+    pub(crate) servers: Vec<String>,
     pub(crate) password_file: PathBuf,
-    /// SHA-256 of its certificate, 64 hex digits.
-    pub(crate) fingerprint: Option<String>,
+    /// SHA-256 of their certificates, 64 hex digits each.
+    pub(crate) fingerprints: Vec<String>,
 }
 
 /// The form of the log.
@@ -86,6 +88,10 @@ pub(crate) struct Settings {
     pub(crate) http_listen: String,
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) remote: Option<Remote>,
+    /// The other exchanges; `None` when this is the only one.
+    pub(crate) cluster: Option<Cluster>,
+    /// How often the cell's authority began anew.
+    pub(crate) reign: u32,
     pub(crate) log_format: LogFormat,
     pub(crate) log_filter: String,
     /// Where spans go (OTLP over HTTP); needs a build with the feature `otlp`.
@@ -128,26 +134,28 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
     let http_listen = http.address("listen", Some("127.0.0.1:8080")).unwrap_or_default();
     let allowed_origins = http.list("allowed_origins").unwrap_or_default();
     for origin in &allowed_origins {
-        check::origin(&mut http, origin);
+        check::origin(&mut http, "allowed_origins", origin);
     }
     http.finish();
 
     let mut exchange = root.section("exchange");
     let given = exchange.given();
-    let server = exchange.address("server", None);
+    let servers = exchange.addresses("server");
     let password_file = exchange.text("password_file").map(PathBuf::from);
-    let fingerprint = match (exchange.text("fingerprint"), &server) {
-        (Some(text), _) => check::fingerprint(&mut exchange, &text),
-        (None, Some(server)) => {
-            check::fingerprint_needed(&mut exchange, server);
-            None
+    let fingerprints = match (exchange.list("fingerprint"), &servers) {
+        (Some(texts), _) => texts.iter().filter_map(|text| check::fingerprint(&mut exchange, text)).collect(),
+        (None, Some(servers)) => {
+            check::fingerprint_needed(&mut exchange, servers);
+            Vec::new()
         }
-        (None, None) => None,
+        (None, None) => Vec::new(),
     };
     if let Some(file) = &password_file {
         check::secret(&mut exchange, "password_file", file);
     }
     exchange.finish();
+
+    let (cluster, reign) = cluster::read(root.section("cluster"), &cell, roles, &xmpp_listen, &http_listen);
 
     let mut log = root.section("log");
     let log_format = match log.text("format").as_deref() {
@@ -176,10 +184,10 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
     }
 
     check::together(&mut root, roles, &hypervisors, given, &xmpp_listen, &http_listen, &data_dir);
-    let remote = match (given && !roles.exchange, server, password_file) {
-        (true, Some(server), Some(password_file)) => Some(Remote { server, password_file, fingerprint }),
-        (true, server, password_file) => {
-            for (key, missing) in [("exchange.server", server.is_none()), ("exchange.password_file", password_file.is_none())] {
+    let remote = match (given && !roles.exchange, servers, password_file) {
+        (true, Some(servers), Some(password_file)) => Some(Remote { servers, password_file, fingerprints }),
+        (true, servers, password_file) => {
+            for (key, missing) in [("exchange.server", servers.is_none()), ("exchange.password_file", password_file.is_none())] {
                 if missing && !root.has_mistake(key) {
                     root.mistake(key, "is missing; an agent needs it to reach the exchange");
                 }
@@ -189,7 +197,22 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
         _ => None,
     };
     root.finish();
-    Settings { cell, data_dir, roles, hypervisors, xmpp_listen, resume, http_listen, allowed_origins, remote, log_format, log_filter, otlp }
+    Settings {
+        cell,
+        data_dir,
+        roles,
+        hypervisors,
+        xmpp_listen,
+        resume,
+        http_listen,
+        allowed_origins,
+        remote,
+        cluster,
+        reign,
+        log_format,
+        log_filter,
+        otlp,
+    }
 }
 
 fn fallback(name: &str) -> CellName {

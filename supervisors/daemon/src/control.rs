@@ -3,8 +3,9 @@
 //! The store already holds the new truth when it rings, so a lost ring costs nothing but time: sessions that are open stay as they
 //! were until they end. Who may write to the folder may ring; all it does is to end sessions of the account it names.
 
+use crate::cell::Seat;
 use archipel_contract::Fault;
-use archipel_xmpp::server::{Server, StreamCondition};
+use archipel_xmpp::server::StreamCondition;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,7 +54,7 @@ pub(crate) fn ring(data_dir: &Path, ring: Ring, local: &str) {
 }
 
 /// Listens for as long as the process lives, and ends the sessions of accounts that changed.
-pub(crate) fn listen(data_dir: &Path, server: Arc<Server>) -> Result<(), Fault> {
+pub(crate) fn listen(data_dir: &Path, seat: Arc<Seat>) -> Result<(), Fault> {
     let path = socket(data_dir);
     // The lock on the folder is ours, so what lies here is left from a process that was killed.
     let _ = std::fs::remove_file(&path);
@@ -75,7 +76,7 @@ pub(crate) fn listen(data_dir: &Path, server: Arc<Server>) -> Result<(), Fault> 
             };
             let text = String::from_utf8_lossy(&bytes[..length]);
             if let Some((ring, local)) = Ring::read(&text) {
-                let sessions = server.sessions_of(local);
+                let sessions = seat.cell().map(|cell| cell.server.sessions_of(local)).unwrap_or_default();
                 tracing::info!(account = local, what = ring.word(), sessions = sessions.len(), "an account has changed");
                 for session in sessions {
                     session.close(ring.condition());

@@ -6,12 +6,14 @@ mod admin;
 mod agent;
 mod arguments;
 mod cell;
+mod cell_store;
 mod clock;
 mod config;
 mod control;
 mod host;
 mod notify;
 mod run;
+mod standby;
 mod telemetry;
 
 use arguments::{Arguments, Verb};

@@ -1,7 +1,7 @@
 //! One run of the daemon, from the lock on its data to the orderly end.
 //!
 //! ```text
-//!   store (lock) -> exchange (port) -> agent (libvirt, links, actors) -> HTTP -> ready
+//!   store (lock) -> exchange (port, or standing by) -> agent (libvirt, links, actors) -> HTTP -> ready
 //!                                                                                  |
 //!                    ended <- store <- HTTP <- streams <- actors <- SIGTERM, SIGINT or given up
 //! ```
@@ -9,22 +9,29 @@
 
 use crate::admin::Admin;
 use crate::agent::{self, Agent};
-use crate::cell::{self, Cell};
+use crate::cell::{self, Door, Seat};
+use crate::cell_store::CellStore;
 use crate::clock::MachineClock;
 use crate::config::Settings;
+use crate::standby::Standby;
 use crate::{control, host, notify, telemetry};
 use archipel_contract::port::{Authority, Clock, Journal};
 use archipel_contract::{Fault, Millis, Timestamp};
 use archipel_store::Store;
-use archipel_ui::{Hooks, Http, HttpConfig};
+use archipel_ui::{Hooks, Http, HttpConfig, SocketAcceptor};
+use archipel_xmpp::exchange::proof::Proof;
+use archipel_xmpp::exchange::term::in_reign;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 
 /// How long the orderly end may take altogether.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long commands under way may take of it.
 const UNDER_WAY: Duration = Duration::from_secs(3);
+/// How long of it the streams may take.
+const GOODBYE: Duration = Duration::from_secs(2);
 /// Operations done before that are forgotten at the start.
 const KEEP: Millis = Millis::seconds(24 * 3600);
 
@@ -42,23 +49,49 @@ async fn serve(settings: &Settings) -> Result<(), Fault> {
     let clock: Arc<dyn Clock> = Arc::new(MachineClock::new());
     store.forget_before(Timestamp(clock.now().0.saturating_sub(KEEP.0))).await?;
     let incarnation = store.incarnation().await?;
-    let cell = match settings.roles.exchange {
-        true => Some(Arc::new(cell::start(settings, &store, clock.clone(), format!("{}/{incarnation}", host::hostname())).await?)),
-        false => None,
+    let seat = Seat::new(settings.cluster.is_some());
+    let cell_store = if settings.roles.exchange { Some(CellStore::open(settings, &store)?) } else { None };
+    let holder = format!("{}/{incarnation}", host::hostname());
+    let standby = match (&cell_store, &settings.cluster) {
+        (Some(cell_store), None) => {
+            lead_alone(settings, cell_store, &clock, holder, &seat).await?;
+            None
+        }
+        (Some(cell_store), Some(cluster)) => {
+            // Said now and not at the first takeover; others may have the port until then.
+            drop(cell::listen(settings).await?);
+            Some(Arc::new(Standby {
+                settings: settings.clone(),
+                cluster: cluster.clone(),
+                store: cell_store.clone(),
+                clock: clock.clone(),
+                // Two processes of one host have folders of their own, and these may have been opened equally often.
+                holder: format!("{holder}/{}", crate::account::random_password()?),
+                seat: seat.clone(),
+            }))
+        }
+        (None, _) => None,
     };
-    if let Some(cell) = &cell
-        && let Err(fault) = control::listen(&settings.data_dir, cell.server.clone())
+    let ours = cell_store.as_ref().map(|store| (&seat, store));
+    if ours.is_some()
+        && let Err(fault) = control::listen(&settings.data_dir, seat.clone())
     {
         tracing::warn!(%fault, "changes of accounts count from the next login only");
     }
+    // On its own task: a lease is renewed whatever else this one waits for.
+    let leading = standby.clone().map(|standby| tokio::spawn(standby.run()));
     let agent = match settings.roles.agent {
-        true => Some(Arc::new(agent::start(settings, &store, clock.clone(), incarnation, cell.as_deref()).await?)),
+        true => Some(Arc::new(agent::start(settings, &store, clock.clone(), incarnation, ours).await?)),
         false => None,
     };
-    let admin = Arc::new(Admin::new(settings, &*clock, incarnation, cell.clone(), agent.clone()));
+    let admin = Arc::new(Admin::new(settings, &*clock, incarnation, seat.clone(), agent.clone()));
     let http = archipel_ui::serve(
-        HttpConfig { listen: settings.http_listen.clone(), allowed_origins: settings.allowed_origins.clone() },
-        hooks(admin, cell.as_deref()),
+        HttpConfig {
+            listen: settings.http_listen.clone(),
+            allowed_origins: settings.allowed_origins.clone(),
+            pages: settings.cluster.iter().flat_map(|cluster| cluster.pages.clone()).collect(),
+        },
+        hooks(admin, settings.roles.exchange.then(|| seat.clone())),
     )?;
     if http.addresses().iter().any(|address| !address.ip().is_loopback()) {
         tracing::warn!(
@@ -66,7 +99,11 @@ async fn serve(settings: &Settings) -> Result<(), Fault> {
         );
     }
     let shown: Vec<String> = http.addresses().iter().map(ToString::to_string).collect();
-    let xmpp = cell.as_ref().map(|cell| cell.address.to_string()).unwrap_or_else(|| "none".to_owned());
+    let xmpp = match (seat.cell(), &settings.cluster) {
+        (Some(cell), _) => cell.address.to_string(),
+        (None, Some(_)) => format!("{} when active", settings.xmpp_listen),
+        (None, None) => "none".to_owned(),
+    };
     let roles = settings.roles.names().join("+");
     tracing::info!(cell = %settings.cell, roles, http = shown.join(","), xmpp, "archipel is ready");
     notify::tell("READY=1");
@@ -74,6 +111,13 @@ async fn serve(settings: &Settings) -> Result<(), Fault> {
     let given_up = async {
         match &agent {
             Some(agent) => agent.given_up().await,
+            None => std::future::pending().await,
+        }
+    };
+    let stopping = leading.as_ref().map(JoinHandle::abort_handle);
+    let no_exchange = async {
+        match leading {
+            Some(leading) => leading.await.unwrap_or_else(|e| Fault::internal("whoever leads this exchange has failed").because(e)),
             None => std::future::pending().await,
         }
     };
@@ -86,10 +130,17 @@ async fn serve(settings: &Settings) -> Result<(), Fault> {
             tracing::error!(%fault, "giving up, to be started afresh; the guests run on");
             Err(fault)
         }
+        fault = no_exchange => {
+            tracing::error!(%fault, "this process cannot be an exchange, and ends to be started afresh; the guests run on");
+            Err(fault)
+        }
     };
     notify::tell("STOPPING=1");
+    if let Some(stopping) = stopping {
+        stopping.abort();
+    }
     tokio::select! {
-        ended = tokio::time::timeout(FAREWELL, farewell(agent.as_deref(), cell.as_deref(), &http)) => {
+        ended = tokio::time::timeout(FAREWELL, farewell(agent.as_deref(), &seat, standby.as_deref(), &http)) => {
             if ended.is_err() {
                 tracing::warn!("not everything ended within {} s; leaving it", FAREWELL.as_secs());
             }
@@ -99,21 +150,38 @@ async fn serve(settings: &Settings) -> Result<(), Fault> {
     outcome
 }
 
+/// Takes the seat for as long as the process lives.
+async fn lead_alone(settings: &Settings, store: &CellStore, clock: &Arc<dyn Clock>, holder: String, seat: &Arc<Seat>) -> Result<(), Fault> {
+    let listener = cell::listen(settings).await?;
+    // The lock on data_dir is what keeps a second exchange of this data away, so the lease need not outlive this call and nobody
+    // has to renew it. Every start gets an epoch of its own, because every start is another holder.
+    let leadership = store.authority.lead("exchange".to_owned(), holder, Millis(0), clock.now()).await?;
+    let epoch = in_reign(settings.reign, leadership.epoch);
+    let proof = Proof::for_ever(clock.clone());
+    seat.take(cell::start(settings, store, clock.clone(), listener, epoch, proof).await?);
+    Ok(())
+}
+
 /// Those who ask are told last that nobody answers any more: first the work ends, then the streams, then the page.
-async fn farewell(agent: Option<&Agent>, cell: Option<&Cell>, http: &Http) {
+async fn farewell(agent: Option<&Agent>, seat: &Seat, standby: Option<&Standby>, http: &Http) {
     if let Some(agent) = agent {
         agent.stop(UNDER_WAY).await;
     }
-    if let Some(cell) = cell {
-        cell.server.shutdown().await;
+    if let Some(cell) = seat.cell() {
+        // Who does not say goodbye in time must not keep the others from being served elsewhere.
+        let _ = tokio::time::timeout(GOODBYE, cell.server.shutdown()).await;
+        if let Some(standby) = standby {
+            seat.leave();
+            standby.resign().await;
+        }
     }
     http.stop().await;
 }
 
-fn hooks(admin: Arc<Admin>, cell: Option<&Cell>) -> Hooks {
+fn hooks(admin: Arc<Admin>, seat: Option<Arc<Seat>>) -> Hooks {
     let for_metrics = admin.clone();
     Hooks {
-        websocket: cell.map(Cell::door),
+        websocket: seat.map(|seat| Arc::new(Door(seat)) as Arc<dyn SocketAcceptor>),
         metrics: Arc::new(move || {
             let admin = for_metrics.clone();
             Box::pin(async move { admin.metrics() })

@@ -51,7 +51,7 @@ impl Round {
 
     /// The current one failed, and `hung` if it took its time. The next one is current; answers whether all have failed now.
     pub(super) fn failed(&mut self, hung: bool, now: Instant) -> bool {
-        if hung {
+        if hung && !self.servers[self.at].connector.gave_up() {
             self.servers[self.at].rests_until = Some(now + REST);
         }
         self.failures += 1;

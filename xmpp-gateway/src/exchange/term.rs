@@ -13,13 +13,11 @@
 //! ```
 //! A lease is no mutual exclusion: its holder may sleep and wake up believing in it. Three things make that harmless.
 //! 1. The lease counts from when it was *asked for*, by the holder's own clock, so that the holder stops believing first.
-//! 2. Every change is allowed by a look at that clock ([`Proof`]) and not by what this machine was told last: it holds for a process
+//! 2. Every change is allowed by a look at that clock ([`super::proof::Proof`]) and not by what this machine was told last: it holds for a process
 //!    that has just been woken up, before it has understood anything.
 //! 3. What passes nevertheless carries the epoch, and agents refuse a lower one than the highest they ever saw.
 
-use archipel_contract::{Epoch, Fault, Millis, port::Clock};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use archipel_contract::{Epoch, Millis};
 
 /// How often the cell's authority began anew is the upper half of an exchange's epoch: 0 is one exchange alone, which keeps its own
 /// authority; a cluster is above it, and above every cluster that went before.
@@ -105,7 +103,7 @@ pub enum Output {
     Serve(Epoch, Millis),
     /// Changes are allowed until then.
     Prove(Millis),
-    /// From now on changes are refused. The gate is [`Proof`]; this is for the log.
+    /// From now on changes are refused. The gate is [`super::proof::Proof`]; this is for the log.
     Freeze,
     /// They are allowed again.
     Thaw,
@@ -253,49 +251,9 @@ impl Term {
     }
 }
 
-/// Whether changes may be taken at this moment, for whoever takes them. Cheap: one look at the clock.
-pub struct Proof {
-    clock: Arc<dyn Clock>,
-    /// Milliseconds of the monotonic clock.
-    until: AtomicU64,
-}
-
-impl Proof {
-    /// For an exchange that shares its cell with no other.
-    pub fn for_ever(clock: Arc<dyn Clock>) -> Arc<Proof> {
-        Arc::new(Proof { clock, until: AtomicU64::new(u64::MAX) })
-    }
-
-    /// Until then.
-    pub fn until(clock: Arc<dyn Clock>, until: Millis) -> Arc<Proof> {
-        Arc::new(Proof { clock, until: AtomicU64::new(until.0) })
-    }
-
-    /// The lease was renewed.
-    pub fn prolong(&self, until: Millis) {
-        self.until.store(until.0, Ordering::Release);
-    }
-
-    /// Whether changes are refused.
-    pub fn is_frozen(&self) -> bool {
-        self.clock.monotonic().0 >= self.until.load(Ordering::Acquire)
-    }
-
-    /// Refuses when nothing proves that no other exchange leads.
-    pub fn check(&self) -> Result<(), Fault> {
-        if self.is_frozen() {
-            return Err(Fault::unavailable(
-                "changes are frozen: this exchange cannot prove that it still leads the cell; guests run on; try again when its etcd answers",
-            ));
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use archipel_contract::fake::FakeClock;
 
     const RULES: Rules = Rules { lease: Millis(1200), margin: Millis(100) };
     const E1: Epoch = Epoch(1);
@@ -375,19 +333,5 @@ mod tests {
         assert_eq!(term.on(Input::Awake, Millis(2200)), [Output::Ask]);
         assert_eq!(term.on(Input::Refused, Millis(2300)), [Output::AwaitVacancy]);
         assert_eq!(term.on(Input::Awake, Millis(2300 + 4800)), [Output::Ask], "the notice may have been lost");
-    }
-
-    #[test]
-    fn the_gate_closes_by_the_clock_alone() {
-        let clock = Arc::new(FakeClock::default());
-        let now = clock.monotonic();
-        let proof = Proof::until(clock.clone(), Millis(now.0 + 100));
-        assert_eq!(proof.check(), Ok(()));
-        clock.advance(Millis(100));
-        let fault = proof.check().unwrap_err();
-        assert!(fault.message.contains("frozen") && fault.message.contains("guests run on"), "{fault}");
-        proof.prolong(Millis(now.0 + 300));
-        assert_eq!(proof.check(), Ok(()));
-        assert_eq!(Proof::for_ever(clock).check(), Ok(()));
     }
 }

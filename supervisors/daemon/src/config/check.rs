@@ -14,10 +14,10 @@ pub(super) fn uri(section: &mut Section<'_>, uri: String) -> Option<String> {
     Some(uri)
 }
 
-pub(super) fn origin(section: &mut Section<'_>, origin: &str) {
+pub(super) fn origin(section: &mut Section<'_>, key: &str, origin: &str) {
     let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
     if !host.is_some_and(|h| !h.is_empty() && !h.trim_end_matches('/').contains(['/', '*', '?', '#', ' '])) {
-        section.mistake("allowed_origins", format!("{origin:?} is not an origin such as https://panel.example.org"));
+        section.mistake(key, format!("{origin:?} is not an origin such as https://panel.example.org"));
     }
 }
 
@@ -31,11 +31,14 @@ pub(super) fn fingerprint(section: &mut Section<'_>, text: &str) -> Option<Strin
     None
 }
 
+fn host(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']'])
+}
+
 /// Over a network the exchange is known by its certificate; this machine itself is known anyway.
-pub(super) fn fingerprint_needed(section: &mut Section<'_>, server: &str) {
-    let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
-    let local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if !local {
+pub(super) fn fingerprint_needed(section: &mut Section<'_>, servers: &[String]) {
+    let local = |host: &str| host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if !servers.iter().all(|server| local(host(server))) {
         let what = "is missing; the exchange shows it at its start and on its health page (certificate)";
         section.mistake("fingerprint", what);
     }
@@ -56,6 +59,19 @@ pub(super) fn secret(section: &mut Section<'_>, key: &'static str, file: &Path) 
             Err(error) => section.mistake(key, format!("{shown} cannot be read ({error})")),
         },
     }
+}
+
+/// An address of a member of etcd.
+pub(super) fn member(section: &mut Section<'_>, url: &str) {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    if !rest.is_some_and(|r| !r.is_empty() && !r.trim_end_matches('/').contains(['/', '?', '#', ' ', '@'])) {
+        section.mistake("etcd", format!("{url:?} is not the address of a member such as http://10.0.0.1:2379"));
+    }
+}
+
+/// An address that others can connect to.
+pub(super) fn reachable(address: &str) -> bool {
+    host(address).parse::<std::net::IpAddr>().map_or(true, |ip| !ip.is_unspecified())
 }
 
 /// What only several values together tell.

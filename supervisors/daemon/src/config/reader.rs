@@ -148,6 +148,20 @@ impl<'a> Section<'a> {
     /// `host:port`; the host may be a name, an IPv4 address or an IPv6 address in brackets.
     pub(super) fn address(&mut self, key: &'static str, default: Option<&str>) -> Option<String> {
         let text = self.text(key).or_else(|| default.map(str::to_owned))?;
+        self.is_address(key, &text).then_some(text)
+    }
+
+    /// One or several of them.
+    pub(super) fn addresses(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let list = self.list(key)?;
+        if list.is_empty() {
+            self.mistake(key, "is empty; give it a value or remove it");
+        }
+        let good = list.iter().filter(|text| self.is_address(key, text)).count();
+        (good == list.len() && good > 0).then_some(list)
+    }
+
+    fn is_address(&mut self, key: &'static str, text: &str) -> bool {
         let good = text.rsplit_once(':').is_some_and(|(host, port)| {
             let host_fits = match host.strip_prefix('[') {
                 Some(rest) => rest.strip_suffix(']').is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()),
@@ -157,9 +171,8 @@ impl<'a> Section<'a> {
         });
         if !good {
             self.mistake(key, format!("{text:?} is not host:port, for example 127.0.0.1:5222"));
-            return None;
         }
-        Some(text)
+        good
     }
 
     pub(super) fn integer(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {

@@ -96,7 +96,13 @@ fn an_agent_alone_needs_to_know_its_exchange_and_a_safe_password_file() {
     assert!(with(&text, &[]).unwrap_err().join("\n").contains("chmod 600"));
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     let remote = with(&text, &[]).unwrap().remote.unwrap();
-    assert_eq!((remote.server.as_str(), remote.fingerprint), ("127.0.0.1:5222", None));
+    assert_eq!((remote.servers, remote.fingerprints), (vec!["127.0.0.1:5222".to_owned()], vec![]));
+    let several = text.replace("'127.0.0.1:5222'", "['a.test:5222', 'b.test:5222']");
+    let prints = [format!("{}AA", "00:".repeat(31)), "bb".repeat(32)];
+    let remote = with(&format!("{several}fingerprint = ['{}', '{}']\n", prints[0], prints[1]), &[]).unwrap().remote.unwrap();
+    assert_eq!((remote.servers.len(), remote.fingerprints[0].ends_with("00aa"), &remote.fingerprints[1]), (2, true, &prints[1]));
+    let found = with(&several.replace("b.test:5222", "nonsense"), &[]).unwrap_err().join("\n");
+    assert!(found.contains("\"nonsense\" is not host:port"), "{found}");
     let found = with(&text.replace("['agent']", "['agent', 'exchange']"), &[]).unwrap_err().join("\n");
     assert!(found.contains("is for a process that is no exchange itself"), "{found}");
     let found = with(&format!("{text}fingerprint = 'abc'\n"), &[]).unwrap_err().join("\n");
@@ -116,4 +122,32 @@ fn what_contradicts_itself_is_refused() {
     assert!(found.len() == 2 && found.iter().any(|f| f.contains("must begin with /")), "{found:?}");
     assert!(with("[component]\nserver='a:1'\n", &[]).unwrap_err()[0].contains("remove the section"));
     assert!(with("hypervisor = 'x'\n", &[]).unwrap_err()[0].contains("[[hypervisor]]"));
+}
+
+#[test]
+fn a_cluster_is_exchanges_with_an_etcd_and_everything_wrong_with_it_is_said() {
+    let settings =
+        with("[cluster]\netcd = ['http://a:2379', 'https://b:2379/']\nlease_seconds = 5\nadvertise = 'a.test:5222'\n", &[]).unwrap();
+    let cluster = settings.cluster.unwrap();
+    assert_eq!((cluster.etcd.endpoints.len(), cluster.lease.0, settings.reign), (2, 5000, 1));
+    assert_eq!((cluster.advertise.as_deref(), cluster.etcd.prefix.as_str()), (Some("a.test:5222"), "/archipel/vm.localhost/"));
+    let alone = with("", &[]).unwrap();
+    assert_eq!((alone.cluster, alone.reign), (None, 0));
+    assert_eq!(with("[cluster]\nreign = 4\n", &[]).unwrap().reign, 4, "back from a cluster to one exchange");
+    let text = "[xmpp]\nlisten = '0.0.0.0:5222'\n[cluster]\netcd = ['a:2379']\nlease_seconds = 1\nreign = 0\npages = ['b']\nuser = 'x'\ncert_file = '/no/such'\n";
+    let found = with(text, &[]).unwrap_err().join("\n");
+    for part in [
+        "cluster.etcd: \"a:2379\" is not the address of a member",
+        "cluster.lease_seconds: must be a whole number from 2",
+        "cluster.reign: must be a whole number from 1",
+        "cluster.pages: \"b\" is not an origin",
+        "cluster.user: user and password_file go together",
+        "cluster.cert_file: /no/such is not a file",
+        "cluster.key_file: cert_file and key_file go together",
+        "cluster.advertise: is missing; xmpp.listen is 0.0.0.0:5222",
+    ] {
+        assert!(found.contains(part), "{part} is missing in\n{found}");
+    }
+    let found = with("roles = ['agent']\n[cluster]\netcd = ['http://a:2379']\n", &[]).unwrap_err().join("\n");
+    assert!(found.contains("only an exchange uses etcd"), "{found}");
 }
