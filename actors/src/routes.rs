@@ -15,6 +15,7 @@ use actix::Handler;
 use archipel_contract::{
     BoxFuture, Caller, Command, EntityId, Fault,
     catalog::{Catalog, CommandEntry, entry},
+    cell::*,
     command::parse_arguments,
     domain::*,
     hypervisor::*,
@@ -74,6 +75,9 @@ where
 /// All commands.
 pub fn list() -> Vec<Route> {
     vec![
+        of_cell::<InviteHost>(),
+        of_cell::<ListMembers>(),
+        of_cell::<RevokeMember>(),
         of_cell::<ListHypervisors>(),
         of::<HypervisorActor, ShowHypervisor>(),
         of_cell::<ListDomains>(),

@@ -6,6 +6,7 @@
 //! | [`stanza`] | what stanzas carry, as types |
 //! | [`stream`] | XML over bytes and over frames, strictly bounded |
 //! | [`sasl`], [`tls`], [`accounts`] | who may come in, and how |
+//! | [`membership`] | which hosts belong to the cell: authority, tokens, certificates |
 //! | [`sm`] | what was received and what was not, over broken connections |
 //! | [`server`] | connections and sessions of the embedded server |
 //! | [`exchange`] | the cell: who is where, who may what, and who is told |
@@ -19,6 +20,7 @@ pub mod accounts;
 pub mod client;
 pub mod exchange;
 pub mod link;
+pub mod membership;
 pub mod ns;
 pub mod sasl;
 pub mod server;

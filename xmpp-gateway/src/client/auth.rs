@@ -1,7 +1,8 @@
-//! SASL from the client's side. Only SCRAM: the server proves that it knows the password's keys too, so a wrong server learns
-//! nothing it could use.
+//! SASL from the client's side. Only SCRAM and EXTERNAL: by SCRAM the server proves that it knows the password's keys too, and by
+//! EXTERNAL nothing secret is sent at all, so a wrong server learns nothing it could use.
 
 use super::login::Talk;
+use super::tls::Shows;
 use crate::ns;
 use crate::sasl::scram;
 use crate::stanza::set_attr;
@@ -13,12 +14,30 @@ use rxml::xml_ncname;
 /// The mechanisms we know, best first.
 const HASHES: [scram::Hash; 2] = [scram::Hash::Sha256, scram::Hash::Sha1];
 
+/// By certificate (XEP-0178).
+const EXTERNAL: &str = "EXTERNAL";
+
 /// Logs in with the best mechanism both sides know.
 pub(super) async fn authenticate(talk: &mut Talk<'_>, features: &Element) -> Result<(), Fault> {
     let offered: Vec<String> = features
         .get_child("mechanisms", ns::SASL)
         .map(|m| m.children().filter(|c| c.is("mechanism", ns::SASL)).map(Element::text).collect())
         .unwrap_or_default();
+    if let Shows::Certificate(_) = talk.config.connector.shows() {
+        if !offered.iter().any(|o| o == EXTERNAL) {
+            let message = format!("{} takes no certificates; look whether that is the exchange this host joined", talk.server());
+            return Err(Fault::new(FaultKind::Unsupported, message));
+        }
+        let mut auth = carrying("auth", &format!("{}@{}", talk.config.user, talk.config.domain));
+        set_attr(&mut auth, xml_ncname!("mechanism"), EXTERNAL);
+        talk.send(&auth).await?;
+        let answer = talk.element().await?;
+        return match answer.name() {
+            "success" => Ok(()),
+            "failure" => Err(refused(talk, &answer)),
+            other => Err(Fault::unavailable(format!("{} answered the login with <{other}/>", talk.server()))),
+        };
+    }
     let Some(hash) = HASHES.into_iter().find(|hash| offered.iter().any(|o| o == hash.mechanism())) else {
         return Err(Fault::new(
             FaultKind::Unsupported,
@@ -85,6 +104,9 @@ fn refused(talk: &Talk<'_>, failure: &Element) -> Fault {
     let (kind, message) = match condition {
         "temporary-auth-failure" => (FaultKind::Busy, format!("{} cannot check logins at the moment; try again", talk.server())),
         "account-disabled" => (FaultKind::Forbidden, format!("the account {user}@{domain} is disabled")),
+        _ if matches!(talk.config.connector.shows(), Shows::Certificate(_)) => {
+            (FaultKind::Forbidden, format!("{} does not let {user}@{domain} in with its certificate", talk.server()))
+        }
         _ => (FaultKind::Forbidden, format!("wrong password for {user}@{domain}, or there is no such account")),
     };
     Fault::new(kind, message).because(text.unwrap_or_else(|| condition.to_owned()))

@@ -12,7 +12,7 @@
 
 use super::Config;
 use super::auth::authenticate;
-use super::tls;
+use super::tls::{self, Shows};
 use super::transport::Connected;
 use crate::ns;
 use crate::sm::Ledger;
@@ -110,9 +110,14 @@ impl Talk<'_> {
     /// Opens (or restarts) the stream and answers its features.
     async fn open(&mut self) -> Result<Element, Fault> {
         let mut header =
-            format!("<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{}' version='1.0' to='", ns::CLIENT, ns::STREAM);
-        escape_into(&mut header, &self.config.domain);
-        header.push_str("'>");
+            format!("<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{}' version='1.0'", ns::CLIENT, ns::STREAM);
+        // Whoever joins learns the domain only then.
+        if !self.config.domain.is_empty() {
+            header.push_str(" to='");
+            escape_into(&mut header, &self.config.domain);
+            header.push('\'');
+        }
+        header.push('>');
         self.write(&header).await?;
         let features = self.element().await?;
         if features.is("features", ns::STREAM) {
@@ -127,8 +132,8 @@ impl Talk<'_> {
     }
 }
 
-/// Does all of it. The caller sets the deadline.
-pub(super) async fn attach(config: &Config, before: Option<(&Managed, &str)>) -> Result<Attached, Fault> {
+/// A protected stream, with what the server offers on it.
+async fn protected(config: &Config) -> Result<(Talk<'_>, Element), Fault> {
     let Connected { io, private } = config.connector.connect().await?;
     let (reader, writer) = over_bytes(io, config.bounds);
     let mut talk = Talk { config, reader, writer };
@@ -136,7 +141,8 @@ pub(super) async fn attach(config: &Config, before: Option<(&Managed, &str)>) ->
     let offered = features.get_child("starttls", ns::TLS);
     let required = offered.is_some_and(|s| s.has_child("required", ns::TLS));
     let trust = config.connector.trust();
-    let wanted = !private || required || trust.as_ref().is_some_and(|t| t.insists());
+    let shows = config.connector.shows();
+    let wanted = !private || required || !matches!(shows, Shows::Nothing) || trust.as_ref().is_some_and(|t| t.insists());
     if wanted {
         if offered.is_none() {
             return Err(Fault::new(
@@ -147,9 +153,29 @@ pub(super) async fn attach(config: &Config, before: Option<(&Managed, &str)>) ->
         let trust = trust.ok_or_else(|| {
             Fault::new(FaultKind::Forbidden, format!("{} wants TLS and there is no fingerprint to know it by", config.connector.name()))
         })?;
-        talk = starttls(talk, trust).await?;
+        talk = starttls(talk, trust, &shows).await?;
         features = talk.open().await?;
     }
+    Ok((talk, features))
+}
+
+/// Asks one thing of a server without logging in. The caller sets the deadline.
+pub(crate) async fn ask_before_login(config: &Config, iq: &Element) -> Result<Element, Fault> {
+    let (mut talk, features) = protected(config).await?;
+    if !features.has_child("join", ns::JOIN) {
+        let message = format!("{} is no exchange that hosts can join; check the address, and the version there", talk.server());
+        return Err(Fault::new(FaultKind::Unsupported, message));
+    }
+    talk.send(iq).await?;
+    let answer = talk.element().await?;
+    // The answer is there; whether the goodbye arrives does not matter.
+    let _ = talk.write("</stream:stream>").await;
+    Ok(answer)
+}
+
+/// Does all of it. The caller sets the deadline.
+pub(super) async fn attach(config: &Config, before: Option<(&Managed, &str)>) -> Result<Attached, Fault> {
+    let (mut talk, features) = protected(config).await?;
     authenticate(&mut talk, &features).await?;
     talk.reader.restart(config.bounds);
     let features = talk.open().await?;
@@ -167,7 +193,7 @@ pub(super) async fn attach(config: &Config, before: Option<(&Managed, &str)>) ->
     Ok(Attached { reader: talk.reader, writer: talk.writer, jid, managed, resumed: false })
 }
 
-async fn starttls<'a>(mut talk: Talk<'a>, trust: Arc<dyn tls::Trust>) -> Result<Talk<'a>, Fault> {
+async fn starttls<'a>(mut talk: Talk<'a>, trust: Arc<dyn tls::Trust>, shows: &Shows) -> Result<Talk<'a>, Fault> {
     talk.send(&Element::bare("starttls", ns::TLS)).await?;
     let answer = talk.element().await?;
     let server = talk.server().to_owned();
@@ -177,7 +203,9 @@ async fn starttls<'a>(mut talk: Talk<'a>, trust: Arc<dyn tls::Trust>) -> Result<
     let io = reunite(talk.reader, talk.writer).ok_or_else(|| {
         Fault::new(FaultKind::Forbidden, format!("{server} sent plain text where TLS begins; somebody may have put it there"))
     })?;
-    let io = tls::upgrade(io, &server, &talk.config.domain, trust).await?;
+    let host = server.rsplit_once(':').map_or(&*server, |(host, _)| host).trim_matches(['[', ']']);
+    let name = if talk.config.domain.is_empty() { host } else { &talk.config.domain };
+    let io = tls::upgrade(io, &server, name, trust, shows).await?;
     let (reader, writer) = over_bytes(io, talk.config.bounds);
     Ok(Talk { config: talk.config, reader, writer })
 }

@@ -22,6 +22,8 @@ mod round;
 pub mod tls;
 mod transport;
 
+pub(crate) use login::ask_before_login;
+
 pub use feed::{Change, Feed, Origin};
 pub use pause::Pauses;
 pub use transport::{Connected, Connector, InMemory, Tcp};

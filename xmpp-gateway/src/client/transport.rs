@@ -1,6 +1,6 @@
 //! How a client reaches its server: over TCP, or over a pipe in memory when both live in one process.
 
-use super::tls::Trust;
+use super::tls::{Identity, Shows, Trust};
 use crate::stream::wire::BoxedIo;
 use archipel_contract::{BoxFuture, Fault, FaultKind};
 use std::sync::Arc;
@@ -29,6 +29,14 @@ pub trait Connector: Send + Sync {
     fn name(&self) -> &str;
     /// Who decides whether the server's certificate is the right one. Without anybody, TLS is refused.
     fn trust(&self) -> Option<Arc<dyn Trust>>;
+    /// The server hung and was given up. Answers whether the next attempt will reach another one; otherwise it is not asked for a while.
+    fn gave_up(&self) -> bool {
+        false
+    }
+    /// What is shown of oneself. Whoever shows something insists on TLS.
+    fn shows(&self) -> Shows {
+        Shows::Nothing
+    }
 }
 
 /// Over TCP, with TCP_NODELAY: without it every request would wait for a delayed acknowledgement.
@@ -36,12 +44,26 @@ pub struct Tcp {
     address: String,
     trust: Option<Arc<dyn Trust>>,
     patience: Duration,
+    member: bool,
+    identity: Option<Arc<Identity>>,
 }
 
 impl Tcp {
     /// To `host:port`.
     pub fn new(address: impl Into<String>, trust: Option<Arc<dyn Trust>>) -> Tcp {
-        Tcp { address: address.into(), trust, patience: CONNECT_DEADLINE }
+        Tcp { address: address.into(), trust, patience: CONNECT_DEADLINE, member: false, identity: None }
+    }
+
+    /// The same, to an exchange that is known by the cell's authority.
+    #[must_use]
+    pub fn for_members(self) -> Tcp {
+        Tcp { member: true, ..self }
+    }
+
+    /// The same, logging in with this certificate.
+    #[must_use]
+    pub fn with_identity(self, identity: Arc<Identity>) -> Tcp {
+        Tcp { identity: Some(identity), ..self.for_members() }
     }
 
     /// The same for one of several servers: less is waited for, as another may be serving already.
@@ -76,6 +98,13 @@ impl Connector for Tcp {
     }
     fn trust(&self) -> Option<Arc<dyn Trust>> {
         self.trust.clone()
+    }
+    fn shows(&self) -> Shows {
+        match &self.identity {
+            Some(identity) => Shows::Certificate(identity.clone()),
+            None if self.member => Shows::Membership,
+            None => Shows::Nothing,
+        }
     }
 }
 

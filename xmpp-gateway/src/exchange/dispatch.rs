@@ -72,11 +72,14 @@ impl Exchange {
         let entry = entry(self.catalog, &request.command)?;
         authorise(&request.caller, &entry.name, entry.access)?;
         if entry.effect != Effect::Read {
-            self.proof.check()?;
+            self.proof.check().await?;
         }
         let id = match &request.target {
             Address::Cell => {
                 fits(entry, None)?;
+                if let Some(outcome) = self.on_cell_command(entry, request).await {
+                    return outcome;
+                }
                 return self.list(&request.command, request.arguments.clone());
             }
             Address::Entity(id) => id,

@@ -388,6 +388,13 @@ impl Locations {
         outcome
     }
 
+    /// A host does not belong to the cell any more: whoever comes by its name begins anew.
+    pub(crate) fn dismiss(&mut self, host: &HypervisorName) {
+        if self.leases.get(host).is_some_and(|lease| lease.entities.is_empty()) {
+            self.leases.remove(host);
+        }
+    }
+
     // ------------------------------------------------------------ inside
 
     /// The host's shift, if this link speaks for it.

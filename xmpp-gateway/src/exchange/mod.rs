@@ -15,8 +15,9 @@
 //! |---|---|
 //! | `location`, `handed`, `marks`, `graves`, `topic`, `interned` | where every entity is, or was, and who may speak for it (pure) |
 //! | `node` | the links to the agents |
-//! | `term` | which of several exchanges serves, and when it may change anything (pure) |
+//! | `term`, `proof` | which of several exchanges serves (pure), and whether it may change anything now |
 //! | `authority` | who owns what and what is on the shelf, for agents on other machines |
+//! | `members` | who belongs to the cell, and what is wrong with them |
 //! | `dispatch` | carrying out requests: authorise, answer or forward |
 //! | `feed` | the cell feed |
 //! | `adhoc`, `stage` | commands with forms or JSON; their stages (pure) |
@@ -40,11 +41,13 @@ mod interned;
 pub(crate) mod line;
 pub(crate) mod location;
 pub(crate) mod look;
+mod members;
 mod marks;
 pub(crate) mod metrics;
 pub(crate) mod node;
 pub(crate) mod people;
 pub(crate) mod presence;
+pub mod proof;
 pub(crate) mod reply;
 pub(crate) mod roster;
 pub(crate) mod services;
@@ -57,6 +60,7 @@ pub(crate) mod words;
 pub(crate) mod xml;
 
 use crate::{
+    membership::{Membership, Roll},
     ns,
     server::handler::{SessionHandler, Stanza},
     server::session::Session,
@@ -65,7 +69,7 @@ use crate::{
 use archipel_contract::{
     CellName, Entity, EntityId, Epoch, Fault, Kind, Millis, Role, Timestamp,
     catalog::Catalog,
-    port::{AccountKind, Accounts, Authority, Clock, Documents},
+    port::{AccountKind, Accounts, Authority, Clock, Documents, Journal},
 };
 use location::{Locations, Outcome, Refusal};
 use minidom::Element;
@@ -85,12 +89,16 @@ pub struct ExchangeConfig {
     pub authority: Arc<dyn Authority>,
     /// The cell's documents; agents reach the shelf and their own.
     pub documents: Arc<dyn Documents>,
+    /// Who belongs to the cell by certificate. Without it nobody can be invited.
+    pub members: Option<Arc<Membership>>,
+    /// Where changes that are the cell's own are written down, so that each runs once. Without it none is carried out.
+    pub journal: Option<Arc<dyn Journal>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The fencing number of its leadership, told to agents.
     pub epoch: Epoch,
     /// Whether changes may be taken; without rivals they always may.
-    pub proof: Arc<term::Proof>,
+    pub proof: Arc<proof::Proof>,
     /// The version of the program, told to whoever asks.
     pub version: String,
     /// How long an agent may take to answer.
@@ -114,7 +122,9 @@ impl ExchangeConfig {
             accounts,
             authority,
             documents,
-            proof: term::Proof::for_ever(clock.clone()),
+            members: None,
+            journal: None,
+            proof: proof::Proof::for_ever(clock.clone()),
             clock,
             epoch,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -131,12 +141,16 @@ pub struct Exchange {
     accounts: Arc<dyn Accounts>,
     clock: Arc<dyn Clock>,
     epoch: Epoch,
-    proof: Arc<term::Proof>,
+    proof: Arc<proof::Proof>,
     version: String,
     answer_within: Millis,
     catalog: &'static Catalog,
     locations: RwLock<Locations>,
     links: node::Links,
+    roll: Arc<Roll>,
+    membership: Option<Arc<Membership>>,
+    journal: Option<Arc<dyn Journal>>,
+    told: members::Told,
     desk: authority::Desk,
     people: Mutex<people::People>,
     feed: feed::Feed,
@@ -193,6 +207,10 @@ impl Exchange {
             answer_within: config.answer_within,
             catalog: config.catalog,
             links: node::Links::default(),
+            roll: config.members.as_ref().map(|m| m.roll.clone()).unwrap_or_default(),
+            membership: config.members,
+            journal: config.journal,
+            told: members::Told::default(),
             desk: authority::Desk::new(config.authority, config.documents),
             people: Mutex::default(),
             feed: feed::Feed::default(),

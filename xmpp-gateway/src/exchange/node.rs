@@ -14,7 +14,7 @@ use crate::{
     server::session::Session,
     stanza::{IqKind, authority::Ask, fault, node},
 };
-use archipel_contract::{EntityId, Epoch, Fault, FaultKind, HypervisorName, Millis, Role, port::Request};
+use archipel_contract::{EntityId, Epoch, Fault, FaultKind, HypervisorName, Millis, Role, port::{Address, Dispatcher as _, Request}};
 use minidom::Element;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -32,9 +32,11 @@ pub(crate) const MAX_WAITING: usize = 1024;
 /// How long one agent may take to answer another. The one that asks may give up earlier.
 const PEER_PATIENCE: Millis = Millis::seconds(120);
 
-struct Link {
-    session: Arc<Session>,
-    host: HypervisorName,
+pub(super) struct Link {
+    pub(super) session: Arc<Session>,
+    pub(super) host: HypervisorName,
+    /// Which of perhaps several that have its identity this one is.
+    pub(super) instance: Option<String>,
     waiting: usize,
 }
 
@@ -44,15 +46,15 @@ struct Waiting {
 }
 
 #[derive(Default)]
-struct State {
-    links: HashMap<u64, Link>,
+pub(super) struct State {
+    pub(super) links: HashMap<u64, Link>,
     waiting: HashMap<u64, Waiting>,
 }
 
 /// The links and what is under way on them.
 #[derive(Default)]
 pub(crate) struct Links {
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     next: AtomicU64,
 }
 
@@ -69,9 +71,10 @@ impl Drop for Ticket<'_> {
 }
 
 impl Links {
-    fn open(&self, session: &Arc<Session>, host: HypervisorName) {
+    pub(super) fn open(&self, session: &Arc<Session>, host: HypervisorName, instance: Option<String>) {
         // A second hello begins a new assertion; what is under way on the link stays on the books.
-        self.state.lock().links.entry(session.id()).or_insert_with(|| Link { session: session.clone(), host, waiting: 0 });
+        let link = || Link { session: session.clone(), host, instance, waiting: 0 };
+        self.state.lock().links.entry(session.id()).or_insert_with(link);
     }
 
     pub(super) fn host(&self, link: u64) -> Option<HypervisorName> {
@@ -95,6 +98,22 @@ impl Links {
 
     /// Sends a request over a link and waits for its answer.
     async fn ask(&self, cell: &str, epoch: Epoch, link: u64, to: &str, request: &Request, within: Millis) -> Result<Value, Fault> {
+        let payload = node::stamp(node::Ask::Request(Box::new(request.clone())).print(), epoch);
+        self.send(epoch, link, within, |xml, id| {
+            xml.attr("type", "set").attr("id", id).attr("from", cell).attr("to", to).element(&payload);
+        })
+        .await
+    }
+
+    /// Whether whoever is at the other end of a link gives a sign of life.
+    pub(super) async fn is_alive(&self, cell: &str, epoch: Epoch, link: u64, within: Millis) -> bool {
+        let asked = self.send(epoch, link, within, |xml, id| {
+            xml.attr("type", "get").attr("id", id).attr("from", cell).empty("ping", ns::PING);
+        });
+        asked.await.is_ok()
+    }
+
+    async fn send(&self, epoch: Epoch, link: u64, within: Millis, write: impl FnOnce(&mut Xml, &str)) -> Result<Value, Fault> {
         let (answer, answered) = oneshot::channel();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (session, host) = {
@@ -111,8 +130,7 @@ impl Links {
         let _ticket = Ticket { links: self, id };
         let mut xml = Xml::stanza("iq");
         // With the epoch, so that a late answer to another exchange's request is nobody's here.
-        xml.attr("type", "set").attr("id", &format!("r{}-{id}", epoch.0)).attr("from", cell).attr("to", to);
-        xml.element(&node::stamp(node::Ask::Request(Box::new(request.clone())).print(), epoch));
+        write(&mut xml, &format!("r{}-{id}", epoch.0));
         if session.send(Stanza::from(xml.finish())).is_err() {
             return Err(Fault::busy(format!("the queue to {host} is full; try again in a moment")));
         }
@@ -138,7 +156,7 @@ fn gone_before(host: Option<&HypervisorName>) -> Fault {
 }
 
 /// The hypervisor whose agent this session is.
-fn host_of(session: &Session) -> Option<HypervisorName> {
+pub(super) fn host_of(session: &Session) -> Option<HypervisorName> {
     session.jid().node().and_then(|n| n.as_str().strip_prefix("hv.")).and_then(|n| n.parse().ok())
 }
 
@@ -184,23 +202,9 @@ impl Exchange {
     fn on_ask(self: &Arc<Self>, session: &Arc<Session>, to: Option<&str>, ask: node::Ask, reply: Reply) {
         let link = session.id();
         match ask {
-            node::Ask::Hello(hello) => {
-                let Some(host) = host_of(session).filter(|h| *h == hello.host) else {
-                    reply.fault(&Fault::new(
-                        FaultKind::Forbidden,
-                        format!("{} may not speak for the host {}; its account must be hv.{}", session.jid(), hello.host, hello.host),
-                    ));
-                    return;
-                };
-                let greeted = self.locations.write().hello(&host, link, hello.incarnation);
-                if greeted.is_err() {
-                    reply.fault(&Fault::new(FaultKind::Conflict, format!("a newer agent of {host} has spoken already; stop this one")));
-                    return;
-                }
-                tracing::info!(%host, version = hello.version, incarnation = hello.incarnation, entities = hello.entities, "an agent joined");
-                self.links.open(session, host);
-                reply.element(&node::welcome(node::Welcome { exchange_epoch: self.epoch.0 }));
-            }
+            node::Ask::Hello(hello) => self.on_hello(session, hello, reply),
+            node::Ask::Renew(renewal) => self.on_renewal(session, renewal, reply),
+            node::Ask::Leave => self.on_leave(session, reply),
             node::Ask::Assert(entities) => {
                 let Some(host) = self.links.host(link) else { return reply.fault(&no_lease()) };
                 let refused = self.change(|table, now| table.assert(&host, link, entities, now));
@@ -220,12 +224,22 @@ impl Exchange {
                 let mut request = request;
                 request.caller.jid = session.jid().to_string();
                 request.caller.role = Role::Node;
+                let exchange = self.clone();
+                if to == Some(self.cell.as_str()) {
+                    request.target = Address::Cell;
+                    tokio::spawn(async move {
+                        match exchange.call(*request).await {
+                            Ok(value) => reply.element(&node::reply(&value)),
+                            Err(fault) => reply.fault(&fault),
+                        }
+                    });
+                    return;
+                }
                 let peer = to.and_then(|to| self.cell.entity(to).ok());
                 let Some(EntityId::Hypervisor(peer)) = peer else {
-                    reply.fault(&Fault::invalid("an agent may ask only another hypervisor of the cell"));
+                    reply.fault(&Fault::invalid("an agent may ask only the cell or another hypervisor of it"));
                     return;
                 };
-                let exchange = self.clone();
                 tokio::spawn(async move {
                     let to = exchange.cell.jid(&EntityId::Hypervisor(peer.clone()));
                     match exchange.ask_host(&peer, &to, &request, PEER_PATIENCE).await {
@@ -269,6 +283,9 @@ impl Exchange {
         };
         if let Some(host) = host {
             tracing::warn!(%host, "the agent's link is gone; what it spoke for is unreachable");
+            if self.locations.read().link(&host) == Some(session.id()) {
+                self.roll.part(&host);
+            }
             self.change(|table, now| table.lost(&host, session.id(), now));
         }
     }

@@ -22,6 +22,9 @@ pub struct LinkHealth {
     pub connections: u64,
     /// How many of those went on with the session before.
     pub resumptions: u64,
+    /// What the exchange says is wrong with this host, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Events that wait to be sent.
     pub queued: usize,
     /// Events that were dropped since the start; the state they led to was asserted instead.
@@ -58,6 +61,14 @@ impl Board {
         let mut health = self.0.lock();
         health.last_error = Some(fault);
         health.last_error_at = Some(now);
+    }
+    /// Replaces what was said before. What is new is also logged: it is this host's people who can do something about it.
+    pub(super) fn warned(&self, warnings: Vec<String>) {
+        let mut health = self.0.lock();
+        for warning in warnings.iter().filter(|w| !health.warnings.contains(w)) {
+            tracing::warn!(warning, "the exchange says that something is wrong with this host");
+        }
+        health.warnings = warnings;
     }
     pub(super) fn asserted(&self, done: bool) {
         self.0.lock().asserted = done;

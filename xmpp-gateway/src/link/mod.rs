@@ -17,23 +17,27 @@
 //! when everything is listed. Requests are carried out concurrently with all of this, at most [`LinkConfig::in_flight`] at a time.
 
 mod authority;
+mod answer;
 mod fence;
 mod health;
 mod queue;
+mod renewal;
 
 pub use authority::LinkAuthority;
 pub use fence::Fence;
 pub use health::LinkHealth;
 pub use queue::LinkAnnouncer;
 
+use crate::client::tls::Shows;
 use crate::client::{Client, Config, Connector, Happening, Pauses, Retry, State, Vigil};
 use crate::ns;
-use crate::stanza::{self, IqKind, fault, json, node};
+use crate::stanza::{self, IqKind, json, node};
 use crate::stream::Bounds;
 use archipel_contract::{
     BoxFuture, CellName, Entity, Epoch, Event, Fault, FaultKind, HypervisorName,
     port::{Clock, Dispatcher, Inventory, Peers, Request},
 };
+use answer::answer;
 use health::Board;
 use minidom::Element;
 use parking_lot::Mutex;
@@ -41,13 +45,12 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 /// How long the exchange may take to answer one step of an assertion.
 const STEP_DEADLINE: Duration = Duration::from_secs(60);
 /// How long another agent may take to answer.
 const PEER_DEADLINE: Duration = Duration::from_secs(120);
-/// How long an answer waits at most for the events before it.
-const EVENTS_FIRST: Duration = Duration::from_secs(1);
 /// How many events go into one message at most; [`node::PAGE_BYTES`] usually ends it earlier.
 const EVENTS: usize = 200;
 
@@ -143,17 +146,23 @@ pub struct LinkPeers {
 
 impl Peers for LinkPeers {
     fn ask(&self, peer: HypervisorName, request: Request) -> BoxFuture<'_, Result<Value, Fault>> {
-        Box::pin(async move {
-            let client = self.client.lock().clone();
-            let online = client.filter(|c| matches!(*c.state().borrow(), State::Online(_)));
-            let Some(client) = online else {
-                return Err(Fault::unavailable(format!("{peer} cannot be asked: there is no link to the exchange at the moment")));
-            };
-            let to = self.cell.jid(&peer.into());
-            let ask = node::Ask::Request(Box::new(request));
-            let payload = client.request(IqKind::Set, Some(&to), ask.print(), PEER_DEADLINE).await?;
-            node::replied(&payload.ok_or_else(|| Fault::internal(format!("{to} answered with nothing")))?)
-        })
+        Box::pin(self.request(self.cell.jid(&peer.into()), request))
+    }
+    fn ask_cell(&self, request: Request) -> BoxFuture<'_, Result<Value, Fault>> {
+        Box::pin(self.request(self.cell.to_string(), request))
+    }
+}
+
+impl LinkPeers {
+    async fn request(&self, to: String, request: Request) -> Result<Value, Fault> {
+        let client = self.client.lock().clone();
+        let online = client.filter(|c| matches!(*c.state().borrow(), State::Online(_)));
+        let Some(client) = online else {
+            return Err(Fault::unavailable(format!("{to} cannot be asked: there is no link to the exchange at the moment")));
+        };
+        let ask = node::Ask::Request(Box::new(request));
+        let payload = client.request(IqKind::Set, Some(&to), ask.print(), PEER_DEADLINE).await?;
+        node::replied(&payload.ok_or_else(|| Fault::internal(format!("{to} answered with nothing")))?)
     }
 }
 
@@ -189,11 +198,13 @@ impl Link {
     /// Runs for ever: connects, asserts, announces, and lets `dispatcher` carry out what is asked.
     pub async fn run(self, dispatcher: Arc<dyn Dispatcher>, inventory: Arc<dyn Inventory>, incarnation: u64) {
         let Link { config, announcer, watcher, peers, authority } = self;
+        let instance = instance();
         let (client, mut incoming) = Client::start(Config {
             user: format!("hv.{}", config.host),
             domain: config.cell.as_str().to_owned(),
             password: config.password.clone(),
-            resource: Some(config.host.as_str().to_owned()),
+            // Two hosts with one identity must not throw each other out before anybody has noticed that they are two.
+            resource: Some(format!("{}.{instance}", config.host)),
             connector: config.connector.clone(),
             others: config.others.clone(),
             managed: true,
@@ -216,7 +227,17 @@ impl Link {
             authority: &authority,
             inventory,
             incarnation,
+            instance,
+            renewal: watch::Sender::new(None),
             session,
+        };
+        let due = uploader.renewal.subscribe();
+        let renewing = async {
+            match config.connector.shows() {
+                Shows::Certificate(identity) => renewal::keep(client.clone(), config.cell.clone(), identity, due).await,
+                Shows::Nothing | Shows::Membership => {}
+            }
+            std::future::pending::<()>().await
         };
         let room = Arc::new(Semaphore::new(config.in_flight));
         let ahead = uploader.announcer.clone();
@@ -242,6 +263,12 @@ impl Link {
                         last = Some(fault.clone());
                         watcher.board.offline(config.clock.now(), fault);
                     }
+                    Happening::Stanza(stanza) if stanza.name() == "message" => {
+                        let trusted = stanza.attr("from") == Some(config.cell.as_str());
+                        if let Some(warnings) = node::warned(&stanza).filter(|_| trusted) {
+                            watcher.board.warned(warnings);
+                        }
+                    }
                     Happening::Stanza(stanza) => answer(stanza, &config, &client, &dispatcher, &room, &ahead),
                 }
             }
@@ -249,74 +276,19 @@ impl Link {
         tokio::select! {
             () = listen => {}
             () = uploader.run() => {}
+            () = renewing => {}
         }
         *peers.client.lock() = None;
         authority.attach(None);
     }
 }
 
-/// Carries out what the exchange asks, in a task of its own. Never waits.
-fn answer(
-    stanza: Element,
-    config: &LinkConfig,
-    client: &Client,
-    dispatcher: &Arc<dyn Dispatcher>,
-    room: &Arc<Semaphore>,
-    ahead: &Arc<LinkAnnouncer>,
-) {
-    if !matches!(IqKind::of(&stanza), Some(IqKind::Get | IqKind::Set)) {
-        return;
-    }
-    // An exchange that was succeeded is told so, and left.
-    let stale = stanza.children().next().and_then(node::stamped).and_then(|epoch| config.fence.check(epoch).err());
-    let asked = match &stale {
-        None => request(&stanza, &config.cell),
-        Some(fault) => Err(fault.clone()),
-    };
-    let (client, dispatcher, room, ahead) = (client.clone(), dispatcher.clone(), room.clone(), ahead.clone());
-    let permit = room.try_acquire_owned();
-    tokio::spawn(async move {
-        let outcome = match (asked, &permit) {
-            (Err(fault), _) => Err(fault),
-            (Ok(_), Err(_)) => Err(Fault::busy("this host carries out as many requests as it can; try again in a moment")),
-            (Ok(request), Ok(_)) => dispatcher.call(request).await,
-        };
-        let answer = match outcome {
-            Ok(value) => {
-                let mut iq = stanza::iq(IqKind::Result, stanza.attr("id").unwrap_or_default(), Some(node::reply(&value)));
-                for (to, from) in [(true, "from"), (false, "to")] {
-                    if let Some(address) = stanza.attr(from) {
-                        iq = if to { stanza::addressed(iq, address) } else { stanza::sent_by(iq, address) };
-                    }
-                }
-                iq
-            }
-            Err(fault) => fault::answer(&stanza, &fault),
-        };
-        // The events of a command go before its answer; an exchange that takes none now must not hold the answer up for long.
-        let _ = tokio::time::timeout(EVENTS_FIRST, ahead.caught_up()).await;
-        // Whoever asked has been told by the exchange if the link is gone.
-        let _ = client.send(&answer).await;
-        if let Some(fault) = stale {
-            client.leave(fault).await;
-        }
-    });
-}
-
-/// The request in an `iq`, if whoever sent it may ask us: the cell, or another agent of it. Callers are inside the request, so
-/// nobody else's may be read.
-fn request(stanza: &Element, cell: &CellName) -> Result<Request, Fault> {
-    let from = stanza.attr("from").unwrap_or_default();
-    let bare = from.split('/').next().unwrap_or_default();
-    let trusted = bare == cell.as_str() || cell.entity(bare).is_ok_and(|e| e.kind() == archipel_contract::Kind::Hypervisor);
-    let payload = stanza.children().next().filter(|p| node::Ask::is(p));
-    match payload {
-        Some(_) if !trusted => Err(Fault::new(FaultKind::Forbidden, "only the exchange may ask an agent")),
-        Some(payload) => match node::Ask::parse(payload)? {
-            node::Ask::Request(request) => Ok(*request),
-            node::Ask::Hello(_) | node::Ask::Assert(_) | node::Ask::Asserted => Err(Fault::invalid("an agent can be asked only requests")),
-        },
-        None => Err(Fault::new(FaultKind::Unsupported, format!("an agent answers only requests of {}", ns::NODE))),
+/// What tells this start of this agent from every other: random, and the time if the system has no random numbers.
+fn instance() -> String {
+    let mut bytes = [0; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => bytes.iter().map(|b| format!("{b:02x}")).collect(),
+        Err(_) => uuid::Uuid::now_v7().simple().to_string(),
     }
 }
 
@@ -328,6 +300,9 @@ struct Uploader<'a> {
     authority: &'a LinkAuthority,
     inventory: Arc<dyn Inventory>,
     incarnation: u64,
+    instance: String,
+    /// When the next certificate is to be asked for.
+    renewal: watch::Sender<Option<Instant>>,
     session: watch::Receiver<Option<Session>>,
 }
 
@@ -400,8 +375,14 @@ impl Uploader<'_> {
         self.online().await?;
         let session = self.client.session();
         let entities = self.inventory.entities().len();
-        let hello =
-            node::Hello { version: self.config.version.clone(), host: self.config.host.clone(), incarnation: self.incarnation, entities };
+        let hello = node::Hello {
+            version: self.config.version.clone(),
+            host: self.config.host.clone(),
+            incarnation: self.incarnation,
+            entities,
+            instance: Some(self.instance.clone()),
+            now: Some(self.config.clock.now()),
+        };
         let answer = self.step(node::Ask::Hello(hello).print()).await?;
         let welcome = node::welcomed(&answer.ok_or_else(|| Fault::internal("the exchange answered hello with nothing"))?)?;
         if let Err(fault) = self.config.fence.admit(Epoch(welcome.exchange_epoch)).await {
@@ -409,6 +390,8 @@ impl Uploader<'_> {
             return Err(fault);
         }
         self.authority.greeted(session);
+        self.watcher.board.warned(welcome.warnings);
+        self.renewal.send_replace(welcome.renew_after.map(|wait| Instant::now() + wait.duration()));
         // What waited is told first; what comes from here on waits until after the assertion.
         let mut waiting = self.announcer.len();
         while waiting > 0 {

@@ -1,4 +1,4 @@
-//! Logins: SCRAM without channel binding, PLAIN inside TLS, and what slows down guessing.
+//! Logins: SCRAM without channel binding, PLAIN inside TLS, EXTERNAL by certificate, and what slows down guessing.
 
 pub mod scram;
 pub mod server;

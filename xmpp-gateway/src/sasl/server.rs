@@ -6,17 +6,23 @@
 //!     |  auth (empty)                                  ^
 //!     +--------------> empty challenge --- response ---+       abort, anything wrong: Failure --> idle
 //! ```
+//! EXTERNAL (XEP-0178) ends in one step: the peer showed a certificate in the TLS 1.3 handshake, and whether that is a member's is
+//! asked of the membership. Only there is a reason given, because it was the certificate's owner who asked.
+//!
 //! An account that does not exist goes through the same steps, with a salt that is always the same for the same name, and fails
 //! at the end as a wrong password does: nobody learns which accounts there are.
 
 use super::scram::{ClientFirst, Hash, ScramError, ServerExchange, nonce, prepare};
 use super::throttle::{Throttle, ThrottleRules};
+use crate::membership::Membership;
 use crate::stream::{escape_into, ns};
+use archipel_contract::FaultKind;
 use archipel_contract::port::{Account, AccountKind, Accounts, ScramKeys};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use minidom::Element;
 use parking_lot::Mutex;
+use rustls_pki_types::CertificateDer;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
@@ -45,6 +51,8 @@ pub enum Failure {
     MalformedRequest,
     /// A wrong password, or no such account.
     NotAuthorized,
+    /// The certificate does not log in; the text says why.
+    Certificate(String),
     /// Not now; the text says why.
     Temporary(String),
 }
@@ -58,7 +66,7 @@ impl Failure {
             Failure::InvalidAuthzid => "invalid-authzid",
             Failure::InvalidMechanism => "invalid-mechanism",
             Failure::MalformedRequest => "malformed-request",
-            Failure::NotAuthorized => "not-authorized",
+            Failure::NotAuthorized | Failure::Certificate(_) => "not-authorized",
             Failure::Temporary(_) => "temporary-auth-failure",
         }
     }
@@ -67,7 +75,7 @@ impl Failure {
         let mut xml = format!("<failure xmlns='{}'><{}/>", ns::SASL, self.name());
         let text = match self {
             Failure::NotAuthorized => "wrong name or password",
-            Failure::Temporary(text) => text,
+            Failure::Temporary(text) | Failure::Certificate(text) => text,
             _ => "",
         };
         if !text.is_empty() {
@@ -99,6 +107,9 @@ pub enum Step {
     /// Write this; the peer may try again.
     Failure(String, Failure),
 }
+
+/// Under which name the throttle counts tokens: none that an account could have.
+const TOKEN: &str = "a token";
 
 /// How many passwords of PLAIN are hashed at once; the others wait their turn, on the clock of their login.
 const HASHING: usize = 2;
@@ -136,6 +147,8 @@ pub struct Login {
     host: String,
     /// Whether passwords may be sent as they are.
     secure: bool,
+    /// What the peer showed in the TLS handshake, and who knows whose it is.
+    certificate: Option<(Arc<Membership>, CertificateDer<'static>)>,
     stage: Stage,
 }
 
@@ -187,6 +200,16 @@ impl Gate {
         Ok((account, None))
     }
 
+    /// The delay for a token that was not good. Tokens cannot be guessed; this is for whoever tries all the same.
+    pub(crate) fn wrong_token(&self, host: &str) -> std::time::Duration {
+        self.throttle.lock().failed(TOKEN, host, self.began.elapsed())
+    }
+
+    /// Whether somebody at this address tried too many tokens.
+    pub(crate) fn check_tokens(&self, host: &str) -> Result<(), Failure> {
+        self.check_lock(TOKEN, host)
+    }
+
     fn check_lock(&self, local: &str, host: &str) -> Result<(), Failure> {
         match self.throttle.lock().locked(local, host, self.began.elapsed()) {
             None => Ok(()),
@@ -201,14 +224,21 @@ impl Gate {
 impl Login {
     /// For a new stream.
     pub fn new(gate: Arc<Gate>, host: String, secure: bool) -> Login {
-        Login { gate, host, secure, stage: Stage::Idle }
+        Login { gate, host, secure, certificate: None, stage: Stage::Idle }
+    }
+
+    /// The same for a peer that showed this certificate.
+    #[must_use]
+    pub(crate) fn with_certificate(self, members: Arc<Membership>, certificate: CertificateDer<'static>) -> Login {
+        Login { certificate: Some((members, certificate)), ..self }
     }
 
     /// The `<mechanisms/>` feature, the strongest first.
-    pub fn mechanisms(secure: bool) -> String {
-        let plain = if secure { "<mechanism>PLAIN</mechanism>" } else { "" };
+    pub fn mechanisms(&self) -> String {
+        let plain = if self.secure { "<mechanism>PLAIN</mechanism>" } else { "" };
+        let external = if self.certificate.is_some() { "<mechanism>EXTERNAL</mechanism>" } else { "" };
         format!(
-            "<mechanisms xmlns='{}'><mechanism>SCRAM-SHA-256</mechanism><mechanism>SCRAM-SHA-1</mechanism>{plain}</mechanisms>",
+            "<mechanisms xmlns='{}'>{external}<mechanism>SCRAM-SHA-256</mechanism><mechanism>SCRAM-SHA-1</mechanism>{plain}</mechanisms>",
             ns::SASL
         )
     }
@@ -245,7 +275,12 @@ impl Login {
             ("abort", _) => Err((Failure::Aborted, None)),
             ("auth", _) => {
                 let mechanism = element.attr("mechanism").unwrap_or_default().to_owned();
-                let known = matches!(mechanism.as_str(), "SCRAM-SHA-1" | "SCRAM-SHA-256") || (mechanism == "PLAIN" && self.secure);
+                let known = match mechanism.as_str() {
+                    "SCRAM-SHA-1" | "SCRAM-SHA-256" => true,
+                    "PLAIN" => self.secure,
+                    "EXTERNAL" => self.certificate.is_some(),
+                    _ => false,
+                };
                 match text.trim() {
                     _ if !known => Err((Failure::InvalidMechanism, None)),
                     "" => {
@@ -274,6 +309,7 @@ impl Login {
         match mechanism {
             "SCRAM-SHA-256" => self.scram(Hash::Sha256, &message).await,
             "SCRAM-SHA-1" => self.scram(Hash::Sha1, &message).await,
+            "EXTERNAL" => self.external(&message).await,
             _ => self.plain(&message).await,
         }
     }
@@ -317,6 +353,21 @@ impl Login {
             Some(identity) if right => Ok(self.welcome(identity, None)),
             _ => Err((Failure::NotAuthorized, Some(account.local))),
         }
+    }
+
+    /// The peer says that its certificate is proof enough, and perhaps whose it is.
+    async fn external(&mut self, authzid: &str) -> Result<Step, (Failure, Option<String>)> {
+        let Some((members, certificate)) = &self.certificate else { return Err((Failure::InvalidMechanism, None)) };
+        let name = members.identify(certificate).await.map_err(|fault| {
+            tracing::warn!(host = self.host, %fault, "a certificate was refused");
+            match fault.kind {
+                FaultKind::Forbidden => (Failure::Certificate(fault.to_string()), None),
+                _ => (Failure::Temporary("the cell's members cannot be read at the moment; try again later".into()), None),
+            }
+        })?;
+        let local = format!("hv.{name}");
+        self.admit(&local, Some(authzid).filter(|a| !a.is_empty()))?;
+        Ok(self.welcome(Identity { local, kind: AccountKind::Node }, None))
     }
 
     /// Nobody acts as somebody else, and nobody guesses on while locked out.

@@ -13,6 +13,7 @@ mod config;
 #[cfg(test)]
 pub(crate) mod for_tests;
 pub mod handler;
+mod join;
 mod live;
 mod lobby;
 mod metrics;
@@ -114,9 +115,19 @@ impl Server {
 
     /// Ends every stream with `system-shutdown` and answers when all have said goodbye, or did not in time.
     pub async fn shutdown(&self) {
-        self.stopping.send_replace(true);
+        self.dismiss(StreamCondition::SystemShutdown).await;
+    }
+
+    /// Takes nobody any more, ends every stream for this reason, and answers when all have said goodbye, or did not in time.
+    pub async fn dismiss(&self, why: StreamCondition) {
+        // Before the word is out: whoever hears of the end says its own reason only if it has none yet.
         for session in self.registry.all() {
-            session.close(StreamCondition::SystemShutdown);
+            session.close(why);
+        }
+        self.stopping.send_replace(true);
+        // Whoever came in between.
+        for session in self.registry.all() {
+            session.close(why);
         }
         let patience = self.config.limits.farewell + Duration::from_secs(1);
         if tokio::time::timeout(patience, self.stopping.closed()).await.is_err() {

@@ -4,18 +4,20 @@
 //!   header --> features(starttls, mechanisms) --starttls--> TLS --> header (again, now protected)
 //!                |                    --auth/response--> SASL --success--> header --> features(bind, sm, ...)
 //!                |                                                                        | bind -> new session
-//!                +-- anything else: a stream error, and only this stream ends             | resume -> old session
+//!                |                    --join--> a certificate, or why not                 | resume -> old session
+//!                +-- anything else: a stream error, and only this stream ends
 //! ```
 //! All of it is on one clock: whoever is not through in time is shown out.
 
 use super::config::Peer;
+use super::join;
 use super::metrics::METRICS;
 use super::registry::Bind;
 use super::session::{Session, Transport};
 use super::{Server, StreamCondition};
 use crate::sasl::{Identity, Login, Step};
 use crate::stream::wire::{self, ReadError, Reader, Writer};
-use crate::stream::{Header, Piece, StreamError, escape_into, ns};
+use crate::stream::{Header, Piece, StreamError, escape_into, ns, write_element};
 use archipel_contract::port::AccountKind;
 use minidom::Element;
 use std::sync::Arc;
@@ -80,6 +82,8 @@ pub(super) struct Negotiation {
     stopping: watch::Receiver<bool>,
     /// TLS was negotiated on this stream.
     protected: bool,
+    /// A host that is no member yet may hand in a token: the stream is in TLS 1.3, and we have an authority.
+    joinable: bool,
     /// We have sent our header for the current stream.
     opened: bool,
     who: Option<Identity>,
@@ -105,6 +109,7 @@ impl Negotiation {
             full,
             stopping,
             protected: false,
+            joinable: false,
             opened: false,
             who: None,
             login,
@@ -228,7 +233,10 @@ impl Negotiation {
                     text.push_str(&format!("<starttls xmlns='{}'>{required}</starttls>", ns::TLS));
                 }
                 if self.peer.may_log_in() {
-                    text.push_str(&Login::mechanisms(self.peer.secure));
+                    text.push_str(&self.login.mechanisms());
+                }
+                if self.joinable {
+                    text.push_str(&join::feature());
                 }
             }
             Some(_) => {
@@ -252,6 +260,14 @@ impl Negotiation {
     async fn before_login(&mut self, element: &Element) -> Result<(), Stop> {
         if element.is("starttls", ns::TLS) && self.tls_possible() {
             return self.start_tls().await;
+        }
+        if self.joinable && join::is(element) {
+            let tls = self.server.config.tls.clone();
+            let Some(members) = tls.as_ref().and_then(|tls| tls.members()) else { return Err(Stop::Gone) };
+            let answer = join::answer(members, &self.server.gate, &self.peer.host, element).await;
+            let mut text = String::new();
+            write_element(&mut text, &answer);
+            return self.write(&text).await;
         }
         if !Login::is_sasl(element) || !self.peer.may_log_in() {
             return Err(error(StreamCondition::NotAuthorized, "log in first"));
@@ -284,11 +300,21 @@ impl Negotiation {
         // Anything that came in plain text behind <starttls/> would be taken for protected; such a peer is attacked or broken.
         let io = wire::reunite(reader, writer).ok_or(Stop::Gone)?;
         let io = tls.acceptor().accept(io).await?;
+        let (_, connection) = io.get_ref();
+        let modern = connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
+        let certificate = connection.peer_certificates().and_then(|chain| chain.first().cloned()).filter(|_| modern);
         self.wire = Some(wire::over_bytes(Box::new(io), self.server.config.limits.before_login));
         self.protected = true;
         self.opened = false;
         self.peer.secure = true;
         self.login = Login::new(self.server.gate.clone(), self.peer.host.clone(), true);
+        if let Some(members) = tls.members().filter(|_| modern) {
+            self.joinable = true;
+            if let Some(certificate) = certificate {
+                let login = Login::new(self.server.gate.clone(), self.peer.host.clone(), true);
+                self.login = login.with_certificate(members.clone(), certificate);
+            }
+        }
         Ok(())
     }
 

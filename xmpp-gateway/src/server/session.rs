@@ -262,6 +262,11 @@ impl Session {
         self.end(StreamError::from(condition));
     }
 
+    /// The same with a sentence for whoever is at the other end.
+    pub fn close_because(&self, condition: StreamCondition, text: impl Into<String>) {
+        self.end(StreamError::new(condition, text));
+    }
+
     pub(super) fn end(&self, error: StreamError) {
         {
             let mut state = self.state.lock();

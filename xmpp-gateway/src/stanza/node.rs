@@ -9,11 +9,14 @@
 //!                    <--- iq set ----     request to an entity of this host
 //!   reply            ---- result ---->
 //!   request          ---- iq set ---->    routed to the agent of another hypervisor
+//!                    <--- message ---     warning: something is wrong with this host that its people should know
+//!   renew {key}      ---- iq set ---->    result: the next certificate
+//!   leave            ---- iq set ---->    result: this host does not belong to the cell any more
 //! ```
 
 use super::json;
 use crate::ns;
-use archipel_contract::{Entity, Epoch, Event, Fault, HypervisorName, port::Request};
+use archipel_contract::{Entity, Epoch, Event, Fault, HypervisorName, Millis, Timestamp, port::Request};
 use minidom::Element;
 use rxml::xml_ncname;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -36,13 +39,32 @@ pub struct Hello {
     pub incarnation: u64,
     /// How many entities it is about to assert.
     pub entities: usize,
+    /// Made up at its start: two that run at once with one identity differ in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// What time it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<Timestamp>,
 }
 
 /// Whom an agent is talking to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// The fencing number of the exchange's leadership.
     pub exchange_epoch: u64,
+    /// What is wrong with the agent, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// How long it may wait before it asks for its next certificate; absent when it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_after: Option<Millis>,
+}
+
+/// The public key of an agent that asks for its next certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewal {
+    /// A point of P-256, uncompressed, in base64.
+    pub key: String,
 }
 
 /// What an `iq` of the link asks.
@@ -56,6 +78,10 @@ pub enum Ask {
     Asserted,
     /// Carry this out.
     Request(Box<Request>),
+    /// The agent's certificate is nearly over.
+    Renew(Renewal),
+    /// The host leaves the cell.
+    Leave,
 }
 
 impl Ask {
@@ -73,6 +99,8 @@ impl Ask {
             "hello" => json::need(element).map(Ask::Hello),
             "assert" => json::need(element).map(Ask::Assert),
             "asserted" => Ok(Ask::Asserted),
+            "renew" => json::need(element).map(Ask::Renew),
+            "leave" => Ok(Ask::Leave),
             "request" => json::need(element).map(Box::new).map(Ask::Request),
             other => Err(Fault::invalid(format!("<{other}/> means nothing on the link; the other side may be of another version"))),
         }
@@ -85,6 +113,8 @@ impl Ask {
             Ask::Assert(entities) => holding("assert", json::print(entities)),
             Ask::Asserted => holding("asserted", json::print(&serde_json::json!({}))),
             Ask::Request(request) => holding("request", json::print(request)),
+            Ask::Renew(renewal) => holding("renew", json::print(renewal)),
+            Ask::Leave => holding("leave", json::print(&serde_json::json!({}))),
         }
     }
 }
@@ -107,6 +137,21 @@ pub fn announce(events: &[Event]) -> Element {
 /// The events of a message, `None` when it does not announce any.
 pub fn announced(message: &Element) -> Option<Result<Vec<Event>, Fault>> {
     message.get_child("announce", ns::NODE).map(json::need)
+}
+
+/// A `warning`: the payload of a message.
+pub fn warning(warnings: &[String]) -> Element {
+    holding("warning", json::print(warnings))
+}
+
+/// The warnings of a message, `None` when it holds none that can be read.
+pub fn warned(message: &Element) -> Option<Vec<String>> {
+    message.get_child("warning", ns::NODE).and_then(|w| json::need(w).ok())
+}
+
+/// The good answer to a `renew`.
+pub fn renewed<T: Serialize>(grant: &T) -> Element {
+    holding("renewed", json::print(grant))
 }
 
 /// The good answer to a `hello`.
@@ -178,9 +223,16 @@ mod tests {
 
     #[test]
     fn a_hello_survives_the_wire() {
-        let hello = Hello { version: "0.1.0".into(), host: "alpha".parse().expect("a name"), incarnation: 7, entities: 1003 };
+        let host: HypervisorName = "alpha".parse().expect("a name");
+        let (instance, now) = (Some("a1".into()), Some(Timestamp(17_000)));
+        let hello = Hello { version: "0.1.0".into(), host: host.clone(), incarnation: 7, entities: 1003, instance, now };
         assert!(matches!(parse(&Ask::Hello(hello.clone())), Ask::Hello(back) if back == hello));
-        assert_eq!(welcomed(&over_the_wire(&welcome(Welcome { exchange_epoch: 3 }))), Ok(Welcome { exchange_epoch: 3 }));
+        let greeting = Welcome { exchange_epoch: 3, warnings: vec!["late".into()], renew_after: Some(Millis(5)) };
+        assert_eq!(welcomed(&over_the_wire(&welcome(greeting.clone()))), Ok(greeting));
+        // As versions before write and read them.
+        let old: Hello = serde_json::from_value(json!({"version": "0.1.0", "host": "alpha", "incarnation": 1, "entities": 0})).expect("it reads");
+        assert_eq!((old.host, old.instance, old.now), (host, None, None));
+        assert_eq!(json::text(&Welcome { exchange_epoch: 3, ..Welcome::default() }), Ok("{\"exchange_epoch\":3}".into()));
     }
 
     #[test]

@@ -92,7 +92,7 @@ async fn a_link_that_closes_answers_who_waits_and_makes_its_entities_unknown() {
 async fn an_agent_cannot_speak_for_another_host() {
     let world = World::new().await;
     let agent = world.agent("beta");
-    let hello = node::Hello { version: "1".into(), host: "alpha".parse().unwrap(), incarnation: 1, entities: 0 };
+    let hello = node::Hello { version: "1".into(), host: "alpha".parse().unwrap(), incarnation: 1, entities: 0, instance: None, now: None };
     let answer = agent.ask("set", Some(CELL), node::Ask::Hello(hello).print()).await;
     assert_eq!(fault::of_stanza(&answer).kind, FaultKind::Forbidden);
     let answer = agent.ask("set", Some(CELL), node::Ask::Assert(vec![Arc::new(hypervisor("beta"))]).print()).await;
