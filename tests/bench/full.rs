@@ -79,6 +79,7 @@ pub(crate) fn measure(machines: usize, idle_seconds: u64) -> Result<Figures> {
         let start_us = start.elapsed().as_secs_f64() * 1e6;
         let resident_kib = resident_kib();
 
+        at_rest().await?;
         let (calls_before, cpu_before) = (calls(), cpu_time());
         tokio::time::sleep(Duration::from_secs(idle_seconds)).await;
         let (idle_calls, idle_cpu) = (calls() - calls_before, cpu_time() - cpu_before);
@@ -133,6 +134,22 @@ pub(crate) fn measure(machines: usize, idle_seconds: u64) -> Result<Figures> {
             port_p50_us: us(port.p50()),
         })
     })
+}
+
+/// Waits until the start is over: the exchange still digests the assertion for a while after it knows every machine.
+async fn at_rest() -> Result<()> {
+    let still = async {
+        let mut before = cpu_time();
+        loop {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let now = cpu_time();
+            if now == before {
+                return;
+            }
+            before = now;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), still).await.context("the cell does not come to rest within 60 s")
 }
 
 async fn snapshot(feed: &mut Feed) -> Result<usize> {
