@@ -2,6 +2,7 @@
 //! the real command line. Only the wires between them are ours, so that they can be cut.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod authority;
 mod cli;
 mod link;
 mod viewer;

@@ -14,7 +14,7 @@ use archipel_contract::{
 };
 use archipel_xmpp::client::{Client, Config, InMemory, Incoming, Pauses};
 use archipel_xmpp::exchange::{Exchange, ExchangeConfig};
-use archipel_xmpp::link::{Link, LinkAnnouncer, LinkConfig, LinkPeers, LinkWatcher};
+use archipel_xmpp::link::{Link, LinkAnnouncer, LinkAuthority, LinkConfig, LinkPeers, LinkWatcher};
 use archipel_xmpp::server::{Limits, Peer, Server, ServerConfig};
 use archipel_xmpp::tls::Tls;
 use parking_lot::Mutex;
@@ -49,19 +49,27 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 pub(crate) struct Cell {
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) server: Arc<Server>,
-    pub(crate) authority: Arc<MemoryAuthority>,
     pub(crate) documents: Arc<MemoryDocuments>,
 }
 
 impl Cell {
     pub(crate) async fn start(accounts: Arc<MemoryAccounts>, limits: Limits, tls: Option<Arc<Tls>>) -> Cell {
+        Cell::deciding(accounts, limits, tls, Arc::<MemoryAuthority>::default())
+    }
+
+    /// The same with this authority.
+    pub(crate) fn deciding(
+        accounts: Arc<MemoryAccounts>,
+        limits: Limits,
+        tls: Option<Arc<Tls>>,
+        authority: Arc<dyn archipel_contract::port::Authority>,
+    ) -> Cell {
         let clock = Arc::new(FakeClock::default());
-        let (authority, documents) = (Arc::<MemoryAuthority>::default(), Arc::<MemoryDocuments>::default());
+        let documents = Arc::<MemoryDocuments>::default();
         let cell = CELL.parse().unwrap();
-        let exchange =
-            Exchange::new(ExchangeConfig::new(cell, accounts.clone(), authority.clone(), documents.clone(), clock, Epoch(1)));
+        let exchange = Exchange::new(ExchangeConfig::new(cell, accounts.clone(), authority, documents.clone(), clock, Epoch(1)));
         let config = ServerConfig { cell: CELL.into(), accounts, tls, limits, features: Vec::new() };
-        Cell { server: Server::new(config, exchange.clone()).unwrap(), exchange, authority, documents }
+        Cell { server: Server::new(config, exchange.clone()).unwrap(), exchange, documents }
     }
 }
 
@@ -193,6 +201,7 @@ impl Agent {
             agent: false,
             virtualization: "test".into(),
             note: None,
+            moving_to: None,
         };
         self.put(id.clone(), name, Facts::Domain(facts), Seq(1));
         id
@@ -316,6 +325,7 @@ impl Inventory for Front {
 pub(crate) struct Running {
     pub(crate) watcher: Arc<LinkWatcher>,
     pub(crate) peers: Arc<LinkPeers>,
+    pub(crate) authority: Arc<LinkAuthority>,
     pub(crate) announcer: Arc<LinkAnnouncer>,
     pub(crate) task: JoinHandle<()>,
 }
@@ -334,10 +344,10 @@ pub(crate) fn link(agent: &Arc<Agent>, wire: &Arc<Wire>, change: impl FnOnce(&mu
     change(&mut config);
     let (announcer, link) = Link::new(config);
     *agent.announcer.lock() = Some(announcer.clone());
-    let (watcher, peers) = (link.watcher(), link.peers());
+    let (watcher, peers, authority) = (link.watcher(), link.peers(), link.authority());
     let front = Arc::new(Front(agent.clone()));
     let task = tokio::spawn(link.run(front.clone(), front, 1));
-    Running { watcher, peers, announcer, task }
+    Running { watcher, peers, authority, announcer, task }
 }
 
 impl Running {
