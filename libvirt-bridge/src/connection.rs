@@ -28,7 +28,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -103,6 +103,8 @@ const WITHDRAWN: u8 = 2;
 /// All ports of one hypervisor. Dropping the last one closes the link.
 pub(crate) struct Link {
     shared: Arc<Shared>,
+    /// How many transfers of machines run on threads of their own.
+    pub(crate) transfers: Arc<AtomicUsize>,
 }
 
 impl Link {
@@ -130,7 +132,16 @@ impl Link {
                 shared.close();
             }
         }
-        Link { shared }
+        Link { shared, transfers: Arc::default() }
+    }
+
+    pub(crate) fn config(&self) -> &LinkConfig {
+        &self.shared.config
+    }
+
+    /// Fails with `unavailable` while there is no connection.
+    pub(crate) fn reachable(&self) -> Result<(), Fault> {
+        self.shared.number().map(drop)
     }
 
     /// Makes a call on one of the lane's threads. `doing` completes the sentence "timeout while ...".

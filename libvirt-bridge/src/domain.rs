@@ -21,7 +21,7 @@ use virt::{
 };
 
 impl Session {
-    fn domain(&self, id: DomainId) -> Result<Domain, Error> {
+    pub(crate) fn domain(&self, id: DomainId) -> Result<Domain, Error> {
         ask(|| self.connect.lookup_domain_by_uuid(id.0))
     }
 
@@ -48,6 +48,7 @@ impl Session {
                 agent: told.agent,
                 virtualization: told.virtualization.into(),
                 note: told.note.map(Arc::from),
+                moving_to: None,
             },
         })
     }
@@ -144,7 +145,7 @@ fn undefine(domain: &Domain) -> Result<(), Error> {
     ask(|| domain.undefine())
 }
 
-fn conflict(name: &str) -> Fault {
+pub(crate) fn conflict(name: &str) -> Fault {
     Fault::new(archipel_contract::FaultKind::Conflict, format!("a virtual machine named {name} exists already; choose another name"))
 }
 
@@ -154,7 +155,7 @@ pub(crate) fn unreadable(what: &str, error: impl std::fmt::Display) -> Fault {
 }
 
 /// State and reason. A state of a later libvirt counts as running: the machine is there and must not be called off.
-fn state(domain: &Domain) -> Result<(DomainState, Option<&'static str>), Error> {
+pub(crate) fn state(domain: &Domain) -> Result<(DomainState, Option<&'static str>), Error> {
     let (state, reason) = ask(|| {
         let answer = domain.state()?;
         // virt 0.5.0 answers Ok with the state -1 when the call failed.

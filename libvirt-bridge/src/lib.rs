@@ -1,11 +1,12 @@
 //! The libvirt ports of the contract, over `virt` and `virt-sys`. This crate knows libvirt and the contract, and nothing
-//! about actors, XMPP or the daemon; the only unsafe code of the workspace is in `event/raw.rs`.
+//! about actors, XMPP or the daemon; the only unsafe code of the workspace is in `event/raw.rs`, `migration/raw.rs` and `memory.rs`.
 //!
 //! ```text
 //!   async callers ──call()──▶ lanes (bounded) ──▶ worker threads ──▶ libvirt ──▶ answer by oneshot
 //!                              reads   2 threads
 //!                              changes 2 threads                     libvirt's event thread
 //!                              long    1 thread                          │ callbacks: translate, never block
+//!   transfers ──▶ a thread and a connection each ──▶ libvirt             │
 //!   link thread: connect ▶ register ▶ up ▶ (lost) ▶ pause ▶ connect      ▼
 //!                                                                     relay ──▶ HostObserver
 //! ```
@@ -16,6 +17,7 @@
 //! | `count` | how often libvirt was called |
 //! | `event` | the relay to the observer, and the meaning of each event; `event/raw` is the C side |
 //! | `domain` `network` `storage_pool` `volume` `hypervisor` | one port of the contract each |
+//! | `migration` | moving machines; `migration/raw` is the C that `virt` lacks |
 //! | `fault` | libvirt error number to fault, the only such table |
 //! | [`memory`] | how the process keeps its memory |
 //! | `xml` | reading and building libvirt's XML, nothing by string concatenation |
@@ -75,6 +77,12 @@ pub struct LinkConfig {
     pub keepalive_seconds: u16,
     /// How many of them may stay unanswered before the connection counts as dead. 3.
     pub keepalive_count: u16,
+    /// How many machines may be on their way from here at a time; one more is refused with `busy`. 32.
+    pub transfers: usize,
+    /// Where the libvirt of another host reaches this one; `None`: `qemu+tls://HOSTNAME/system`.
+    pub peer_uri: Option<String>,
+    /// Where the memory of a machine is to be sent (`migrate_uri`), when that is not the host of `peer_uri`.
+    pub data_uri: Option<String>,
 }
 
 impl LinkConfig {
@@ -94,6 +102,9 @@ impl LinkConfig {
             longest_pause: Duration::from_secs(10),
             keepalive_seconds: 5,
             keepalive_count: 3,
+            transfers: 32,
+            peer_uri: None,
+            data_uri: None,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! libvirt's XML: [`tree`] keeps everything, known or not; [`domain`] builds definitions; [`read`] takes out what the
-//! facts need. Nothing here calls libvirt, and no text is put together by hand, so nothing can break out of its place.
+//! facts need, [`needs`] what moving a machine needs. Nothing here calls libvirt, and no text is put together by hand, so
+//! nothing can break out of its place.
 
 pub mod domain;
+pub mod needs;
 pub mod read;
 pub mod tree;

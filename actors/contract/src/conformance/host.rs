@@ -11,7 +11,7 @@ use crate::{
 
 const SOON: Millis = Millis::seconds(20);
 
-fn spec(name: &str) -> DomainSpec {
+pub(super) fn spec(name: &str) -> DomainSpec {
     DomainSpec {
         name: name.to_owned(),
         memory: Bytes::mib(16),
@@ -23,11 +23,11 @@ fn spec(name: &str) -> DomainSpec {
     }
 }
 
-fn right(host: &Host, id: DomainId) -> RightToRun {
+pub(super) fn right(host: &Host, id: DomainId) -> RightToRun {
     Ownership::owned(id, Epoch(1), host.name.clone()).right_to_run(&host.name).unwrap_or_else(|| unreachable!())
 }
 
-fn kind_of<T: std::fmt::Debug>(result: Result<T, Fault>) -> FaultKind {
+pub(super) fn kind_of<T: std::fmt::Debug>(result: Result<T, Fault>) -> FaultKind {
     match result {
         Ok(value) => panic!("expected a fault and got {value:?}"),
         Err(fault) => {

@@ -10,6 +10,7 @@ pub mod authority;
 pub mod documents;
 pub mod host;
 pub mod journal;
+pub mod migration;
 
 use crate::{
     Millis,
