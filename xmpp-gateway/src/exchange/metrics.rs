@@ -2,7 +2,7 @@
 //! process (tests make many) share the same counters.
 
 use archipel_contract::FaultKind;
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use std::{collections::HashMap, sync::OnceLock};
 
 struct Shared {
@@ -10,6 +10,8 @@ struct Shared {
     pushed: IntCounter,
     holes: IntCounter,
     commands: IntCounterVec,
+    copies: IntGauge,
+    duplicates: IntGauge,
 }
 
 fn shared() -> Option<&'static Shared> {
@@ -26,13 +28,21 @@ fn shared() -> Option<&'static Shared> {
                     &["command", "outcome"],
                 )
                 .ok()?,
+                copies: IntGauge::new(
+                    "archipel_domain_running_copies_max",
+                    "On how many hosts the machine with the most copies runs; more than one is an alarm",
+                )
+                .ok()?,
+                duplicates: IntGauge::new("archipel_duplicates", "Machines that run on more than one host").ok()?,
             };
             let registry = prometheus::default_registry();
-            let all: [Box<dyn prometheus::core::Collector>; 4] = [
+            let all: [Box<dyn prometheus::core::Collector>; 6] = [
                 Box::new(made.entities.clone()),
                 Box::new(made.pushed.clone()),
                 Box::new(made.holes.clone()),
                 Box::new(made.commands.clone()),
+                Box::new(made.copies.clone()),
+                Box::new(made.duplicates.clone()),
             ];
             for collector in all {
                 if let Err(error) = registry.register(collector) {
@@ -55,6 +65,14 @@ impl Metrics {
             for ((kind, state), count) in counts {
                 shared.entities.with_label_values(&[*kind, *state]).set(*count);
             }
+        }
+    }
+
+    /// The most hosts one machine runs on, and how many machines run on several.
+    pub(crate) fn copies(&self, most: usize, duplicates: usize) {
+        if let Some(shared) = shared() {
+            shared.copies.set(i64::try_from(most).unwrap_or(i64::MAX));
+            shared.duplicates.set(i64::try_from(duplicates).unwrap_or(i64::MAX));
         }
     }
 

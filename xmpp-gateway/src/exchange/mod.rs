@@ -16,6 +16,7 @@
 //! | `location`, `handed`, `marks`, `graves`, `topic`, `interned` | where every entity is, or was, and who may speak for it (pure) |
 //! | `node` | the links to the agents |
 //! | `term`, `proof` | which of several exchanges serves (pure), and whether it may change anything now |
+//! | `audit` | on how many hosts each machine runs, and the alarm when it is more than one |
 //! | `authority` | who owns what and what is on the shelf, for agents on other machines |
 //! | `members` | who belongs to the cell, and what is wrong with them |
 //! | `dispatch` | carrying out requests: authorise, answer or forward |
@@ -25,11 +26,12 @@
 //! | `people`, `roster`, `presence`, `look` | who is here, whom they see, and how an entity looks (pure) |
 //! | `disco`, `services` | what clients ask at login |
 //!
-//! Locks are taken in the order location table, people, feed; none is held across an await.
+//! Locks are taken in the order location table, audit, people, feed; none is held across an await.
 //! Everything that reads the table and then tells somebody holds the table's lock meanwhile, so that nobody hears of two changes
 //! in the wrong order.
 
 pub(crate) mod adhoc;
+mod audit;
 mod authority;
 pub(crate) mod chat;
 pub(crate) mod disco;
@@ -152,6 +154,8 @@ pub struct Exchange {
     journal: Option<Arc<dyn Journal>>,
     told: members::Told,
     desk: authority::Desk,
+    audit: Mutex<audit::Auditor>,
+    auditing: audit::Room,
     people: Mutex<people::People>,
     feed: feed::Feed,
     commands: Mutex<stage::Sessions>,
@@ -174,6 +178,8 @@ pub struct Health {
     pub subscribers: usize,
     /// Requests sent to agents and not yet answered.
     pub waiting: usize,
+    /// Machines that run on more than one host, a sentence for each.
+    pub duplicates: Vec<String>,
 }
 
 /// Where a stanza of a person goes.
@@ -212,6 +218,8 @@ impl Exchange {
             journal: config.journal,
             told: members::Told::default(),
             desk: authority::Desk::new(config.authority, config.documents),
+            audit: Mutex::default(),
+            auditing: audit::Room::default(),
             people: Mutex::default(),
             feed: feed::Feed::default(),
             commands: Mutex::default(),
@@ -234,6 +242,7 @@ impl Exchange {
             people: self.people.lock().sessions(),
             subscribers: self.feed.subscribers(),
             waiting: self.links.counts().1,
+            duplicates: self.duplicates(),
         }
     }
 
@@ -247,6 +256,10 @@ impl Exchange {
             }
         }
         self.metrics.entities(&counts);
+        let running = counts.iter().any(|((kind, state), count)| (*kind, *state) == (Kind::Domain.name(), "running") && *count > 0);
+        let audit = self.audit.lock();
+        let most = audit.alarmed().values().map(std::collections::BTreeSet::len).max().unwrap_or(usize::from(running));
+        self.metrics.copies(most, audit.alarmed().len());
     }
 
     /// What the cell knows of an entity now.
@@ -257,12 +270,17 @@ impl Exchange {
     /// Changes the location table and tells everybody, in one breath. Answers what was refused.
     fn change(self: &Arc<Self>, act: impl FnOnce(&mut Locations, Timestamp) -> Outcome) -> Vec<Refusal> {
         let mut table = self.locations.write();
-        let outcome = act(&mut table, self.clock.now());
+        let now = self.clock.now();
+        let mut outcome = act(&mut table, now);
+        let suspects = self.audit.lock().follow(&mut table, &mut outcome.changes, now);
         if !outcome.changes.is_empty() {
             self.tell_presence(&table, &outcome.changes);
             self.push_feed(outcome.changes.into_iter().map(|c| c.event));
         }
         drop(table);
+        for id in suspects {
+            tokio::spawn(self.clone().look_at(id));
+        }
         for refusal in &outcome.refused {
             match refusal {
                 Refusal::Held(id, holder) => {

@@ -1,5 +1,6 @@
 //! The exchange with sessions that have no wire: what a client or an agent would see, stanza by stanza.
 
+mod audits;
 mod authorities;
 mod commands;
 mod feeds;
