@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_first.sql"),
     include_str!("../migrations/0002_hold.sql"),
     include_str!("../migrations/0003_operation_index.sql"),
+    include_str!("../migrations/0004_holding.sql"),
 ];
 
 /// Done operations are forgotten after this time.

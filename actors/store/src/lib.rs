@@ -20,9 +20,11 @@ mod authority;
 mod database;
 mod documents;
 pub mod etcd;
+mod held;
 mod journal;
 
 pub use etcd::{Etcd, EtcdConfig};
+pub use held::Held;
 
 use archipel_contract::Fault;
 use database::Database;
