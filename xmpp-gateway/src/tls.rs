@@ -52,6 +52,10 @@ impl Tls {
     ///
     /// A self-signed certificate from before is still shown to those who know nothing else.
     pub fn of_cell(directory: &Path, members: Arc<Membership>, names: &[String]) -> Result<Tls, Fault> {
+        // A host may be called what no certificate can say; the others are enough.
+        let mut names: Vec<String> =
+            names.iter().filter(|name| rustls_pki_types::ServerName::try_from(name.as_str()).is_ok()).cloned().collect();
+        names.dedup();
         let (certificate, key) = (directory.join(OF_CELL), directory.join(KEY_OF_CELL));
         let bad = |e: &dyn std::fmt::Display| {
             Fault::internal(format!("{} is broken; remove it and {} and start again", key.display(), certificate.display())).because(e)
@@ -62,7 +66,7 @@ impl Tls {
         }
         let pair = rcgen::KeyPair::from_pem(&read(&key).and_then(|k| String::from_utf8(k).map_err(|e| bad(&e)))?).map_err(|e| bad(&e))?;
         let now = std::fs::read(&certificate).ok().and_then(|pem| CertificateDer::from_pem_slice(&pem).ok());
-        if let Some(pem) = members.for_exchange(names, &pair, now.as_ref())? {
+        if let Some(pem) = members.for_exchange(&names, &pair, now.as_ref())? {
             write_private(&certificate, &pem)?;
         }
         let chain = [read(&certificate)?, members.certificate().as_bytes().to_vec()].concat();

@@ -68,7 +68,7 @@ pub struct Invitation {
     pub expires: Timestamp,
 }
 
-/// List the hosts of the cell: since when they belong to it, until when their certificate holds, and what is wrong with them.
+/// List the hosts of the cell. Each with the time it joined, the end of its certificate, and what is wrong with it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListMembers {}
@@ -120,7 +120,7 @@ pub struct Member {
     pub warnings: Vec<String>,
 }
 
-/// Take a host's certificate back: its link is cut at once, and it comes in again only with a new token. Its guests run on.
+/// Take a host's certificate back. Its link is cut at once, and it comes in again only with a new token; its guests run on.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeMember {

@@ -13,7 +13,7 @@ use archipel_contract::port::{Accounts, Announcer, Clock};
 use archipel_contract::{BoxFuture, EntityId, Fault, HypervisorName};
 use archipel_store::Store;
 use archipel_supervisors::tree::{self, Tree};
-use archipel_xmpp::client::tls::{Pinned, Trust};
+use archipel_xmpp::client::tls::{Identity, Pinned, Trust};
 use archipel_xmpp::client::{Connector, Pauses, Tcp};
 use archipel_xmpp::link::{Fence, Link, LinkConfig, LinkWatcher};
 use parking_lot::Mutex;
@@ -59,20 +59,48 @@ async fn way(settings: &Settings, ours: Option<(&Arc<Seat>, &CellStore)>, name: 
         }
         return Ok(Way { connector, others, password, before });
     }
-    let Some(Remote { servers, password_file, fingerprints }) = &settings.remote else {
+    let Some(remote) = &settings.remote else {
         return Err(Fault::invalid("an agent needs [exchange] server and password_file to reach the exchange"));
     };
-    let password = std::fs::read_to_string(password_file)
-        .map_err(|e| Fault::unavailable(format!("cannot read {} (exchange.password_file)", password_file.display())).because(e))?;
-    let pinned = fingerprints.iter().map(|text| Pinned::new(text)).collect::<Result<Vec<_>, Fault>>()?;
-    let trust = (!pinned.is_empty()).then(|| Arc::new(AnyOf(pinned)) as Arc<dyn Trust>);
-    let mut connectors = servers.iter().map(|server| {
-        let tcp = Tcp::new(server.clone(), trust.clone());
-        Arc::new(if servers.len() > 1 { tcp.one_of_several() } else { tcp }) as Arc<dyn Connector>
-    });
+    let password = match (&remote.identity_file, &remote.password_file) {
+        (None, Some(file)) => std::fs::read_to_string(file)
+            .map_err(|e| Fault::unavailable(format!("cannot read {} (exchange.password_file)", file.display())).because(e))?,
+        _ => String::new(),
+    };
+    let mut connectors = connectors(remote)?.into_iter();
     let connector = connectors.next().ok_or_else(|| Fault::invalid("exchange.server names no address"))?;
     let password = password.trim_end_matches(['\r', '\n']).to_owned();
     Ok(Way { connector, others: connectors.collect(), password, before: Box::pin(std::future::ready(())) })
+}
+
+/// How an exchange elsewhere and its standbys are reached.
+pub(crate) fn connectors(remote: &Remote) -> Result<Vec<Arc<dyn Connector>>, Fault> {
+    let pinned = remote.fingerprints.iter().map(|text| Pinned::new(text)).collect::<Result<Vec<_>, Fault>>()?;
+    let trust = (!pinned.is_empty()).then(|| Arc::new(AnyOf(pinned)) as Arc<dyn Trust>);
+    let identity = remote.identity_file.as_ref().map(|file| Arc::new(Identity::new(file)));
+    let one = |server: &String| {
+        let mut tcp = Tcp::new(server.clone(), trust.clone());
+        if let Some(identity) = &identity {
+            tcp = tcp.with_identity(identity.clone());
+        }
+        Arc::new(if remote.servers.len() > 1 { tcp.one_of_several() } else { tcp }) as Arc<dyn Connector>
+    };
+    Ok(remote.servers.iter().map(one).collect())
+}
+
+/// The hypervisors of this host: those that are configured, or the one there is. A host that joined has the name it joined by.
+fn hypervisors(settings: &Settings) -> Result<Vec<Hypervisor>, Fault> {
+    let identity = settings.remote.as_ref().and_then(|remote| remote.identity_file.as_ref());
+    let joined = identity.map(|file| Identity::new(file).name()).transpose()?;
+    match (settings.hypervisors.as_slice(), joined) {
+        ([], None) => Ok(vec![host::default_hypervisor()]),
+        ([], Some(name)) => Ok(vec![Hypervisor { name, ..host::default_hypervisor() }]),
+        (some, None) => Ok(some.to_vec()),
+        ([one], Some(name)) if one.name == name => Ok(vec![one.clone()]),
+        (_, Some(name)) => Err(Fault::invalid(format!(
+            "this host joined the cell as {name}, so its configuration can have one [[hypervisor]] and that must be named {name}"
+        ))),
+    }
 }
 
 /// Until the agent's account is in the cell's store.
@@ -111,13 +139,9 @@ pub(crate) async fn start(
     incarnation: u64,
     ours: Option<(&Arc<Seat>, &CellStore)>,
 ) -> Result<Agent, Fault> {
-    let hypervisors: Vec<Hypervisor> = match settings.hypervisors.as_slice() {
-        [] => vec![host::default_hypervisor()],
-        some => some.to_vec(),
-    };
     let (mut hosts, mut links) = (Vec::new(), Vec::new());
     let fence = Fence::kept(Arc::new(store.clone()));
-    for Hypervisor { name, uri } in hypervisors {
+    for Hypervisor { name, uri } in hypervisors(settings)? {
         let Way { connector, others, password, before } = way(settings, ours, &name).await?;
         let mut config = LinkConfig::new(settings.cell.clone(), name.clone(), password, connector, clock.clone());
         if !others.is_empty() {

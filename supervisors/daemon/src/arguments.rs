@@ -1,13 +1,13 @@
 //! The command line.
 
-use archipel_contract::Role;
+use archipel_contract::{HypervisorName, Role};
 use archipel_contract::port::AccountKind;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// What is shown below the help, so that scripts can rely on it.
 const EXITS: &str = "Exit codes: 0 done; 64 wrong usage; 66 no such account; 69 something needed is not available (a port, a folder, libvirt); \
-70 a defect of ours; 73 exists already; 75 in use or too busy, try again; 78 mistakes in the configuration.";
+70 a defect of ours; 73 exists already; 75 in use or too busy, try again; 77 not let in; 78 mistakes in the configuration.";
 
 /// The daemon of Archipel: virtual machines as a conversation.
 #[derive(Debug, Parser)]
@@ -36,8 +36,37 @@ pub(crate) enum Verb {
     CheckConfig(After),
     /// Accounts of the embedded XMPP server; also while the daemon runs.
     Account(Account),
+    /// Join the cell of an exchange elsewhere as the agent of this host. An administrator there makes the token: archipel cell invite.
+    Join(Join),
+    /// Leave the cell this host joined: its certificate is given back and removed. Its virtual machines run on.
+    Leave(Leave),
     /// Print the version.
     Version(After),
+}
+
+/// Where to join.
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// The exchange, HOST:PORT.
+    #[arg(value_name = "EXCHANGE")]
+    pub(crate) exchange: String,
+    /// The token.
+    pub(crate) token: String,
+    /// The name of this hypervisor in the cell. Default: the one in the configuration, else that of the host.
+    #[arg(long)]
+    pub(crate) name: Option<HypervisorName>,
+    #[command(flatten)]
+    after: After,
+}
+
+/// How to leave.
+#[derive(Debug, Args)]
+pub(crate) struct Leave {
+    /// Do not tell the exchange, because it is gone, or because this host is a copy of another one that stays.
+    #[arg(long)]
+    pub(crate) here_only: bool,
+    #[command(flatten)]
+    after: After,
 }
 
 /// The same options after the verb.
@@ -105,6 +134,8 @@ impl Arguments {
     pub(crate) fn config(&self) -> Vec<PathBuf> {
         let after: Vec<&Common> = match &self.verb {
             Verb::Run(after) | Verb::CheckConfig(after) | Verb::Version(after) => vec![&after.common],
+            Verb::Join(join) => vec![&join.after.common],
+            Verb::Leave(leave) => vec![&leave.after.common],
             Verb::Account(account) => {
                 let last = match &account.verb {
                     AccountVerb::Add(entry) | AccountVerb::Passwd(entry) => &entry.after.common,

@@ -16,6 +16,7 @@ use archipel_xmpp::client::tls::{Pinned, Trust};
 use archipel_xmpp::client::{Connected, Connector, InMemory, Tcp};
 use archipel_xmpp::exchange::proof::Proof;
 use archipel_xmpp::exchange::{Exchange, ExchangeConfig};
+use archipel_xmpp::membership::Membership;
 use archipel_xmpp::server::{Limits, Peer, Server, ServerConfig};
 use archipel_xmpp::tls::Tls;
 use parking_lot::{Mutex, RwLock};
@@ -54,10 +55,14 @@ pub(crate) async fn start(
     proof: Arc<Proof>,
 ) -> Result<Cell, Fault> {
     let address = listener.local_addr().map_err(|e| Fault::internal("the port was lost").because(e))?;
-    let tls = Arc::new(Tls::load_or_create(&settings.data_dir, settings.cell.as_str())?);
     let accounts = store.accounts.clone();
     let (authority, documents) = (store.authority.clone(), store.documents.clone());
+    let (reached, names) = reached(settings, address);
+    let members = Membership::open(settings.cell.clone(), documents.clone(), accounts.clone(), clock.clone(), reached).await?;
+    let tls = Arc::new(Tls::of_cell(&settings.data_dir, members.clone(), &names)?);
     let mut config = ExchangeConfig::new(settings.cell.clone(), accounts.clone(), authority, documents, clock, epoch);
+    config.members = Some(members);
+    config.journal = Some(store.journal.clone());
     config.proof = proof.clone();
     let exchange = Exchange::new(config);
     let certificate = tls.fingerprint().to_owned();
@@ -71,6 +76,20 @@ pub(crate) async fn start(
     let server = Server::new(config, exchange.clone())?;
     tokio::spawn(server.clone().serve_tcp(listener));
     Ok(Cell { exchange, server, address, certificate, epoch, proof })
+}
+
+/// Where agents elsewhere reach this exchange, and every name and address its certificate is to have.
+fn reached(settings: &Settings, address: SocketAddr) -> (String, Vec<String>) {
+    let here = crate::host::hostname();
+    let listens = if address.ip().is_unspecified() { format!("{here}:{}", address.port()) } else { address.to_string() };
+    let reached = settings.cluster.as_ref().and_then(|cluster| cluster.advertise.clone()).unwrap_or(listens);
+    let host = reached.rsplit_once(':').map_or(&*reached, |(host, _)| host).trim_matches(['[', ']']).to_owned();
+    let mut names = vec![settings.cell.to_string(), host, here];
+    if !address.ip().is_unspecified() {
+        names.push(address.ip().to_string());
+    }
+    names.dedup();
+    (reached, names)
 }
 
 /// Takes the port of the cell.

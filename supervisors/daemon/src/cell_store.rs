@@ -13,8 +13,7 @@ pub(crate) struct CellStore {
     pub(crate) authority: Arc<dyn Authority>,
     pub(crate) documents: Arc<dyn Documents>,
     pub(crate) accounts: Arc<dyn Accounts>,
-    /// Unused as long as all operations are kept by the agents that carry them out.
-    #[allow(dead_code)]
+    /// Of what is asked of the cell itself; all other operations are kept by the agents that carry them out.
     pub(crate) journal: Arc<dyn Journal>,
 }
 

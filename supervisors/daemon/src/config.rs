@@ -18,6 +18,10 @@ use std::time::Duration;
 /// Read when no `--config` is given and it exists.
 pub(crate) const DEFAULT_FILE: &str = "/etc/archipel/archipel.toml";
 
+const DATA_DIR: &str = "/var/lib/archipel";
+/// The configuration of a host that joined a cell, below `data_dir`.
+pub(crate) const JOINED: &str = "membership/archipel.toml";
+
 /// One thing that is wrong: where, which key, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mistake {
@@ -63,8 +67,10 @@ pub(crate) struct Hypervisor {
 pub(crate) struct Remote {
     /// `host:port` of the exchange and of its standbys.
     pub(crate) servers: Vec<String>,
-    pub(crate) password_file: PathBuf,
-    /// SHA-256 of their certificates, 64 hex digits each.
+    /// How this host proves who it is: by the password of an account, or by the certificate it joined with, which goes first.
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) identity_file: Option<PathBuf>,
+    /// SHA-256 of their certificates, or of the authority's that made them, 64 hex digits each.
     pub(crate) fingerprints: Vec<String>,
 }
 
@@ -106,17 +112,27 @@ pub(crate) fn load(files: &[PathBuf], environment: HashMap<String, String>) -> R
         some => some.iter().map(PathBuf::as_path).collect(),
     };
     let mut mistakes = Vec::new();
+    let joined = joined(&files, &environment);
+    let files: Vec<&Path> = files.into_iter().chain(joined.as_deref()).collect();
     let table = layers(&files, environment, &mut mistakes);
     let settings = read(table, &mut mistakes);
     mistakes.sort();
     if mistakes.is_empty() { Ok(settings) } else { Err(mistakes) }
 }
 
+/// What `archipeld join` wrote into `data_dir`. It counts over the files, because it says what became of this host since.
+fn joined(files: &[&Path], environment: &HashMap<String, String>) -> Option<PathBuf> {
+    let before = layers(files, environment.clone(), &mut Vec::new());
+    let data_dir = before.get("data_dir").and_then(|v| v.clone().into_string().ok()).unwrap_or_else(|| DATA_DIR.to_owned());
+    let file = Path::new(&data_dir).join(JOINED);
+    file.exists().then_some(file)
+}
+
 /// Every value has a default, so that reading goes on after a mistake.
 fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
     let mut root = Section::new("", table, mistakes);
     let cell = root.parsed("cell", "vm.localhost").unwrap_or_else(|| fallback("vm.localhost"));
-    let data_dir = PathBuf::from(root.text("data_dir").unwrap_or_else(|| "/var/lib/archipel".to_owned()));
+    let data_dir = PathBuf::from(root.text("data_dir").unwrap_or_else(|| DATA_DIR.to_owned()));
     let roles = read_roles(&mut root);
     let hypervisors = root.tables("hypervisor", |mut one| {
         let name = one.required("name").and_then(|text| one.parse("name", &text));
@@ -142,6 +158,7 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
     let given = exchange.given();
     let servers = exchange.addresses("server");
     let password_file = exchange.text("password_file").map(PathBuf::from);
+    let identity_file = exchange.text("identity_file").map(PathBuf::from);
     let fingerprints = match (exchange.list("fingerprint"), &servers) {
         (Some(texts), _) => texts.iter().filter_map(|text| check::fingerprint(&mut exchange, text)).collect(),
         (None, Some(servers)) => {
@@ -152,6 +169,9 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
     };
     if let Some(file) = &password_file {
         check::secret(&mut exchange, "password_file", file);
+    }
+    if let Some(file) = &identity_file {
+        check::secret(&mut exchange, "identity_file", file);
     }
     exchange.finish();
 
@@ -184,10 +204,11 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
     }
 
     check::together(&mut root, roles, &hypervisors, given, &xmpp_listen, &http_listen, &data_dir);
-    let remote = match (given && !roles.exchange, servers, password_file) {
-        (true, Some(servers), Some(password_file)) => Some(Remote { servers, password_file, fingerprints }),
-        (true, servers, password_file) => {
-            for (key, missing) in [("exchange.server", servers.is_none()), ("exchange.password_file", password_file.is_none())] {
+    let secret = password_file.is_some() || identity_file.is_some();
+    let remote = match (given && !roles.exchange, servers, secret) {
+        (true, Some(servers), true) => Some(Remote { servers, password_file, identity_file, fingerprints }),
+        (true, servers, secret) => {
+            for (key, missing) in [("exchange.server", servers.is_none()), ("exchange.password_file", !secret)] {
                 if missing && !root.has_mistake(key) {
                     root.mistake(key, "is missing; an agent needs it to reach the exchange");
                 }

@@ -11,6 +11,7 @@ mod clock;
 mod config;
 mod control;
 mod host;
+mod join;
 mod notify;
 mod run;
 mod standby;
@@ -53,6 +54,8 @@ fn main() -> ExitCode {
     let outcome = match &arguments.verb {
         Verb::CheckConfig(_) => Ok("the configuration is good\n".to_owned()),
         Verb::Account(account) => account::run(&settings, &account.verb, &mut std::io::stdin()),
+        Verb::Join(join) => join::join(&settings, join),
+        Verb::Leave(leave) => join::leave(&settings, leave.here_only),
         Verb::Run(_) => run::run(&settings).map(|()| String::new()),
         Verb::Version(_) => Ok(String::new()),
     };

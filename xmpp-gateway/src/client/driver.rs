@@ -116,7 +116,8 @@ impl Driver {
             if self.managed.as_ref().is_none_or(|m| m.id.is_none()) {
                 self.lose_session(&fault);
             }
-            refused &= fault.kind == FaultKind::Forbidden;
+            // Somebody else with our identity is refused to be thrown out: trying at once would only be throwing each other out.
+            refused &= matches!(fault.kind, FaultKind::Forbidden | FaultKind::Conflict);
             let name = self.config.connector.name().to_owned();
             let hung = left || fault.kind == FaultKind::Timeout || (held.is_none() && began.elapsed() > SLOW);
             let around = self.round.failed(hung, Instant::now());

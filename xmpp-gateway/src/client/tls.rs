@@ -63,6 +63,12 @@ pub fn fingerprint(certificate: &[u8]) -> String {
     Sha256::digest(certificate).iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>().join(":")
 }
 
+/// The same of the first certificate in a PEM text.
+pub fn fingerprint_of_pem(text: &str) -> Result<String, Fault> {
+    let certificate = CertificateDer::from_pem_slice(text.as_bytes());
+    certificate.map(|c| fingerprint(&c)).map_err(|e| Fault::invalid("that is no certificate").because(e))
+}
+
 /// What a client shows of itself in the TLS handshake.
 pub enum Shows {
     /// Nothing.

@@ -288,7 +288,7 @@ impl Exchange {
         let command = format!("archipeld join {exchange} {token}{name}");
         let mut message = format!("run this on the other host until {expires}; it works once");
         if only_here(&exchange) {
-            message = format!("{message}. this exchange listens on this machine only: set xmpp.listen before hosts elsewhere can join");
+            message = format!("{message}; but this exchange listens on its own machine only, so set xmpp.listen before a host elsewhere can join");
         }
         tracing::info!(by = caller, host = asked.name.as_ref().map(tracing::field::display), until = %expires, "a host was invited");
         let answer =

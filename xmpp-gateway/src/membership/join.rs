@@ -12,9 +12,9 @@
 
 use super::token::{Token, hex};
 use crate::client::tls::{Identity, Trust, plain};
-use crate::client::{Config, Connector, Retry, Tcp, ask_before_login};
+use crate::client::{Client, Config, Connector, Retry, Tcp, ask_before_login};
 use crate::ns;
-use crate::stanza::{self, IqKind, fault, json};
+use crate::stanza::{self, IqKind, fault, json, node};
 use crate::stream::Bounds;
 use archipel_contract::{CellName, Fault, FaultKind, HypervisorName, Millis, Timestamp};
 use base64::Engine as _;
@@ -116,6 +116,14 @@ pub async fn join(server: &str, token: &Token, name: &HypervisorName) -> Result<
     let request = Request { token: token.secret(), name: name.clone(), key: public };
     let answer = ask(Arc::new(connector), &request).await?;
     Ok(Joined { grant: answer, key: key.serialize_pem() })
+}
+
+/// Leaves the cell: the exchange takes the certificate back that this connector logs in with.
+pub async fn leave(cell: &CellName, name: &HypervisorName, connector: Arc<dyn Connector>) -> Result<(), Fault> {
+    let (client, _incoming) = Client::connect(Config::once(format!("hv.{name}"), cell.as_str(), "", connector)).await?;
+    let left = client.request(IqKind::Set, Some(cell.as_str()), node::Ask::Leave.print(), DEADLINE).await;
+    client.close().await;
+    left.map(drop)
 }
 
 /// The exchange over any connector.

@@ -4,6 +4,7 @@
 
 mod authority;
 mod cli;
+mod joining;
 mod link;
 mod viewer;
 mod world;

@@ -14,6 +14,7 @@ const ALIASES: &[(&str, &[&str])] =
     &[("domain", &["vm"]), ("storage-pool", &["pool"]), ("hypervisor", &["hv"]), ("network", &["net"]), ("volume", &["vol"])];
 
 const ABOUT: &[(&str, &str)] = &[
+    ("cell", "The cell itself: which hosts belong to it, and who may join"),
     ("domain", "Virtual machines (also: vm)"),
     ("storage-pool", "Storage pools (also: pool)"),
     ("hypervisor", "Hypervisors (also: hv)"),

@@ -34,6 +34,16 @@ fn columns(noun: &str) -> &'static [(&'static str, &'static str)] {
             ("AUTOSTART", "autostart"),
             ("UUID", "id"),
         ],
+        "cell" => &[
+            ("NAME", "name"),
+            ("STATE", "state"),
+            ("LOGIN", "login"),
+            ("JOINED", "joined"),
+            ("EXPIRES", "expires"),
+            ("VERSION", "version"),
+            ("CLOCK", "clock_offset"),
+            ("WARNINGS", "warnings"),
+        ],
         "hypervisor" => &[
             ("NAME", "name"),
             ("STATE", "state"),
@@ -95,6 +105,7 @@ fn shown(key: &str, value: Option<&Value>) -> String {
         Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
         Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
         Some(Value::String(text)) => printable(text),
+        Some(Value::Number(number)) if key == "clock_offset" => format!("{:+} s", number.as_i64().unwrap_or_default()),
         Some(Value::Number(number)) => match (key, number.as_u64()) {
             ("memory" | "capacity" | "allocation" | "available", Some(bytes)) => Bytes(bytes).to_string(),
             ("percent", Some(percent)) => format!("{percent}%"),
@@ -104,6 +115,10 @@ fn shown(key: &str, value: Option<&Value>) -> String {
             let text = |key: &str| fault.get(key).and_then(Value::as_str).map(printable);
             let message = text("message").unwrap_or_default();
             text("cause").map_or(message.clone(), |cause| format!("{message} ({cause})"))
+        }
+        Some(Value::Array(texts)) if texts.is_empty() => "-".to_owned(),
+        Some(Value::Array(texts)) if texts.iter().all(Value::is_string) => {
+            texts.iter().filter_map(Value::as_str).map(printable).collect::<Vec<_>>().join("; ")
         }
         Some(other) => printable(&other.to_string()),
     }
