@@ -247,7 +247,8 @@ impl Held {
     }
 
     /// Asks the cell after everything recorded here, which is wanted after a reconnect, takes over what it says, and answers the
-    /// machines that are at a higher epoch there: this host is stale in them and has no right to run them unless it is named again.
+    /// machines that are at a higher epoch there or another's: this host is stale in them, and has no right to run them unless it
+    /// is named again.
     /// `unavailable` when the cell cannot be reached meanwhile; what was learned until then is kept.
     pub async fn verify(&self) -> Result<Vec<Ownership>, Fault> {
         let known = self.record.all().await?;
@@ -281,7 +282,7 @@ impl Held {
                 if after != known {
                     changes.push(after);
                 }
-                stale.extend(said.filter(|said| said.epoch > known.highest));
+                stale.extend(said.filter(|said| said.epoch > known.highest || !self.ours.contains(&said.owner)));
             }
             self.record.write(changes).await?;
         }

@@ -330,14 +330,15 @@ async fn a_cell_that_went_back_in_time_is_not_believed() {
     let cell = Flaky::new();
     let host = Host::new("a", &cell);
     let held = host.start();
-    held.claim_unowned(vec![domain(1)], name("a")).await.unwrap();
+    held.claim_unowned(vec![domain(1), domain(2)], name("a")).await.unwrap();
     held.forget(domain(1), Epoch(1)).await.unwrap();
     held.claim_unowned(vec![domain(1)], name("a")).await.unwrap();
     held.step(domain(1), Epoch(2), depart(saga(1))).await.unwrap();
     drop(held);
-    // Its data was lost, and b was given the first epoch once more.
+    // Its data was lost, and b was given the first epoch of both once more.
     let empty = Flaky::new();
     empty.cell.claim_unowned(vec![domain(1)], name("b")).await.unwrap();
+    empty.cell.claim_unowned(vec![domain(2)], name("b")).await.unwrap();
     let held = Held::new(Store::open(host.disk.path()).unwrap(), empty.clone(), [name("a")]);
     for refused in [
         held.claim_unowned(vec![domain(1)], name("a")).await.map(drop),
@@ -348,4 +349,6 @@ async fn a_cell_that_went_back_in_time_is_not_believed() {
         assert_eq!(fault.kind, FaultKind::Conflict);
         assert!(fault.message.contains("this host has seen 2"), "{fault}");
     }
+    assert_eq!(held.verify().await.unwrap(), [Ownership::owned(domain(2), Epoch(1), name("b"))], "what others have now is named");
+    assert!(!may_run(&held, domain(2), "a").await);
 }

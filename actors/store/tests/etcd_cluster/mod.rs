@@ -69,7 +69,8 @@ impl Cluster {
         Some(cluster)
     }
 
-    /// Starts a cluster with more arguments for each member and does not wait. With a certificate its clients use https.
+    /// Starts a cluster with more arguments for each member and does not wait. With a certificate (for [`address`]) its clients
+    /// use https.
     pub(crate) fn begin(count: u16, more: &[String]) -> Option<Cluster> {
         if Command::new("etcd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
             assert!(std::env::var_os("ARCHIPEL_NEED_ETCD").is_none(), "etcd is missing: install the package etcd-server");
@@ -203,7 +204,7 @@ impl Cluster {
 }
 
 /// A loopback address that no other process uses.
-fn address() -> String {
+pub(crate) fn address() -> String {
     let id = std::process::id();
     format!("127.{}.{}.{}", 1 + (id >> 16 & 0x3f), id >> 8 & 0xff, id & 0xff)
 }
