@@ -76,6 +76,7 @@ impl Admin {
             Some(fault) if cell.is_none() => reasons.push(format!("this exchange cannot stand by: {fault}")),
             Some(_) | None => {}
         }
+        reasons.extend(cell.iter().flat_map(|cell| cell.exchange.duplicates()));
         let hypervisors: Vec<Value> = self.agent.iter().flat_map(|agent| agent.hypervisors(&mut reasons)).collect();
         let mut details = json!({
             "healthy": reasons.is_empty(),
