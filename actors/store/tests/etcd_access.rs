@@ -81,6 +81,13 @@ async fn a_user_may_touch_the_keys_of_its_cell_and_no_others() {
     let lead = etcd.lead("exchange".into(), "one".into(), Millis::seconds(2), archipel_contract::Timestamp(0));
     assert_eq!(lead.await.unwrap().epoch.0, 1);
     assert_eq!(etcd.documents(String::new()).await.unwrap().len(), 1);
+    // Rights that change make etcd disown every session; nobody has to start again because of that.
+    let root = etcd_client::ConnectOptions::new().with_user("root", "secret");
+    let mut root = Client::connect(cluster.endpoints(), Some(root)).await.unwrap();
+    let more = Permission::new(PermissionType::Read, "/somewhere/").with_prefix();
+    root.role_grant_permission("archipel", more).await.unwrap();
+    root.user_add("another", "one", None).await.unwrap();
+    assert_eq!(etcd.incarnation().await.unwrap(), 2);
     for (what, word, config) in [
         ("nobody", "`etcdctl user list`", cluster.config()),
         ("a wrong password", "does not let archipel in", EtcdConfig { password_file: file("wrong", "guess"), ..good.clone() }),

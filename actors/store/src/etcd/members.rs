@@ -202,7 +202,10 @@ impl Members {
                 "etcd's database is full, so changes are frozen and guests are not touched; compact and defragment it and then run \
                  `etcdctl alarm disarm`",
             )),
-            (INVALID_ARGUMENT | FAILED_PRECONDITION | OUT_OF_RANGE | UNIMPLEMENTED | UNAUTHENTICATED, _) => {
+            // The session is over; the next attempt logs in again.
+            (UNAUTHENTICATED, _) => None,
+            (FAILED_PRECONDITION, m) if m.contains("leader") => None,
+            (INVALID_ARGUMENT | FAILED_PRECONDITION | OUT_OF_RANGE | UNIMPLEMENTED, _) => {
                 Some(Fault::internal("etcd refuses what it was asked; please report this"))
             }
             _ => None,
