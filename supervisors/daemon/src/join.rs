@@ -6,6 +6,8 @@
 //!      ^  +--- anything wrong: nothing is left behind                          |
 //!      +------------------------ left: all of it removed -----------------------+
 //! ```
+//! Run by root, both go on as the owner of `data_dir`: the daemon must be able to read and renew what is written there.
+//!
 //! The lock on `data_dir` is held meanwhile, so that no daemon runs that would go on with what it read at its start.
 
 use crate::agent;
@@ -19,8 +21,10 @@ use archipel_xmpp::client::tls::{Identity, fingerprint_of_pem};
 use archipel_xmpp::membership::Token;
 use archipel_xmpp::membership::join::{self, Joined};
 use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 const IDENTITY: &str = "identity.pem";
 const AUTHORITY: &str = "authority.pem";
@@ -35,6 +39,23 @@ impl Drop for Traces {
             let _ = std::fs::remove_dir_all(folder);
         }
     }
+}
+
+/// Runs this command line again as the owner of `data_dir`, if that is somebody else and we may. `None`: go on here.
+pub(crate) fn as_owner(settings: &Settings) -> Result<Option<ExitCode>, Fault> {
+    let Ok(us) = std::fs::metadata("/proc/self").map(|m| m.uid()) else { return Ok(None) };
+    let Ok(owner) = std::fs::metadata(&settings.data_dir) else { return Ok(None) };
+    if us != 0 || owner.uid() == 0 {
+        return Ok(None);
+    }
+    let failed = |e: std::io::Error| {
+        Fault::unavailable(format!("cannot go on as the owner of {}; run this as that user", settings.data_dir.display())).because(e)
+    };
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut command = std::process::Command::new(program);
+    command.args(std::env::args_os().skip(1)).uid(owner.uid()).gid(owner.gid());
+    let status = command.status().map_err(failed)?;
+    Ok(Some(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(70))))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Fault> {

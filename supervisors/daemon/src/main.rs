@@ -51,6 +51,16 @@ fn main() -> ExitCode {
             return ExitCode::from(CONFIG);
         }
     };
+    if let Verb::Join(_) | Verb::Leave(_) = arguments.verb {
+        match join::as_owner(&settings) {
+            Ok(None) => {}
+            Ok(Some(code)) => return code,
+            Err(fault) => {
+                complain(&fault);
+                return ExitCode::from(fault.kind.exit_code());
+            }
+        }
+    }
     let outcome = match &arguments.verb {
         Verb::CheckConfig(_) => Ok("the configuration is good\n".to_owned()),
         Verb::Account(account) => account::run(&settings, &account.verb, &mut std::io::stdin()),

@@ -3,6 +3,9 @@ import type { Catalog } from './catalog';
 
 /** The arguments of every command. */
 export interface CommandArguments {
+  'cell.invite': { lifetime?: number; name?: string };
+  'cell.members': Record<string, never>;
+  'cell.revoke': { name: string };
   'domain.autostart': { enabled?: boolean };
   'domain.define': { name: string; disk?: string; graphics?: 'none' | 'vnc'; memory?: number | string; network?: string; note?: string; vcpus?: number };
   'domain.force-off': Record<string, never>;
@@ -45,6 +48,65 @@ export type CommandName = keyof CommandArguments;
 /** Everything that can be asked and everything that is told. */
 export const catalog: Catalog = {
  "commands": [
+  {
+   "name": "cell.invite",
+   "noun": "cell",
+   "verb": "invite",
+   "title": "Invite a host into the cell",
+   "description": "Invite a host into the cell. The answer is a token that works once and the line to run on that host; whoever has the token can join, so hand it on as you would a password.",
+   "effect": "change",
+   "access": "admin",
+   "target": "cell",
+   "arguments": [
+    {
+     "name": "lifetime",
+     "kind": "integer",
+     "required": false,
+     "default": 30,
+     "minimum": 1,
+     "maximum": 1440,
+     "description": "For how many minutes the token holds."
+    },
+    {
+     "name": "name",
+     "kind": "text",
+     "required": false,
+     "description": "The hypervisor the token is for. With it, a host that is away, or that was lost with its disk, is replaced; without it any new name may join."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "cell.members",
+   "noun": "cell",
+   "verb": "members",
+   "title": "List the hosts of the cell",
+   "description": "List the hosts of the cell. Each with the time it joined, the end of its certificate, and what is wrong with it.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "cell",
+   "arguments": [],
+   "refused": {}
+  },
+  {
+   "name": "cell.revoke",
+   "noun": "cell",
+   "verb": "revoke",
+   "title": "Take a host's certificate back",
+   "description": "Take a host's certificate back. Its link is cut at once, and it comes in again only with a new token; its guests run on.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "cell",
+   "arguments": [
+    {
+     "name": "name",
+     "kind": "text",
+     "required": true,
+     "description": "The name of its hypervisor."
+    }
+   ],
+   "refused": {}
+  },
   {
    "name": "domain.autostart",
    "noun": "domain",
