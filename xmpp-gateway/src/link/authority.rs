@@ -56,6 +56,18 @@ impl LinkAuthority {
         self.greeted.send_replace(Some(session));
     }
 
+    /// Waits until the exchange has answered hello in another session than that one, and answers in which. What was asked in an
+    /// earlier session may have been done without our knowing.
+    pub async fn next_session(&self, before: Option<u64>) -> u64 {
+        let mut greeted = self.greeted.subscribe();
+        loop {
+            // The sender lives as long as we do.
+            if let Ok(Some(session)) = greeted.wait_for(|now| now.is_some() && *now != before).await.map(|now| *now) {
+                return session;
+            }
+        }
+    }
+
     async fn ask<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, Fault> {
         let client = self.client.lock().clone();
         let online = |state: &State| matches!(state, State::Online(_));

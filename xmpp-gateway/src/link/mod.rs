@@ -16,6 +16,7 @@
 //! is at least as new. An agent whose libvirt has not answered yet says what it has and leaves out that this is all; it asserts again
 //! when everything is listed. Requests are carried out concurrently with all of this, at most [`LinkConfig::in_flight`] at a time.
 
+mod authorities;
 mod authority;
 mod answer;
 mod fence;
@@ -23,6 +24,7 @@ mod health;
 mod queue;
 mod renewal;
 
+pub use authorities::LinkAuthorities;
 pub use authority::LinkAuthority;
 pub use fence::Fence;
 pub use health::LinkHealth;

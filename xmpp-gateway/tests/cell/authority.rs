@@ -7,7 +7,7 @@ use archipel_contract::{
     fake::MemoryAuthority,
     port::{AccountKind, Accounts, Authority, DOCUMENT_BYTES, Documents, Leadership, Versioned},
 };
-use archipel_xmpp::link::LinkAuthority;
+use archipel_xmpp::link::{LinkAuthorities, LinkAuthority};
 use archipel_xmpp::server::Limits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,10 +22,12 @@ fn name(s: &str) -> HypervisorName {
     s.parse().unwrap()
 }
 
-/// One authority made of the links of all hosts: whoever acts does so through their own.
+/// Hosts with a link each.
 struct Together {
     links: Vec<(HypervisorName, Running)>,
-    /// Behind the links; only what nobody may do through one is asked here.
+    /// All of them, as one agent has them.
+    all: LinkAuthorities,
+    /// What is behind them.
     cell: Arc<MemoryAuthority>,
 }
 
@@ -38,44 +40,12 @@ impl Together {
             link.well().await;
             links.push((name(host), link));
         }
-        Together { links, cell: authority }
+        let all = LinkAuthorities::new(links.iter().map(|(name, link)| (name.clone(), link.authority.clone())));
+        Together { links, all, cell: authority }
     }
 
     fn of(&self, host: &HypervisorName) -> &LinkAuthority {
         &self.links.iter().find(|(name, _)| name == host).unwrap_or_else(|| panic!("no link of {host}")).1.authority
-    }
-}
-
-impl Authority for Together {
-    fn claim_unowned(&self, domains: Vec<DomainId>, owner: HypervisorName) -> BoxFuture<'_, Result<Vec<Ownership>, Fault>> {
-        self.of(&owner).claim_unowned(domains, owner)
-    }
-    fn ownership(&self, domain: DomainId) -> BoxFuture<'_, Result<Option<Ownership>, Fault>> {
-        self.links[0].1.authority.ownership(domain)
-    }
-    fn step(&self, domain: DomainId, expected: Epoch, step: OwnershipStep) -> BoxFuture<'_, Result<Ownership, Fault>> {
-        self.of(step.by()).step(domain, expected, step)
-    }
-    fn parked(&self) -> BoxFuture<'_, Result<Vec<Ownership>, Fault>> {
-        self.links[0].1.authority.parked()
-    }
-    fn forget(&self, domain: DomainId, expected: Epoch) -> BoxFuture<'_, Result<(), Fault>> {
-        Box::pin(async move {
-            let owner = self.cell.ownership(domain).await?.map_or(name("a"), |o| o.owner);
-            self.of(&owner).forget(domain, expected).await
-        })
-    }
-    fn lead(&self, role: String, holder: String, lease: Millis, now: Timestamp) -> BoxFuture<'_, Result<Leadership, Fault>> {
-        self.links[0].1.authority.lead(role, holder, lease, now)
-    }
-    fn resign(&self, role: String, holder: String) -> BoxFuture<'_, Result<(), Fault>> {
-        self.links[0].1.authority.resign(role, holder)
-    }
-    fn vacancy(&self, role: String, now: Timestamp) -> BoxFuture<'_, Result<(), Fault>> {
-        self.links[0].1.authority.vacancy(role, now)
-    }
-    fn incarnation(&self) -> BoxFuture<'_, Result<u64, Fault>> {
-        self.links[0].1.authority.incarnation()
     }
 }
 
@@ -109,8 +79,9 @@ async fn three() -> (Cell, Together) {
 #[tokio::test]
 async fn links_together_are_an_authority_as_good_as_the_one_behind_them() {
     let (_cell, together) = three().await;
-    conformance::authority::first_claim_wins(&together).await;
-    conformance::authority::the_shelf(&together).await;
+    let together = &together.all;
+    conformance::authority::first_claim_wins(together).await;
+    conformance::authority::the_shelf(together).await;
     // The rest of the suite wants a claim that is repeated refused. A link must not: the first answer may have been lost.
     let (id, saga) = (domain(10), MoveId(uuid::Uuid::from_u128(7)));
     together.claim_unowned(vec![id], name("a")).await.unwrap();
@@ -147,6 +118,55 @@ async fn documents_over_a_link_are_documents() {
     cell.documents.write_document("agent/a/big".into(), None, Some(vec![0; DOCUMENT_BYTES])).await.unwrap();
     assert_eq!(a.document("agent/a/big".into()).await.unwrap_err().kind, FaultKind::InvalidRequest);
     assert_eq!(together.of(&name("b")).document("agent/a/many/1".into()).await.unwrap_err().kind, FaultKind::Forbidden);
+}
+
+#[tokio::test]
+async fn an_agent_with_several_hypervisors_acts_for_each_through_its_own_link() {
+    let (_cell, together) = three().await;
+    let agent = LinkAuthorities::new(together.links[..2].iter().map(|(name, link)| (name.clone(), link.authority.clone())));
+    agent.claim_unowned(vec![domain(1)], name("b")).await.unwrap();
+    assert_eq!(agent.claim_unowned(vec![domain(2)], name("c")).await.unwrap_err().kind, FaultKind::Forbidden, "not this agent's");
+    // Written by the link of b, which alone may, though the one of a is asked first.
+    let key = format!("parked/{}", domain(1));
+    let version = agent.write_document(key.clone(), None, Some(b"<domain/>".to_vec())).await.unwrap();
+    assert_eq!(agent.document(key).await.unwrap(), Some(Versioned { version, body: b"<domain/>".to_vec() }));
+    agent.write_document("agent/b/x".into(), None, Some(Vec::new())).await.unwrap();
+    assert_eq!(agent.write_document("agent/c/x".into(), None, Some(Vec::new())).await.unwrap_err().kind, FaultKind::Forbidden);
+    agent.forget(domain(1), Epoch(1)).await.unwrap();
+    // One link that is away does not keep the others from asking.
+    let off = link(&Agent::new("alpha"), &Arc::default(), |_| {});
+    let agent = LinkAuthorities::new([(name("alpha"), off.authority.clone()), (name("b"), together.links[1].1.authority.clone())]);
+    assert_eq!(agent.ownership(domain(1)).await, Ok(None));
+    assert_eq!(agent.claim_unowned(vec![domain(3)], name("alpha")).await.unwrap_err().kind, FaultKind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_new_session_is_told_and_a_resumed_one_is_none() {
+    let limits = Limits { resume_window: Duration::from_millis(1), ..Limits::default() };
+    for (limits, resumes) in [(Limits::default(), true), (limits, false)] {
+        let cell = Cell::start(accounts().await, limits, None).await;
+        let wire = Wire::to(&cell.server);
+        let alpha = link(&Agent::new("alpha"), &wire, |_| {});
+        let first = within("the first session", alpha.authority.next_session(None)).await;
+        wire.cut(None);
+        until("the session is cut, or over", || {
+            alpha.watcher.health().connected_since.is_none() && (resumes || cell.exchange.health().hosts_linked == 0)
+        })
+        .await;
+        let next = tokio::spawn({
+            let link = alpha.authority.clone();
+            async move { link.next_session(Some(first)).await }
+        });
+        wire.cut(Some(&cell.server));
+        alpha.well().await;
+        if resumes {
+            assert_eq!(alpha.watcher.health().resumptions, 1);
+            assert!(!next.is_finished());
+            next.abort();
+        } else {
+            assert!(within("the next session", next).await.unwrap() > first);
+        }
+    }
 }
 
 #[tokio::test]
