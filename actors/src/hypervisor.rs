@@ -49,7 +49,14 @@ pub struct HypervisorActor {
     scope: Rc<Scope>,
     life: Arc<Life>,
     fresh: bool,
+    /// Where reports are queued, as long as anybody reports.
+    ear: Option<mpsc::WeakSender<HostChange>>,
 }
+
+/// Everything shall be listed again: what was believed of ownerships may not be so any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ListAgain;
 
 /// Puts reports into the queue, or gives them back when it is full.
 struct Ear(mpsc::Sender<HostChange>);
@@ -85,7 +92,7 @@ pub fn facts(scope: &Scope) -> Option<(Arc<Entity>, HypervisorFacts)> {
 impl HypervisorActor {
     /// The actor of this hypervisor; `fresh` when an earlier life of it failed.
     pub fn new(scope: Rc<Scope>, life: Arc<Life>, fresh: bool) -> HypervisorActor {
-        HypervisorActor { scope, life, fresh }
+        HypervisorActor { scope, life, fresh, ear: None }
     }
 }
 
@@ -220,11 +227,24 @@ impl Actor for HypervisorActor {
         ctx.set_mailbox_capacity(256);
         let (ear, reports) = mpsc::channel(REPORTS);
         let scope = self.scope.clone();
+        self.ear = Some(ear.downgrade());
         self.scope.host.link.watch(Arc::new(Ear(ear)));
         ctx.spawn(hear(scope, reports, self.fresh).into_actor(self).map(|fault, this, ctx| {
             this.life.fail(fault);
             ctx.stop();
         }));
+    }
+}
+
+impl Handler<Posted<ListAgain>> for HypervisorActor {
+    type Result = ();
+    fn handle(&mut self, posted: Posted<ListAgain>, _: &mut Self::Context) {
+        // In its turn, like a report. When the queue is full everything is listed anyway.
+        if posted.take().is_some()
+            && let Some(ear) = self.ear.as_ref().and_then(mpsc::WeakSender::upgrade)
+        {
+            let _ = ear.try_send(HostChange::Overflow);
+        }
     }
 }
 

@@ -101,6 +101,7 @@ pub struct HostHealth {
 /// What other threads may ask of the agent's own.
 pub(crate) enum Order {
     Revive(EntityId),
+    ListAgain,
     Quit(oneshot::Sender<()>),
 }
 
@@ -255,6 +256,15 @@ impl Local {
             nursery.start(id);
         }
     }
+
+    fn list_again(&self) {
+        for scope in self.scopes() {
+            // One that is being restarted lists everything anyway, and so does one that has no room for more.
+            if let Some(post) = scope.directory.find::<HypervisorActor>(&scope.host.name.clone().into()) {
+                let _ = post.tell(hypervisor::ListAgain);
+            }
+        }
+    }
 }
 
 /// Starts an agent on a thread of its own. Must be called within an actix System.
@@ -370,6 +380,7 @@ async fn obey(local: Local, mut inbox: mpsc::Receiver<Order>, routes: Arc<Routes
     while let Some(order) = inbox.recv().await {
         match order {
             Order::Revive(id) => local.revive(id),
+            Order::ListAgain => local.list_again(),
             Order::Quit(done) => {
                 shutdown::in_order(&local, &routes).await;
                 let _ = done.send(());
@@ -393,6 +404,12 @@ impl Agent {
     /// Everything known of one hypervisor.
     pub fn inventory_of(&self, host: &HypervisorName) -> Option<Arc<dyn Inventory>> {
         self.boards.iter().find(|b| b.host() == host).map(|b| b.clone() as Arc<dyn Inventory>)
+    }
+
+    /// Lists everything again: the cell may have learned of other owners while this agent could not hear it.
+    pub fn list_again(&self) {
+        // Full: there is so much to do that it is asked again soon.
+        let _ = self.orders.try_send(Order::ListAgain);
     }
 
     /// The last restarts, oldest first.

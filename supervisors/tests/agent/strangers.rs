@@ -100,3 +100,19 @@ fn what_was_handed_away_becomes_a_stranger_at_the_next_listing() {
         assert_eq!(lab.authority.ownership(id).await.unwrap().unwrap().owner, beta());
     });
 }
+
+#[test]
+fn what_the_cell_gave_away_unheard_is_found_when_everything_is_listed_again() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Running, true);
+        lab.begin().await;
+        lab.told(id, "domain.added");
+        let saga = MoveId(uuid::Uuid::from_u128(1));
+        lab.authority.step(id, Epoch(1), OwnershipStep::Depart { by: "alpha".parse().unwrap(), saga, to: beta() }).await.unwrap();
+        lab.authority.step(id, Epoch(1), OwnershipStep::Claim { by: beta(), saga }).await.unwrap();
+        lab.agent().list_again();
+        lab.told(id, "domain.undefined");
+        lab.stranger(id, Some(DomainState::Running));
+        assert!(lab.entity(id).is_none() && lab.fake.domain(id).is_some());
+    });
+}
