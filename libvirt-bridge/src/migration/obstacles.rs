@@ -171,10 +171,10 @@ impl Session {
 
     pub(super) fn room(&self) -> Result<Room, Trouble> {
         let node = ask(|| self.connect.node_info())?;
-        let free = match raw::memory_available(&self.connect) {
-            Ok(bytes) => bytes,
+        let (free, all) = match raw::memory(&self.connect) {
+            Ok(both) => both,
             // A driver that cannot tell in detail can tell the sum.
-            Err(error) if fault::is_unknown_flag(&error) => ask(|| self.connect.free_memory())?,
+            Err(error) if fault::is_unknown_flag(&error) => (ask(|| self.connect.free_memory())?, 0),
             Err(error) => return Err(error.into()),
         };
         let mut vcpus = 0;
@@ -185,7 +185,9 @@ impl Session {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Room { memory_free: Bytes(free), memory: Bytes::kib(node.memory), cpus: node.cpus, vcpus })
+        // libvirt's sum can leave out memory that was plugged in later.
+        let memory = Bytes(all.max(Bytes::kib(node.memory).0));
+        Ok(Room { memory_free: Bytes(free), memory, cpus: node.cpus, vcpus })
     }
 
     /// Whether a name is another machine's, and whose definition is here.

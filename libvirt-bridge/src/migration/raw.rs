@@ -46,9 +46,9 @@ pub(super) fn can_give_cpu(connect: &Connect, arch: &str, machine: &str, kind: &
     Ok(answer != sys::VIR_CPU_COMPARE_INCOMPATIBLE as c_int)
 }
 
-/// Memory of the host that guests could have, in bytes: free, or only holding what can be read again
+/// Memory of the host in bytes: what guests could have, free or only holding what can be read again, and all of it
 /// (`virNodeGetMemoryStats`).
-pub(super) fn memory_available(connect: &Connect) -> Result<u64, Error> {
+pub(super) fn memory(connect: &Connect) -> Result<(u64, u64), Error> {
     let mut count: c_int = 0;
     // SAFETY: the connection is live; without a buffer libvirt only tells how many values there are.
     ask(|| {
@@ -61,11 +61,16 @@ pub(super) fn memory_available(connect: &Connect) -> Result<u64, Error> {
             sys::virNodeGetMemoryStats(connect.as_ptr(), sys::VIR_NODE_MEMORY_STATS_ALL_CELLS, values.as_mut_ptr(), &mut count, 0)
         })
     })?;
-    let wanted = |field: &[_; 80]| {
-        let name: Vec<u8> = field.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
-        matches!(name.as_slice(), b"free" | b"buffers" | b"cached")
-    };
-    Ok(values.iter().filter(|v| wanted(&v.field)).map(|v| v.value).sum::<u64>().saturating_mul(1024))
+    let (mut available, mut total) = (0u64, 0u64);
+    for value in values {
+        let name: Vec<u8> = value.field.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
+        match name.as_slice() {
+            b"free" | b"buffers" | b"cached" => available = available.saturating_add(value.value),
+            b"total" => total = value.value,
+            _ => {}
+        }
+    }
+    Ok((available.saturating_mul(1024), total.saturating_mul(1024)))
 }
 
 /// What libvirt tells of a job.

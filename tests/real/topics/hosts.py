@@ -1,0 +1,80 @@
+"""The libvirt bridge's own suite (Rust) between two real hosts: machines move by every way, are given up, leave nothing behind."""
+
+import os
+import re
+import subprocess
+
+from harness.base import ROOT
+from harness.hosts import Hosts
+
+
+class Parts:
+    pass
+
+
+def setup(stack, work):
+    p = Parts()
+    p.hosts = stack.enter_context(Hosts(work, 2))
+    for name, where in (("busy", None), ("lonely", "own")):
+        p.hosts.guest(name, where=where)
+        p.hosts[1].virsh("start", name)
+    p.hosts.speaks("busy")
+    p.hosts.speaks("lonely")
+    return p
+
+
+def suite(p, *only):
+    """Runs tests of the bridge by name; gives back what they noted."""
+    env = {
+        **os.environ,
+        "RUST_BACKTRACE": "0",
+        "ARCHIPEL_TEST_QEMU_PAIR": f"{p.hosts[1].uri} {p.hosts[2].uri}",
+        "ARCHIPEL_TEST_QEMU_BUSY": "busy",
+        "ARCHIPEL_TEST_QEMU_OWN": "lonely",
+    }
+    command = ["cargo", "test", "--locked", "-q", "-p", "archipel-libvirt", "--test", "moving", "--", "--test-threads=1", "--nocapture", "--exact"]
+    done = subprocess.run(command + list(only), cwd=ROOT, env=env, capture_output=True, text=True, timeout=140)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said[-4000:]
+    assert "SKIPPED" not in said, said[-2000:]
+    passed = re.search(r"test result: ok\. (\d+) passed", said)
+    assert passed and int(passed[1]) == len(only), said[-2000:]
+    quiet(p)
+    return "; ".join(re.findall(r"NOTE (.+)", said))
+
+
+def quiet(p):
+    """Both guests are where they were, nothing is left on the other host, and no history was forked."""
+    for name in ("busy", "lonely"):
+        p.hosts.speaks(name)
+        assert (p.hosts.running_on(name), len(p.hosts[1].qemus(name)), p.hosts[2].qemus(name)) == (["h1"], 1, []), name
+    assert not p.hosts[2].states() and not p.hosts[2].listeners(), (p.hosts[2].states(), p.hosts[2].listeners())
+    p.hosts.history("busy")
+    p.hosts.history("lonely", p.hosts[1].work / "own/lonely.img")
+    assert not list((p.hosts[2].work / "own").iterdir()), "a copied disk was left on the second host"
+
+
+def test_the_contract_of_moving_holds(p):
+    return suite(p, "the_contract_of_moving_holds_between_real_hosts")
+
+
+def test_a_busy_machine_travels_by_every_way(p):
+    return suite(p, "a_busy_machine_travels_by_every_way")
+
+
+def test_a_transfer_is_given_up_and_others_go_on(p):
+    return suite(p, "a_busy_transfer_can_be_given_up", "reads_are_answered_while_machines_are_on_their_way")
+
+
+def test_what_stands_in_the_way_is_told_before(p):
+    return suite(
+        p, "storage_that_is_not_known_to_be_shared_is_told_before", "a_processor_or_machine_that_is_not_there_is_told_before"
+    )
+
+
+def test_disks_are_copied(p):
+    return suite(p, "disks_are_copied_and_a_copy_that_was_given_up_is_removed")
+
+
+def test_post_copy(p):
+    return suite(p, "post_copy_is_switched_to_in_the_first_pass")
