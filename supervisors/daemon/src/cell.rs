@@ -15,6 +15,7 @@ use archipel_xmpp::accounts;
 use archipel_xmpp::client::tls::{Pinned, Trust};
 use archipel_xmpp::client::{Connected, Connector, InMemory, Tcp};
 use archipel_xmpp::exchange::proof::Proof;
+use archipel_xmpp::exchange::settling::Settling;
 use archipel_xmpp::exchange::{Exchange, ExchangeConfig};
 use archipel_xmpp::membership::Membership;
 use archipel_xmpp::server::{Limits, Peer, Server, ServerConfig};
@@ -27,6 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 /// How much one in-process stream may hold on its way, each direction.
 const PIPE: usize = 64 * 1024;
@@ -43,6 +45,20 @@ pub(crate) struct Cell {
     /// As agents are told it.
     pub(crate) epoch: Epoch,
     pub(crate) proof: Arc<Proof>,
+    /// Takes connections; ended and awaited, it has given the port back.
+    serving: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Cell {
+    /// Gives the port back.
+    pub(crate) async fn close_port(&self) {
+        let serving = self.serving.lock().take();
+        if let Some(serving) = serving {
+            serving.abort();
+            // It ends by being aborted, which is no news.
+            let _ = serving.await;
+        }
+    }
 }
 
 /// Opens the port and serves, for one term.
@@ -64,6 +80,9 @@ pub(crate) async fn start(
     config.members = Some(members);
     config.journal = Some(store.journal.clone());
     config.proof = proof.clone();
+    if settings.cluster.is_some() {
+        config.settling = Settling::begin(store.documents.clone());
+    }
     let exchange = Exchange::new(config);
     let certificate = tls.fingerprint().to_owned();
     let config = ServerConfig {
@@ -74,8 +93,8 @@ pub(crate) async fn start(
         features: Vec::new(),
     };
     let server = Server::new(config, exchange.clone())?;
-    tokio::spawn(server.clone().serve_tcp(listener));
-    Ok(Cell { exchange, server, address, certificate, epoch, proof })
+    let serving = Mutex::new(Some(tokio::spawn(server.clone().serve_tcp(listener))));
+    Ok(Cell { exchange, server, address, certificate, epoch, proof, serving })
 }
 
 /// Where agents elsewhere reach this exchange, and every name and address its certificate is to have.

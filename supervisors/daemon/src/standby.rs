@@ -73,7 +73,7 @@ impl Standby {
                         tracing::error!("nothing proves any more that this exchange leads: changes are refused, guests run on")
                     }
                     Output::Thaw => tracing::info!("this exchange leads, as it has proof again: changes are taken"),
-                    Output::StepDown(why) => self.step_down(why),
+                    Output::StepDown(why) => self.step_down(why).await,
                 }
             }
             let input = tokio::select! {
@@ -150,13 +150,15 @@ impl Standby {
     }
 
     /// At once: nobody may go on to see or ask an exchange that was succeeded.
-    fn step_down(&self, why: Why) {
+    async fn step_down(&self, why: Why) {
         let Some(cell) = self.seat.leave() else { return };
         let reason = match why {
             Why::Succeeded => "another exchange leads",
             Why::Interrupted => "its lease had run out; it begins anew",
         };
         tracing::warn!(epoch = cell.epoch.0, reason, "this exchange steps down and forgets what it knew");
+        // The next term may begin in a moment and needs the port.
+        cell.close_port().await;
         tokio::spawn(async move { cell.server.dismiss(StreamCondition::Reset).await });
     }
 

@@ -127,11 +127,17 @@ impl Config {
         }
     }
 
-    /// The same with other servers of the domain, which makes it watchful.
+    /// The same with other servers of the domain, which makes it watchful, and quick to try again.
     #[must_use]
     pub fn with_others(self, others: Vec<Arc<dyn Connector>>) -> Config {
-        let vigil = if others.is_empty() { self.vigil } else { Vigil::QUICK };
-        Config { others, vigil, ..self }
+        if others.is_empty() {
+            return self;
+        }
+        let retry = match self.retry {
+            Retry::Forever(_) => Retry::Forever(Pauses::new(Duration::from_millis(250), Duration::from_secs(2))),
+            Retry::Never => Retry::Never,
+        };
+        Config { others, vigil: Vigil::QUICK, retry, ..self }
     }
 }
 

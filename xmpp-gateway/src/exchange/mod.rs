@@ -18,6 +18,7 @@
 //! | `term`, `proof` | which of several exchanges serves (pure), and whether it may change anything now |
 //! | `audit` | on how many hosts each machine runs, and the alarm when it is more than one |
 //! | `authority` | who owns what and what is on the shelf, for agents on other machines |
+//! | `settling` | the first moments after a takeover, in which the agents tell what there is |
 //! | `members` | who belongs to the cell, and what is wrong with them |
 //! | `dispatch` | carrying out requests: authorise, answer or forward |
 //! | `feed` | the cell feed |
@@ -53,6 +54,7 @@ pub mod proof;
 pub(crate) mod reply;
 pub(crate) mod roster;
 pub(crate) mod services;
+pub mod settling;
 pub(crate) mod stage;
 pub mod term;
 #[cfg(test)]
@@ -69,7 +71,7 @@ use crate::{
     stanza::{adhoc::Command, set_attr},
 };
 use archipel_contract::{
-    CellName, Entity, EntityId, Epoch, Fault, Kind, Millis, Role, Timestamp,
+    BoxFuture, CellName, Entity, EntityId, Epoch, Fault, Kind, Millis, Role, Timestamp,
     catalog::Catalog,
     port::{AccountKind, Accounts, Authority, Clock, Documents, Journal},
 };
@@ -101,6 +103,8 @@ pub struct ExchangeConfig {
     pub epoch: Epoch,
     /// Whether changes may be taken; without rivals they always may.
     pub proof: Arc<proof::Proof>,
+    /// Whom it waits for before it lets people in.
+    pub settling: Arc<settling::Settling>,
     /// The version of the program, told to whoever asks.
     pub version: String,
     /// How long an agent may take to answer.
@@ -127,6 +131,7 @@ impl ExchangeConfig {
             members: None,
             journal: None,
             proof: proof::Proof::for_ever(clock.clone()),
+            settling: settling::Settling::none(),
             clock,
             epoch,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -144,6 +149,7 @@ pub struct Exchange {
     clock: Arc<dyn Clock>,
     epoch: Epoch,
     proof: Arc<proof::Proof>,
+    settling: Arc<settling::Settling>,
     version: String,
     answer_within: Millis,
     catalog: &'static Catalog,
@@ -209,6 +215,7 @@ impl Exchange {
             clock: config.clock,
             epoch: config.epoch,
             proof: config.proof,
+            settling: config.settling,
             version: config.version,
             answer_within: config.answer_within,
             catalog: config.catalog,
@@ -448,6 +455,13 @@ impl SessionHandler for Exchange {
             "message" => me.on_message(session, role, stanza),
             "presence" => me.on_presence(session, stanza),
             other => tracing::debug!(element = other, "not a stanza; ignored"),
+        }
+    }
+
+    fn ready(&self, session: &Arc<Session>) -> BoxFuture<'static, ()> {
+        match session.kind() {
+            AccountKind::Person(_) => Box::pin(self.settling.settled()),
+            AccountKind::Node => Box::pin(std::future::ready(())),
         }
     }
 

@@ -213,6 +213,7 @@ impl Exchange {
             node::Ask::Asserted => {
                 let Some(host) = self.links.host(link) else { return reply.fault(&no_lease()) };
                 let refused = self.change(|table, now| table.asserted(&host, link, now));
+                self.settling.asserted(&host);
                 answer_assertion(&reply, &refused);
             }
             node::Ask::Request(request) => {

@@ -20,6 +20,10 @@ pub use crate::stream::{Stanza, StreamCondition};
 pub trait SessionHandler: Send + Sync + 'static {
     /// A resource was bound.
     fn opened(&self, session: &Arc<Session>);
+    /// Ends when the session's stanzas may be read; until then they wait.
+    fn ready(&self, _session: &Arc<Session>) -> archipel_contract::BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
     /// An `iq`, `message` or `presence`, in the order sent. `from` is stamped already: the session's full JID. A node's session
     /// keeps the `from` it gave when that is an address of the cell and no person's; the handler checks the lease.
     fn stanza(&self, session: &Arc<Session>, stanza: minidom::Element);

@@ -214,6 +214,7 @@ async fn write_loop(server: &Server, session: &Session, number: u64, writer: &mu
 }
 
 async fn read_loop(server: &Server, session: &Arc<Session>, reader: &mut Reader) -> End {
+    server.handler.ready(session).await;
     let person = matches!(session.kind(), AccountKind::Person(_));
     let began = Instant::now();
     let mut bucket = person.then(|| Bucket::new(server.config.limits.rate, began.elapsed()));

@@ -72,7 +72,7 @@ async fn to_the_end(mut feed: Feed, task: TaskId) -> Result<Arc<Entity>, Fault> 
     let id = EntityId::Task(task);
     let mut told = String::new();
     let unknown = || Fault::not_found(format!("the cell does not know task {task}; look at its target"));
-    let appearance = tokio::time::Instant::now() + APPEARANCE;
+    let mut appearance = tokio::time::Instant::now() + APPEARANCE;
     let mut seen = false;
     loop {
         let next = tokio::select! {
@@ -81,8 +81,14 @@ async fn to_the_end(mut feed: Feed, task: TaskId) -> Result<Arc<Entity>, Fault> 
         };
         let Some(change) = next else { return Err(Fault::unavailable("the connection was closed; the work goes on")) };
         let found = match change? {
-            Change::Snapshot(_, entities) => match entities.into_iter().find(|e| e.id == id) {
+            Change::Snapshot(origin, entities) => match entities.into_iter().find(|e| e.id == id) {
                 Some(found) => found,
+                // An exchange that has just taken over is still being told.
+                None if origin == Origin::Reconnected => {
+                    seen = false;
+                    appearance = tokio::time::Instant::now() + APPEARANCE;
+                    continue;
+                }
                 None if seen => return Err(unknown()),
                 None => continue,
             },

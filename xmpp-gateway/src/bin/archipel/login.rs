@@ -24,8 +24,8 @@ pub(crate) struct Login {
     pub(crate) domain: String,
     /// The password.
     pub(crate) password: String,
-    /// `host:port`.
-    pub(crate) server: String,
+    /// `host:port` of each exchange of the cell; one of them serves.
+    pub(crate) servers: Vec<String>,
     /// The cell that is asked.
     pub(crate) cell: CellName,
     /// How the server is known.
@@ -80,8 +80,11 @@ impl Login {
         };
         let cell = set("ARCHIPEL_CELL").or(file.cell).unwrap_or_else(|| domain.to_owned());
         let local = domain == "localhost" || domain.ends_with(".localhost");
-        let server = set("ARCHIPEL_SERVER").or(file.server);
-        let server = server.unwrap_or_else(|| if local { "127.0.0.1:5222".to_owned() } else { format!("{domain}:5222") });
+        let named = set("ARCHIPEL_SERVER").or(file.server).unwrap_or_default();
+        let mut servers: Vec<String> = named.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect();
+        if servers.is_empty() {
+            servers.push(if local { "127.0.0.1:5222".to_owned() } else { format!("{domain}:5222") });
+        }
         let trust: Arc<dyn Trust> = match file.fingerprint {
             Some(fingerprint) => Arc::new(Pinned::new(&fingerprint)?),
             None => Arc::new(KnownServers { file: around.folder.as_ref().map(|f| f.join("known_servers")) }),
@@ -90,7 +93,7 @@ impl Login {
             user: user.to_owned(),
             domain: domain.to_owned(),
             password,
-            server,
+            servers,
             cell: cell.parse().map_err(|e: archipel_contract::id::BadId| Fault::invalid(e.to_string()))?,
             trust,
             warnings,
@@ -191,9 +194,11 @@ mod tests {
     #[test]
     fn the_environment_alone_is_enough() {
         let login = read(&[("ARCHIPEL_JID", "admin@vm.localhost/x"), ("ARCHIPEL_PASSWORD", "s")], None).expect("it is complete");
-        assert_eq!((login.user.as_str(), login.domain.as_str(), login.server.as_str()), ("admin", "vm.localhost", "127.0.0.1:5222"));
+        assert_eq!((login.user.as_str(), login.domain.as_str(), login.servers[0].as_str()), ("admin", "vm.localhost", "127.0.0.1:5222"));
         let login = read(&[("ARCHIPEL_JID", "a@vm.example.org"), ("ARCHIPEL_PASSWORD", "s")], None).expect("it is complete");
-        assert_eq!(login.server, "vm.example.org:5222");
+        assert_eq!(login.servers, ["vm.example.org:5222"]);
+        let several = [("ARCHIPEL_JID", "a@vm.example.org"), ("ARCHIPEL_PASSWORD", "s"), ("ARCHIPEL_SERVER", "a:1, b:2,")];
+        assert_eq!(read(&several, None).expect("it is complete").servers, ["a:1", "b:2"]);
     }
 
     #[test]
@@ -203,9 +208,9 @@ mod tests {
             .expect("written");
         fs::write(folder.path().join("pw"), "secret\n").expect("written");
         let login = read(&[], Some(folder.path())).expect("it is complete");
-        assert_eq!((login.password.as_str(), login.server.as_str()), ("secret", "127.0.0.1:7"));
+        assert_eq!((login.password.as_str(), login.servers[0].as_str()), ("secret", "127.0.0.1:7"));
         let login = read(&[("ARCHIPEL_SERVER", "h:1"), ("ARCHIPEL_PASSWORD", "other")], Some(folder.path())).expect("it is complete");
-        assert_eq!((login.password.as_str(), login.server.as_str()), ("other", "h:1"));
+        assert_eq!((login.password.as_str(), login.servers[0].as_str()), ("other", "h:1"));
     }
 
     #[test]

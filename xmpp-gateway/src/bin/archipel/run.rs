@@ -5,7 +5,7 @@ use crate::login::{self, Login, Surroundings};
 use crate::output::{self, Style};
 use crate::{chat, follow, resolve};
 use archipel_contract::{Effect, Fault, OperationId, Target};
-use archipel_xmpp::client::{Client, Config, DEADLINE, Incoming, Tcp};
+use archipel_xmpp::client::{Client, Config, Connector, DEADLINE, Incoming, Tcp};
 use serde_json::Value;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::Arc;
@@ -38,9 +38,15 @@ pub(crate) async fn run(args: Args) -> Result<(), Fault> {
 }
 
 async fn connect(login: &Login, lasting: bool) -> Result<(Client, Incoming), Fault> {
-    let connector = Arc::new(Tcp::new(login.server.as_str(), Some(login.trust.clone())));
+    let several = login.servers.len() > 1;
+    let mut connectors = login.servers.iter().map(|server| {
+        let tcp = Tcp::new(server.as_str(), Some(login.trust.clone()));
+        Arc::new(if several { tcp.one_of_several() } else { tcp }) as Arc<dyn Connector>
+    });
+    let first = connectors.next().ok_or_else(|| Fault::invalid("ARCHIPEL_SERVER names no address"))?;
     let kind = if lasting { Config::lasting } else { Config::once };
-    Client::connect(kind(login.user.as_str(), login.domain.as_str(), login.password.as_str(), connector)).await
+    let config = kind(login.user.as_str(), login.domain.as_str(), login.password.as_str(), first).with_others(connectors.collect());
+    Client::connect(config).await
 }
 
 async fn call_command(login: &Login, call: Call, style: Style) -> Result<(), Fault> {
