@@ -62,7 +62,7 @@ pub(super) fn stream_error(server: &str, element: &Element) -> Fault {
         _ => FaultKind::Unavailable,
     };
     let message = match name {
-        "conflict" => format!("{server} closed this stream because another one took its resource"),
+        "conflict" if text.is_empty() => format!("{server} closed this stream because another one took its resource"),
         "host-unknown" => format!("{server} does not serve that domain; check the JID"),
         _ => format!("{server} closed the stream: {name}"),
     };
