@@ -9,7 +9,8 @@ use crate::cell::{self, Seat};
 use crate::cell_store::CellStore;
 use crate::config::{Hypervisor, Remote, Settings};
 use crate::host;
-use archipel_contract::port::{Accounts, Announcer, Clock};
+use crate::ownership::Deciding;
+use archipel_contract::port::{Accounts, Announcer, Clock, Peers};
 use archipel_contract::{BoxFuture, EntityId, Fault, HypervisorName};
 use archipel_store::Store;
 use archipel_supervisors::tree::{self, Tree};
@@ -153,29 +154,36 @@ pub(crate) async fn start(
         hosts.push((host, announcer as Arc<dyn Announcer>));
         links.push((name, uri, link, before));
     }
+    let ours = ours.map(|(seat, cell)| (cell, seat.is_shared()));
+    let deciding = Deciding::new(store, ours, links.iter().map(|(name, _, link, _)| (name.clone(), link.authority())).collect());
     let tree = tree::start(Tree {
         cell: settings.cell.clone(),
         hosts,
-        authority: Arc::new(store.clone()),
+        authority: deciding.authority.clone(),
         journal: Arc::new(store.clone()),
+        peers: links.iter().map(|(_, _, link, _)| link.peers() as Arc<dyn Peers>).collect(),
+        local: Arc::new(store.clone()),
+        shelf: deciding.shelf.clone(),
         clock,
         incarnation,
     })
     .await?;
+    let tree = Arc::new(tree);
     let mut posts = Vec::new();
     for (name, uri, link, before) in links {
         let Some(inventory) = tree.inventory_of(&name) else {
             return Err(Fault::internal(format!("the hypervisor {name} is not in the tree; please report this")));
         };
         let watcher = link.watcher();
+        let verified = deciding.follow(name.clone(), link.authority(), Arc::downgrade(&tree));
         let linked = link.run(tree.dispatcher(), inventory, incarnation);
         let running = tokio::spawn(async move {
             before.await;
-            linked.await;
+            tokio::join!(linked, verified);
         });
         posts.push(Post { name, uri, link: watcher, running });
     }
-    Ok(Agent { tree: Mutex::new(Some(Arc::new(tree))), posts })
+    Ok(Agent { tree: Mutex::new(Some(tree)), posts })
 }
 
 impl Agent {
