@@ -158,6 +158,11 @@ fn a_takeover_by_assertion_says_from_where_to_where() {
     let told = &outcome.changes[0].event;
     assert_eq!((&*told.topic, told.detail.as_deref()), ("domain.migrated", Some("from alpha to beta")));
     assert_eq!(table.assert(&host("beta"), 2, vec![Arc::new(on(&vm, "beta"))], NOW).changes.len(), 0);
+    // And so does one by an event, whatever that is called.
+    let back = Entity { epoch: Epoch(3), ..on(&vm, "alpha") };
+    let outcome = table.announce(&host("alpha"), 1, vec![event("domain.resumed", &back)]);
+    let told = &outcome.changes[0].event;
+    assert_eq!((&*told.topic, told.detail.as_deref()), ("domain.migrated", Some("from beta to alpha")));
 }
 
 #[test]
