@@ -61,16 +61,19 @@ impl Session {
     }
 }
 
-/// The target of a migration refuses to tell about the job, which the source and a machine without one do not.
+/// The target of a migration refuses to tell about the job (operation unsupported, in other versions invalid), which the source
+/// and a machine without a job do not.
 pub(super) fn job_now(domain: &Domain) -> Result<JobNow, Error> {
     match raw::job(domain, false) {
         Ok(job) if job.is_leaving() => Ok(JobNow::Outgoing),
         Ok(job) if job.operation == sys::VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN => Ok(JobNow::Incoming),
         Ok(_) => Ok(JobNow::None),
-        Err(error) if error.code().is(ErrorNumber::OperationInvalid) => Ok(JobNow::Incoming),
-        // A driver without jobs moves nothing.
-        Err(error) if fault::is_unknown_flag(&error) => Ok(JobNow::None),
-        Err(error) => Err(error),
+        Err(error) => match error.code().known() {
+            Some(ErrorNumber::OperationUnsupported | ErrorNumber::OperationInvalid) => Ok(JobNow::Incoming),
+            // A driver without jobs moves nothing.
+            Some(ErrorNumber::NoSupport) => Ok(JobNow::None),
+            _ => Err(error),
+        },
     }
 }
 
