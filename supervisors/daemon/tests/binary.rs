@@ -251,3 +251,44 @@ fn an_agent_on_its_own_joins_the_exchange_by_its_certificate() {
     assert_eq!(agent.end(), Some(0), "{}", agent.log());
     exchange.health_until("the host gone", |health| health["exchange"]["hosts_linked"] == 0);
 }
+
+/// libvirt's test driver has the same machine, running, in every process: that is what a copied disk and definition look like.
+#[test]
+fn a_machine_that_runs_on_two_hosts_is_an_alarm_until_a_person_ends_one() {
+    let first = Bed::new();
+    assert_eq!(feed(first.command(&["account", "add", "hv.beta", "--role", "node", "--password-stdin"]), "between us\n").code, 0);
+    assert_eq!(feed(first.command(&["account", "add", "admin", "--role", "admin", "--password-stdin"]), "secret\n").code, 0);
+    let exchange = first.run();
+    let health = exchange.health_until("healthy", |health| health["healthy"] == true && health["exchange"]["entities"] == 4);
+    let second = Bed::new();
+    second.secret("password", "between us\n");
+    let (server, file, seen) = (exchange.xmpp(), second.path("password"), health["exchange"]["certificate"].as_str().unwrap());
+    let section = format!("[exchange]\nserver = '{server}'\npassword_file = '{file}'\nfingerprint = '{seen}'\n");
+    second.configure(&(second.basics("roles = ['agent']\n") + "[[hypervisor]]\nname = 'beta'\nuri = 'test:///default'\n" + &section));
+    let agent = second.run();
+    agent.health_until("linked", |health| health["healthy"] == true);
+    let health = exchange.health_until("the alarm", |health| health["exchange"]["duplicates"][0].is_string());
+    assert!(health["reasons"].to_string().contains("runs on several hosts: alpha, beta"), "{health}");
+    assert_eq!(exchange.get("/health").0, 503);
+    let (_, metrics) = exchange.get("/metrics");
+    for row in ["archipel_duplicates 1", "archipel_domain_running_copies_max 2"] {
+        assert!(metrics.lines().any(|l| l == row), "{row} is missing in {metrics}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let config = Config::once("admin", "vm.test", "secret", Arc::new(Tcp::new(exchange.xmpp(), None)));
+        let (client, _incoming) = Client::connect(config).await.unwrap();
+        let ask = async |to: &str, command: &str| client.command(to, command, serde_json::json!({}), None, bed::PATIENCE).await.unwrap();
+        let machine = ask("vm.test", "domain.list").await[0].clone();
+        assert_eq!((&machine["host"], &machine["state"], &machine["condition"]), (&"alpha".into(), &"running".into(), &"degraded".into()));
+        assert!(machine["why"].as_str().unwrap().starts_with("runs on alpha and on beta: "), "{machine}");
+        let beta = ask("hv.beta@vm.test", "hypervisor.info").await;
+        assert_eq!((&beta["strangers"][0]["id"], &beta["strangers"][0]["state"]), (&machine["id"], &"running".into()));
+        // A person decides which one.
+        ask(machine["jid"].as_str().unwrap(), "domain.force-off").await;
+        client.close().await;
+    });
+    exchange.health_until("the end of the alarm", |health| {
+        health["healthy"] == true && health["exchange"]["duplicates"] == serde_json::json!([])
+    });
+}
