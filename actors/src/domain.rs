@@ -18,13 +18,14 @@ use crate::{
     domain_turn::{Desk, Turn},
     hypervisor,
     life::{Life, Posted},
+    migration::{adoption, not_elsewhere, rightful},
     scope::{LONG, SHORT, Scope, within},
     strangers,
     task::{self, Plan},
 };
 use actix::prelude::*;
 use archipel_contract::{
-    Command, Condition, DomainId, Entity, EntityId, Epoch, Facts, Fault, FaultKind, Millis,
+    Command, Condition, DomainId, Entity, EntityId, Epoch, Facts, Fault, FaultKind, Hold, Millis, Ownership,
     command::{Document, Done, Started},
     domain::*,
     event::Cause,
@@ -91,11 +92,19 @@ impl DomainActor {
         DomainActor { id, scope, life, fresh, reading: None, desk: None }
     }
 
+    pub(crate) fn scope(&self) -> &Rc<Scope> {
+        &self.scope
+    }
+
+    pub(crate) fn id(&self) -> DomainId {
+        self.id
+    }
+
     fn known(&self) -> Option<Arc<Entity>> {
         self.scope.board.get(&EntityId::Domain(self.id))
     }
 
-    fn entity(&self) -> Result<Arc<Entity>, Fault> {
+    pub(crate) fn entity(&self) -> Result<Arc<Entity>, Fault> {
         self.known().ok_or_else(|| Fault::not_found(format!("there is no virtual machine {}; list them again", self.id)))
     }
 
@@ -160,6 +169,10 @@ impl DomainActor {
     }
 
     fn gone(&mut self, entity: &Entity) {
+        // What libvirt has left of a machine that leaves is the business of its move.
+        if self.scope.moves.to(self.id).is_some() {
+            return;
+        }
         let cause = self.cause("domain.undefined", Cause::Libvirt);
         forget(&self.scope, entity, cause);
         self.told();
@@ -188,8 +201,9 @@ impl DomainActor {
         let buffered = this.reading.take().unwrap_or_default();
         let known = this.known();
         match found {
-            Ok((epoch, record)) => {
+            Ok((epoch, mut record)) => {
                 let name = record.name.clone();
+                record.facts.moving_to = this.scope.moves.to(this.id);
                 if known.is_none() {
                     strangers::forget(&this.scope, this.id);
                 }
@@ -224,6 +238,7 @@ impl DomainActor {
                 if !strangers::is_known(&this.scope, this.id) {
                     tracing::warn!(domain = %this.id, host = %this.scope.host.name, %fault, "not shown: another hypervisor owns it");
                 }
+                adoption::noticed(&this.scope, this.id);
                 this.look_at_stranger(ctx);
             }
             // Too much at once, or libvirt is slow: no defect of ours, so no restart. What was reported waits for the read.
@@ -252,7 +267,11 @@ impl DomainActor {
         let look = async move { within(SHORT, scope.host.domains.read(id)).await };
         ctx.spawn(look.into_actor(self).map(|found, this, ctx| {
             match found {
-                Ok(record) => strangers::note(&this.scope, &record),
+                // One that is expected, or still leaves, is no stranger.
+                Ok(record) if this.scope.moves.awaited(this.id).is_none() && this.scope.moves.to(this.id).is_none() => {
+                    strangers::note(&this.scope, &record);
+                }
+                Ok(_) => {}
                 Err(fault) if fault.kind == FaultKind::NotFound => strangers::forget(&this.scope, this.id),
                 Err(fault) => tracing::debug!(domain = %this.id, %fault, "a stranger could not be read"),
             }
@@ -264,7 +283,7 @@ impl DomainActor {
     // ------------------------------------------------------------ commands
 
     /// Runs a command when its turn comes, if the machine's state allows it then.
-    fn run<C, F>(&mut self, ask: Posted<Ask<C>>, after: After, topics: &'static [&'static str], work: F) -> Answer<C>
+    pub(crate) fn run<C, F>(&mut self, ask: Posted<Ask<C>>, after: After, topics: &'static [&'static str], work: F) -> Answer<C>
     where
         C: Command,
         F: AsyncFnOnce(&Turn, C) -> Result<C::Reply, Fault> + 'static,
@@ -303,12 +322,12 @@ impl DomainActor {
 
 /// What happens once a command was done: most are reported by libvirt, a few must be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum After {
+pub(crate) enum After {
     Event,
     Read,
 }
 
-type Answer<C> = ResponseActFuture<DomainActor, Result<<C as Command>::Reply, Fault>>;
+pub(crate) type Answer<C> = ResponseActFuture<DomainActor, Result<<C as Command>::Reply, Fault>>;
 
 /// Refuses while libvirt does not answer: the machine may well be running.
 pub fn in_control(entity: &Entity) -> Result<(), Fault> {
@@ -321,10 +340,26 @@ pub fn in_control(entity: &Entity) -> Result<(), Fault> {
     }
 }
 
+/// Why it may not be started here.
+fn no_right(name: &str, held: &Ownership) -> Fault {
+    let owner = &held.owner;
+    Fault::new(
+        FaultKind::Conflict,
+        match &held.hold {
+            Hold::Owned => format!("{name} may only run on {owner}, which owns it"),
+            Hold::Moving { to, .. } => format!("{name} is being moved from {owner} to {to}, and nobody may start it until that has ended"),
+            Hold::Parked => format!("{name} is parked; unpark it first"),
+        },
+    )
+}
+
 /// The epoch in which this host owns the machine; `conflict` when another one does.
 async fn claim(scope: &Scope, id: DomainId) -> Result<Epoch, Fault> {
     let owned = within(SHORT, scope.authority.claim_unowned(vec![id], scope.host.name.clone())).await?;
     match owned.into_iter().next() {
+        Some(Ownership { hold: Hold::Moving { to, .. }, .. }) if scope.moves.yielded.borrow().contains(&id) => {
+            Err(Fault::new(FaultKind::Conflict, format!("{id} was given up to {to}; act there")))
+        }
         Some(o) if o.owner == scope.host.name => Ok(o.epoch),
         Some(o) => Err(Fault::new(FaultKind::Conflict, format!("{} owns {id}; act there", o.owner))),
         None => Err(Fault::internal(format!("the authority did not answer about {id}; please report this"))),
@@ -406,9 +441,9 @@ command!(StartDomain, Event, ["domain.started", "domain.paused"], |turn, command
         .into_iter()
         .next()
         .ok_or_else(|| Fault::internal(format!("the authority did not answer about {}; please report this", turn.id)))?;
-    let right = held
-        .right_to_run(&turn.scope.host.name)
-        .ok_or_else(|| Fault::new(FaultKind::Conflict, format!("{} may only run on {}, which owns it", turn.name(), held.owner)))?;
+    let held = rightful(&turn.scope, held).await?;
+    let right = held.right_to_run(&turn.scope.host.name).ok_or_else(|| no_right(&turn.name(), &held))?;
+    not_elsewhere(&turn.scope, turn.id, &turn.name()).await?;
     within(LONG, turn.scope.host.domains.start(right, command.paused)).await?;
     Ok(turn.done(if command.paused { "is started and paused" } else { "is started" }))
 });

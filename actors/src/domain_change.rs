@@ -46,6 +46,11 @@ pub fn topic(from: DomainState, to: DomainState, reason: Option<&str>) -> &'stat
     }
 }
 
+/// libvirt's words for what a migration does: `migrated`, `postcopy`, `postcopy-failed` ...
+fn is_of_a_move(reason: &str) -> bool {
+    reason.starts_with("migrat") || reason.starts_with("postcopy") || reason.starts_with("post-copy")
+}
+
 fn tell(topic: &'static str, facts: &DomainFacts, detail: Option<Arc<str>>) -> Reaction {
     Reaction::Tell { topic, facts: facts.clone(), detail, vanishes: false }
 }
@@ -54,6 +59,8 @@ fn tell(topic: &'static str, facts: &DomainFacts, detail: Option<Arc<str>>) -> R
 pub fn react(facts: &DomainFacts, change: &DomainChange) -> Reaction {
     match change {
         DomainChange::State(state, _) if *state == facts.state => Reaction::Nothing,
+        // How libvirt takes it from one host to the other is no news of the machine: it runs on. The move tells how it ended.
+        DomainChange::State(_, reason) if facts.moving_to.is_some() && is_of_a_move(reason) => Reaction::Nothing,
         DomainChange::State(state, reason) => {
             let mut after = facts.clone();
             after.state = *state;
@@ -103,6 +110,7 @@ mod tests {
             agent: false,
             virtualization: "qemu".into(),
             note: None,
+            moving_to: None,
         }
     }
 
@@ -129,6 +137,17 @@ mod tests {
         assert!(matches!(reaction, Reaction::Tell { topic: "domain.stopped", vanishes: true, .. }), "{reaction:?}");
         let reaction = react(&facts(DomainState::Running), &DomainChange::State(DomainState::Shutoff, "destroyed"));
         assert!(matches!(reaction, Reaction::Tell { vanishes: false, .. }), "{reaction:?}");
+    }
+
+    #[test]
+    fn a_machine_that_moves_never_blinks() {
+        use DomainState::*;
+        let moving = DomainFacts { moving_to: Some("beta".parse().unwrap()), ..facts(Running) };
+        for (state, reason) in [(Paused, "migrated"), (Shutoff, "migrated"), (Paused, "postcopy"), (Paused, "postcopy-failed")] {
+            assert_eq!(react(&moving, &DomainChange::State(state, reason)), Reaction::Nothing, "{reason}");
+            assert_ne!(react(&facts(Running), &DomainChange::State(state, reason)), Reaction::Nothing, "{reason}");
+        }
+        assert!(matches!(react(&moving, &DomainChange::State(Shutoff, "crashed")), Reaction::Tell { topic: "domain.crashed", .. }));
     }
 
     #[test]

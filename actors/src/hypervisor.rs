@@ -16,6 +16,7 @@ use crate::{
     board::{Change, Draft},
     domain::{self, DomainActor},
     life::{Life, Post, Posted, Undelivered},
+    migration::adoption,
     network::{self, NetworkActor},
     reconcile,
     scope::{LONG, Scope, within},
@@ -93,6 +94,10 @@ impl HypervisorActor {
     /// The actor of this hypervisor; `fresh` when an earlier life of it failed.
     pub fn new(scope: Rc<Scope>, life: Arc<Life>, fresh: bool) -> HypervisorActor {
         HypervisorActor { scope, life, fresh, ear: None }
+    }
+
+    pub(crate) fn scope(&self) -> &Rc<Scope> {
+        &self.scope
     }
 }
 
@@ -194,10 +199,19 @@ fn domain_changed(scope: &Rc<Scope>, id: EntityId, change: DomainChange, strange
         _ => false,
     };
     let Some(post) = reach::<DomainActor>(scope, &id, begins) else { return };
-    if post.tell(domain::Observed(change)) == Err(Undelivered::Full) {
-        // What is lost by this is only the steps between: the machine is read again when it has room.
-        let again = post.ask(domain::Observed(DomainChange::Changed("too many changes at once")));
-        scope.catch_up(id, again);
+    match post.tell(domain::Observed(change)) {
+        Ok(()) => {}
+        Err(Undelivered::Full) => {
+            // What is lost by this is only the steps between: the machine is read again when it has room.
+            let again = post.ask(domain::Observed(DomainChange::Changed("too many changes at once")));
+            scope.catch_up(id, again);
+        }
+        // It was just found out to be another host's; perhaps this is why it is ours now.
+        Err(Undelivered::Gone) => {
+            if let EntityId::Domain(id) = id {
+                adoption::noticed(scope, id);
+            }
+        }
     }
 }
 

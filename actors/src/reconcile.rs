@@ -3,7 +3,7 @@
 
 use crate::{
     board::{Change, Draft},
-    domain, hypervisor, network,
+    domain, hypervisor, migration, network,
     scope::{LONG, SHORT, Scope, within},
     storage_pool, strangers,
 };
@@ -24,6 +24,7 @@ const BATCH: usize = 500;
 /// Lists everything, tells what differs, begins the actors that are missing and ends those of what is gone.
 pub async fn list(scope: &Rc<Scope>) -> Result<(), Fault> {
     let host = &scope.host;
+    migration::load(scope).await?;
     let facts = within(SHORT, host.hypervisor.facts()).await?;
     let domains = within(LONG, host.domains.list()).await?;
     let networks = within(LONG, host.networks.list()).await?;
@@ -38,7 +39,8 @@ pub async fn list(scope: &Rc<Scope>) -> Result<(), Fault> {
         }
         found.insert(id);
     };
-    for (epoch, record) in domains {
+    for (epoch, mut record) in domains {
+        record.facts.moving_to = scope.moves.to(record.id);
         let id = EntityId::Domain(record.id);
         let before = scope.board.get(&id);
         // A new epoch is news even when nothing else is.
@@ -81,6 +83,7 @@ pub async fn list(scope: &Rc<Scope>) -> Result<(), Fault> {
     scope.board.complete();
     connected(scope, facts, strangers::listed(scope, foreign.iter().map(|(_, record)| record)));
     (scope.listed)();
+    migration::listed(scope);
     Ok(())
 }
 
@@ -118,6 +121,8 @@ async fn owned(scope: &Scope, records: Vec<DomainRecord>) -> Result<(Held, Held)
 
 fn remove(scope: &Rc<Scope>, entity: &Entity) {
     match entity.id {
+        // What libvirt has left of a machine that leaves is the business of its move.
+        EntityId::Domain(id) if scope.moves.to(id).is_some() => return,
         EntityId::Domain(_) => domain::forget(scope, entity, Cause::Libvirt),
         EntityId::Network(_) => scope.board.publish(Change::gone(entity.id.clone(), "network.undefined", Cause::Libvirt)),
         EntityId::StoragePool(_) => scope.board.publish(Change::gone(entity.id.clone(), "storage-pool.undefined", Cause::Libvirt)),
@@ -132,6 +137,7 @@ fn connected(scope: &Scope, mut facts: archipel_contract::hypervisor::Hypervisor
     facts.restarts = before.restarts;
     facts.last_restart = before.last_restart;
     facts.strangers = strangers;
+    facts.closed = scope.moves.closed.get();
     let topic = if before.state == HypervisorState::Connected { "hypervisor.changed" } else { "hypervisor.connected" };
     let draft = Draft::new(entity.name.clone(), entity.epoch, Facts::Hypervisor(facts));
     if draft != Draft::of(&entity) {

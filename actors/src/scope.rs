@@ -1,10 +1,10 @@
 //! What all actors of one hypervisor share, and the port through which they ask for children.
 
-use crate::{board::Board, directory::Directory, task::Plan};
+use crate::{board::Board, directory::Directory, migration::Moves, task::Plan};
 use archipel_contract::{
     CellName, EntityId, Fault, FaultKind, TaskId,
     host::Host,
-    port::{Authority, Clock, Journal},
+    port::{Authority, Clock, Documents, Journal, Peers},
 };
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -34,6 +34,14 @@ pub struct Scope {
     pub authority: Arc<dyn Authority>,
     /// What was accepted and must be answered.
     pub journal: Arc<dyn Journal>,
+    /// The other agents of the cell, and the cell itself.
+    pub peers: Arc<dyn Peers>,
+    /// What this agent writes down for itself: its moves.
+    pub local: Arc<dyn Documents>,
+    /// What the cell keeps: machines that are parked.
+    pub shelf: Arc<dyn Documents>,
+    /// Machines that come and go.
+    pub moves: Moves,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Who keeps the children alive.

@@ -12,6 +12,10 @@ use crate::{
     ask::{Ask, bare, ending},
     board::{Change, Draft},
     life::Posted,
+    migration::{
+        departure::{self, Departure, Ending},
+        drain,
+    },
     scope::Scope,
 };
 use actix::prelude::*;
@@ -37,6 +41,10 @@ pub enum Plan {
         /// How long to wait for it.
         timeout: Millis,
     },
+    /// Move a machine to another host; what is to be done is written down.
+    Migrate,
+    /// Empty or fill a host; what is to be done is written down.
+    Drain,
     /// List the volumes of a pool again.
     Refresh {
         /// The pool.
@@ -57,6 +65,7 @@ pub fn begin(scope: &Scope, plan: Plan, target: EntityId, command: &'static str,
         message: match plan {
             Plan::Shutdown { .. } => "waiting for the guest to power off".into(),
             Plan::Refresh { .. } => "listing the volumes".into(),
+            Plan::Migrate | Plan::Drain => "beginning".into(),
         },
         fault: None,
         started: scope.clock.now(),
@@ -67,6 +76,35 @@ pub fn begin(scope: &Scope, plan: Plan, target: EntityId, command: &'static str,
     scope.board.publish(Change::to(id, "task.started", Cause::Person(person), draft));
     scope.keeper.start(EntityId::Task(id));
     id
+}
+
+/// Tells of a task whose work is written down elsewhere, new or of an earlier life of this agent.
+pub fn introduce(scope: &Scope, id: TaskId, facts: TaskFacts) {
+    let name = scope.board.get(&facts.target).map_or_else(|| facts.target.to_string(), |e| e.name.to_string());
+    let cause = Cause::Person(facts.caller.clone());
+    let draft = Draft::new(format!("{} {name}", facts.command).into(), Epoch(0), Facts::Task(facts));
+    scope.board.publish(Change::to(id, "task.started", cause, draft));
+}
+
+/// Tells how far a task is, if that is news.
+pub fn progress(scope: &Scope, id: TaskId, percent: Option<u8>, message: String) {
+    let Some(entity) = scope.board.get(&EntityId::Task(id)) else { return };
+    let Facts::Task(before) = &entity.facts else { return };
+    if before.state != TaskState::Running || (before.percent == percent && *before.message == *message) {
+        return;
+    }
+    let facts = TaskFacts { percent, message: message.into(), ..before.clone() };
+    let mut draft = Draft::of(&entity);
+    draft.facts = Facts::Task(facts);
+    scope.board.publish(Change::to(id, "task.progressed", Cause::Archipel, draft));
+}
+
+/// What a task does whose work is written down: it goes on however often its actor begins.
+fn written_down(scope: &Scope, id: TaskId) -> Option<Plan> {
+    if scope.moves.by_task(id).is_some() {
+        return Some(Plan::Migrate);
+    }
+    scope.moves.drain.borrow().as_ref().filter(|d| d.task() == id && d.is_open()).map(|_| Plan::Drain)
 }
 
 /// Remembers that a task ended, and forgets the oldest ones beyond the limit.
@@ -108,12 +146,14 @@ pub struct TaskActor {
     work: Option<SpawnHandle>,
     /// Whether what it does can be stopped half-way.
     cancellable: bool,
+    /// The move it drives, to be forgotten when its end is written down.
+    departure: Option<Rc<Departure>>,
 }
 
 impl TaskActor {
     /// The actor of this task. Its plan stands in the scope, once.
     pub fn new(id: TaskId, scope: Rc<Scope>, life: Arc<crate::life::Life>) -> TaskActor {
-        TaskActor { id, scope, life, work: None, cancellable: true }
+        TaskActor { id, scope, life, work: None, cancellable: true, departure: None }
     }
 
     fn known(&self) -> Option<(Arc<Entity>, TaskFacts)> {
@@ -142,10 +182,14 @@ impl TaskActor {
         draft.facts = Facts::Task(facts);
         self.scope.board.publish(Change::to(self.id, "task.finished", cause, draft));
         let (journal, at) = (self.scope.journal.clone(), self.scope.clock.now());
+        let (scope, over) = (self.scope.clone(), self.departure.take());
         actix_rt::spawn(async move {
             let answer = outcome.map(|message| json!({ "message": message }));
             if let Err(fault) = journal.complete(caller, id, answer, at).await {
                 tracing::warn!(task = %id, %fault, "the end of a task was not written down");
+            }
+            if let Some(departure) = over {
+                departure::clear(scope, departure).await;
             }
         });
         remember(&self.scope, self.id);
@@ -153,9 +197,29 @@ impl TaskActor {
 }
 
 /// Does what is planned, after the journal knows of it.
-async fn carry_out(scope: Rc<Scope>, id: TaskId, facts: TaskFacts, plan: Plan) -> Result<String, Fault> {
-    scope.journal.accept(operation(&scope, id, &facts)).await?;
+async fn carry_out(scope: Rc<Scope>, id: TaskId, facts: TaskFacts, plan: Plan) -> Ending {
+    if let Err(fault) = scope.journal.accept(operation(&scope, id, &facts)).await {
+        // What is written down goes on without the journal.
+        if !matches!(plan, Plan::Migrate | Plan::Drain) {
+            return (TaskState::Failed, Err(fault));
+        }
+        tracing::warn!(task = %id, %fault, "the beginning of a task was not written down");
+    }
+    let drain = scope.moves.drain.borrow().clone();
+    match (plan, scope.moves.by_task(id), drain) {
+        (Plan::Migrate, Some(departure), _) => return departure::drive(scope, departure).await,
+        (Plan::Drain, _, Some(drain)) => return drain::carry_out(scope, drain).await,
+        (Plan::Migrate | Plan::Drain, ..) => return (TaskState::Failed, Err(Fault::internal("its work is not known any more"))),
+        (plan, ..) => {
+            let outcome = work(scope, plan).await;
+            (if outcome.is_ok() { TaskState::Done } else { TaskState::Failed }, outcome)
+        }
+    }
+}
+
+async fn work(scope: Rc<Scope>, plan: Plan) -> Result<String, Fault> {
     match plan {
+        Plan::Migrate | Plan::Drain => Err(Fault::internal("this is not done here; please report this")),
         Plan::Refresh { pool } => {
             scope.host.pools.refresh(pool).await?;
             Ok("the volumes were listed again".to_owned())
@@ -189,14 +253,15 @@ impl Actor for TaskActor {
             return;
         }
         let Some((_, facts)) = self.known().filter(|(_, f)| f.state == TaskState::Running) else { return };
-        let Some(plan) = self.scope.plans.borrow_mut().remove(&self.id) else {
+        let planned = self.scope.plans.borrow_mut().remove(&self.id);
+        let Some(plan) = planned.or_else(|| written_down(&self.scope, self.id)) else {
             let fault = Fault::internal("its actor failed and the work was not run again; look at the target before asking again");
             return self.finish(TaskState::Failed, Err(fault), Cause::Archipel);
         };
         self.cancellable = matches!(plan, Plan::Shutdown { .. });
+        self.departure = self.scope.moves.by_task(self.id);
         let work = carry_out(self.scope.clone(), self.id, facts, plan);
-        self.work = Some(ctx.spawn(work.into_actor(self).map(|outcome, this, _| {
-            let state = if outcome.is_ok() { TaskState::Done } else { TaskState::Failed };
+        self.work = Some(ctx.spawn(work.into_actor(self).map(|(state, outcome), this, _| {
             this.finish(state, outcome, Cause::Archipel);
         })));
     }
@@ -210,9 +275,28 @@ impl Handler<Posted<Ask<ShowTask>>> for TaskActor {
 }
 
 impl Handler<Posted<Ask<CancelTask>>> for TaskActor {
-    type Result = Result<Done, Fault>;
+    type Result = ResponseFuture<Result<Done, Fault>>;
     fn handle(&mut self, posted: Posted<Ask<CancelTask>>, ctx: &mut Self::Context) -> Self::Result {
-        let Some(ask) = posted.take() else { return ending() };
+        let Some(ask) = posted.take() else { return Box::pin(std::future::ready(ending())) };
+        if let Some(departure) = self.scope.moves.by_task(self.id) {
+            return Box::pin(async move {
+                departure.cancel().await?;
+                Ok(Done::new("it is being called off; the task ends when it is known where the machine is"))
+            });
+        }
+        let drain = self.scope.moves.drain.borrow().clone();
+        if let Some(drain) = drain.filter(|d| d.task() == self.id && d.is_open()) {
+            drain.cancel();
+            let done = Done::new("no further machine is moved; those on their way end as they end");
+            return Box::pin(std::future::ready(Ok(done)));
+        }
+        let answer = self.cancel(&ask, ctx);
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+impl TaskActor {
+    fn cancel(&mut self, ask: &Ask<CancelTask>, ctx: &mut Context<Self>) -> Result<Done, Fault> {
         let (entity, facts) = self.known().ok_or_else(|| Fault::not_found(format!("there is no task {}; list them again", self.id)))?;
         may("task.cancel", &facts).check(&entity.name)?;
         if !self.cancellable {

@@ -2,6 +2,7 @@
 
 use archipel_actors::{
     board::{Change, Draft},
+    migration,
     scope::Scope,
     settle::{Interruption, settle},
     task,
@@ -68,6 +69,11 @@ impl Interrupted {
                     self.open.borrow_mut().push(operation);
                     continue;
                 }
+                // Its work is written down and goes on.
+                Ok(Home::At(home)) if goes_on(&home, &operation) => continue,
+                Ok(Home::At(home)) if migration::continued(&home, &operation).is_some() => {
+                    migration::continued(&home, &operation).map_or_else(|| Err(Fault::internal("a move ended meanwhile")), Ok)
+                }
                 Ok(Home::At(home)) if matches!(operation.target, EntityId::Task(_)) => Ok(interrupt_task(&home, &operation)),
                 Ok(Home::At(home)) => settle(&home.host, &home.board, &operation, Interruption::Restart).await,
                 Ok(Home::Nowhere) => Ok(Err(Fault::unavailable(format!(
@@ -130,8 +136,19 @@ impl Interrupted {
     }
 }
 
-/// A task that ran when the daemon ended is shown as failed.
+/// Whether it is a task whose work is written down, and goes on.
+fn goes_on(scope: &Scope, operation: &Operation) -> bool {
+    let EntityId::Task(id) = operation.target else { return false };
+    let drains = scope.moves.drain.borrow().as_ref().is_some_and(|d| d.task() == id && d.is_open());
+    drains || scope.moves.by_task(id).is_some()
+}
+
+/// A task that ran when the daemon ended is shown as failed, unless it had ended and only that was not written down.
 fn interrupt_task(scope: &Scope, operation: &Operation) -> Result<Value, Fault> {
+    let told = if let EntityId::Task(id) = operation.target { scope.moves.told.borrow_mut().remove(&id) } else { None };
+    if let Some(outcome) = told {
+        return outcome.map(|message| serde_json::json!({ "message": message }));
+    }
     let fault = Fault::unavailable("interrupted by a restart of the daemon; look at the target before asking again");
     let EntityId::Task(id) = operation.target else { return Err(fault) };
     let target: Option<EntityId> = operation.arguments.get("target").and_then(Value::as_str).and_then(|t| t.parse().ok());

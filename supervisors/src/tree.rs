@@ -28,6 +28,7 @@ use archipel_actors::{
     domain::DomainActor,
     hypervisor::{self, HypervisorActor},
     life::{Life, Nudge, Post},
+    migration::Moves,
     network::NetworkActor,
     scope::{Keeper, Scope},
     storage_pool::PoolActor,
@@ -36,7 +37,7 @@ use archipel_actors::{
 use archipel_contract::{
     CellName, Entity, EntityId, Fault, HypervisorName,
     host::Host,
-    port::{Announcer, Authority, Clock, Dispatcher, Inventory, Journal},
+    port::{Alone, Announcer, Authority, Clock, Dispatcher, Documents, Inventory, Journal, Peers},
 };
 use futures::future::LocalBoxFuture;
 use serde::Serialize;
@@ -58,6 +59,12 @@ pub struct Tree {
     pub authority: Arc<dyn Authority>,
     /// What was accepted and must be answered.
     pub journal: Arc<dyn Journal>,
+    /// The way from each of its hypervisors to the others of the cell, in the order of `hosts`; one that has none is alone.
+    pub peers: Vec<Arc<dyn Peers>>,
+    /// What the agent writes down for itself, on its own disk.
+    pub local: Arc<dyn Documents>,
+    /// What the cell keeps.
+    pub shelf: Arc<dyn Documents>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// How often this agent's data was opened; events are numbered by it.
@@ -333,7 +340,8 @@ fn plant(
 ) -> Local {
     let interrupted = Rc::new(Interrupted::new(open, boards.iter().map(|b| b.host().clone()).collect()));
     let (mut scopes, mut nurseries) = (Vec::new(), Vec::new());
-    for ((host, _), board) in tree.hosts.into_iter().zip(boards) {
+    let peers = tree.peers.into_iter().chain(std::iter::repeat_with(|| Arc::new(Alone) as Arc<dyn Peers>));
+    for (((host, _), board), peers) in tree.hosts.into_iter().zip(boards).zip(peers) {
         let family = Children { scope: OnceCell::new(), restarts: restarts.clone(), nudge: OnceCell::new() };
         let nursery = Supervisor::new(family);
         let scope = Rc::new_cyclic(|me: &Weak<Scope>| {
@@ -351,6 +359,10 @@ fn plant(
                 directory: directory.clone(),
                 authority: tree.authority.clone(),
                 journal: tree.journal.clone(),
+                peers,
+                local: tree.local.clone(),
+                shelf: tree.shelf.clone(),
+                moves: Moves::default(),
                 clock: tree.clock.clone(),
                 keeper: Rc::new(Nursery(nursery.clone())),
                 plans: RefCell::default(),

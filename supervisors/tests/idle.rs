@@ -3,7 +3,7 @@
 
 use archipel_contract::{
     domain::DomainState,
-    fake::{FakeClock, FakeHost, MemoryAuthority, MemoryJournal, Recorder},
+    fake::{FakeClock, FakeHost, MemoryAuthority, MemoryDocuments, MemoryJournal, Recorder},
     port::Announcer,
 };
 use archipel_supervisors::tree::{Tree, start};
@@ -50,6 +50,9 @@ fn ten_thousand_idle_machines_are_light_and_still() {
             hosts: vec![(fake.host(), count.clone()), (FakeHost::new("beta").host(), recorder.clone())],
             authority: Arc::new(MemoryAuthority::default()),
             journal: Arc::new(MemoryJournal::default()),
+            peers: Vec::new(),
+            local: Arc::new(MemoryDocuments::default()),
+            shelf: Arc::new(MemoryDocuments::default()),
             clock: Arc::new(FakeClock::default()),
             incarnation: 1,
         };

@@ -145,7 +145,9 @@ async fn serve(data_dir: &Path, hosts: Vec<Host>) -> Result<(SocketAddr, Arc<Exc
     }
     let journal: Arc<dyn Journal> = store.clone();
     let authority: Arc<dyn Authority> = store.clone();
-    let agent = tree::start(Tree { cell, hosts: with_announcers, authority, journal, clock, incarnation }).await?;
+    let peers = links.iter().map(|(_, link)| link.peers() as Arc<dyn archipel_contract::port::Peers>).collect();
+    let (local, shelf) = (store.clone(), store.clone());
+    let agent = tree::start(Tree { cell, hosts: with_announcers, authority, journal, peers, local, shelf, clock, incarnation }).await?;
     for (name, link) in links {
         let inventory = agent.inventory_of(&name).context("the agent does not know its own host")?;
         tokio::spawn(link.run(agent.dispatcher(), inventory, incarnation));

@@ -61,6 +61,20 @@ pub trait Inventory: Send + Sync {
 pub trait Peers: Send + Sync {
     /// Asks another hypervisor. `unavailable` when it cannot be reached.
     fn ask(&self, peer: HypervisorName, request: Request) -> BoxFuture<'_, Result<Value, Fault>>;
+    /// Asks the cell itself one of its lists, for example `hypervisor.list`. `unavailable` when it cannot be reached.
+    fn ask_cell(&self, request: Request) -> BoxFuture<'_, Result<Value, Fault>>;
+}
+
+/// The peers of a host that has none.
+pub struct Alone;
+
+impl Peers for Alone {
+    fn ask(&self, peer: HypervisorName, _: Request) -> BoxFuture<'_, Result<Value, Fault>> {
+        Box::pin(std::future::ready(Err(Fault::unavailable(format!("{peer} cannot be asked: this host is alone")))))
+    }
+    fn ask_cell(&self, _: Request) -> BoxFuture<'_, Result<Value, Fault>> {
+        Box::pin(std::future::ready(Err(Fault::unavailable("the cell cannot be asked: this host is alone"))))
+    }
 }
 
 /// Ownership and leadership: compare-and-set, nothing else. SQLite on one machine, etcd in a cluster.
@@ -181,6 +195,34 @@ pub trait Journal: Send + Sync {
     fn interrupted(&self) -> BoxFuture<'_, Result<Vec<Operation>, Fault>>;
     /// Forgets operations done before that time; the audit keeps its own record.
     fn forget_before(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, Fault>>;
+    /// Operations on that entity that were done since then, the newest `most` of them: they go with a machine that moves. A journal
+    /// that is the whole cell's has nothing to hand over.
+    fn done_on(&self, _: EntityId, _since: Timestamp, _most: usize) -> BoxFuture<'_, Result<Vec<DoneOperation>, Fault>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+    /// Takes operations that another host has done, so that they are not done again here. What is known already stays as it is.
+    fn adopt(&self, done: Vec<DoneOperation>) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move {
+            for DoneOperation { operation, outcome, at } in done {
+                let (caller, id) = (operation.caller.clone(), operation.id);
+                if matches!(self.accept(operation).await, Ok(Acceptance::New)) {
+                    self.complete(caller, id, outcome, at).await?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// An operation with its end, as one host tells it to the next.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DoneOperation {
+    /// What was asked.
+    pub operation: Operation,
+    /// How it ended.
+    pub outcome: Result<Value, Fault>,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// Time, so that tests own it.

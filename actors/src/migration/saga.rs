@@ -201,6 +201,9 @@ pub struct Saga {
     pub off: bool,
     /// It started with this host.
     pub autostart: bool,
+    /// It stood still by somebody's wish when the move began, and so it does wherever its guest is.
+    #[serde(default)]
+    pub paused: bool,
     /// Where the move stands.
     #[serde(flatten)]
     pub step: Step,
@@ -234,6 +237,7 @@ impl Saga {
             epoch,
             off,
             autostart,
+            paused: false,
             step: Step::Reserving,
             seen: false,
             claimed: false,

@@ -12,7 +12,7 @@ use archipel_contract::{
     command::{Done, Started},
     domain::{Defined, DomainState},
     event::{Cause, Event, TOPICS},
-    fake::{FakeClock, FakeHost, MemoryAuthority, MemoryJournal, Recorder},
+    fake::{FakeClock, FakeHost, MemoryAuthority, MemoryDocuments, MemoryJournal, Recorder},
     host::DomainChange,
     port::{Acceptance, Address, Announcer, Authority, Clock, Journal, Operation, Request},
 };
@@ -67,6 +67,9 @@ impl Lab {
             hosts: [self.fake.clone()].iter().chain(&more).map(|f| (f.host(), self.recorder.clone() as Arc<dyn Announcer>)).collect(),
             authority: self.authority.clone(),
             journal: self.scribe.clone().unwrap_or_else(|| self.journal.clone()),
+            peers: Vec::new(),
+            local: Arc::new(MemoryDocuments::default()),
+            shelf: Arc::new(MemoryDocuments::default()),
             clock: self.clock.clone(),
             incarnation,
         };

@@ -52,6 +52,8 @@ pub(super) struct Site {
     pub(super) agent: Option<Running>,
     journal: Arc<MemoryJournal>,
     authority: Arc<MemoryAuthority>,
+    /// What the agent writes down for itself.
+    local: Arc<MemoryDocuments>,
 }
 
 /// The process of an agent.
@@ -146,6 +148,7 @@ pub(super) struct World {
     clock: Arc<dyn Clock>,
     chance: Arc<Chance>,
     authority: Arc<MemoryAuthority>,
+    documents: Arc<MemoryDocuments>,
     accounts: Arc<MemoryAccounts>,
     server: Option<Arc<Server>>,
     wires: BTreeMap<String, Arc<Wire>>,
@@ -169,6 +172,7 @@ impl World {
             clock: Arc::new(SimClock(Instant::now())),
             chance: Chance::new(seed),
             authority: Arc::default(),
+            documents: Arc::default(),
             accounts,
             server: None,
             wires: BTreeMap::new(),
@@ -182,7 +186,7 @@ impl World {
         if let Some(server) = &self.server {
             return Ok(server.clone());
         }
-        let (authority, documents) = (self.authority.clone(), Arc::<MemoryDocuments>::default());
+        let (authority, documents) = (self.authority.clone(), self.documents.clone());
         let config =
             ExchangeConfig::new(self.cell.clone(), self.accounts.clone(), authority, documents, self.clock.clone(), Epoch(1));
         let exchange = Exchange::new(config);
@@ -208,7 +212,7 @@ impl World {
         let local = format!("hv.{name}");
         self.accounts.add(account(&local, PASSWORD, AccountKind::Node, 4096)?).await?;
         let authority = if self.own_authorities { Arc::default() } else { self.authority.clone() };
-        let site = Site { fake: FakeHost::new(name), libvirt: true, agent: None, journal: Arc::default(), authority };
+        let site = Site { fake: FakeHost::new(name), libvirt: true, agent: None, journal: Arc::default(), local: Arc::default(), authority };
         self.sites.insert(name.to_owned(), site);
         Ok(())
     }
@@ -216,7 +220,7 @@ impl World {
     /// Begins the process of an agent: a higher incarnation each time.
     pub(super) async fn begin(&mut self, host: &str) -> Result<()> {
         let wire = Wire::to(&self.server()?, &self.chance);
-        let (cell, clock) = (self.cell.clone(), self.clock.clone());
+        let (cell, clock, shelf) = (self.cell.clone(), self.clock.clone(), self.documents.clone());
         let site = self.site_mut(host)?;
         anyhow::ensure!(site.agent.is_none(), "the agent of {host} lives already");
         let alive = Arc::new(AtomicBool::new(true));
@@ -234,6 +238,9 @@ impl World {
             hosts: vec![(ports, announcer)],
             authority: site.authority.clone(),
             journal: Arc::new(Mortal { inner: site.journal.clone(), alive: alive.clone() }),
+            peers: vec![link.peers()],
+            local: site.local.clone(),
+            shelf,
             clock,
             incarnation,
         };

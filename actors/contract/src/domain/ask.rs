@@ -178,7 +178,24 @@ declare!(NoteDomain, "domain.note", Change, Admin, Domain, Done);
 pub fn may(command: &str, facts: &DomainFacts) -> Verdict {
     use DomainState::*;
     let state = facts.state;
+    if let Some(to) = &facts.moving_to
+        && !matches!(command, "domain.info" | "domain.xml" | "domain.migrate-check")
+    {
+        return Verdict::refused(format!("is being moved to {to}; cancel the task first, or wait until it ends"));
+    }
     match command {
+        "domain.migrate" => match state {
+            Running | Paused | Shutoff | Crashed => Verdict::Allowed,
+            Shutdown => Verdict::refused("is going down; move it when it is off"),
+            Pmsuspended => Verdict::refused("sleeps and cannot travel; resume it first"),
+        },
+        "domain.park" => {
+            if state.is_active() {
+                Verdict::refused("is not off; shut it down first")
+            } else {
+                Verdict::Allowed
+            }
+        }
         "domain.start" => match state {
             Shutoff | Crashed => Verdict::Allowed,
             Running => Verdict::refused("is running already"),
@@ -322,7 +339,11 @@ pub fn settle(command: &str, arguments: &serde_json::Value, now: Option<&DomainR
     use Settled::*;
     let so = |yes: bool| if yes { TookEffect } else { NoEffect };
     let Some(now) = now else {
-        return so(matches!(command, "domain.undefine" | "domain.force-off" | "domain.shutdown"));
+        // It is somewhere else, perhaps because of that.
+        if command == "domain.migrate" {
+            return Unknown;
+        }
+        return so(matches!(command, "domain.undefine" | "domain.park" | "domain.force-off" | "domain.shutdown"));
     };
     let state = now.facts.state;
     match command {
@@ -331,7 +352,7 @@ pub fn settle(command: &str, arguments: &serde_json::Value, now: Option<&DomainR
         "domain.pause" => so(state == DomainState::Paused),
         "domain.resume" => so(state == DomainState::Running),
         "domain.shutdown" if !state.is_active() => TookEffect,
-        "domain.undefine" => NoEffect,
+        "domain.undefine" | "domain.park" => NoEffect,
         "domain.autostart" => so(arguments.get("enabled").and_then(|v| v.as_bool()).unwrap_or(true) == now.facts.autostart),
         "domain.rename" => so(arguments.get("to").and_then(|v| v.as_str()) == Some(&*now.name)),
         "domain.note" => {

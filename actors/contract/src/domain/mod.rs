@@ -17,7 +17,7 @@ mod port;
 pub use ask::*;
 pub use port::DomainPort;
 
-use crate::{Bytes, DomainId};
+use crate::{Bytes, DomainId, HypervisorName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -91,6 +91,9 @@ pub struct DomainFacts {
     /// What people wrote about it (libvirt's description).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<Arc<str>>,
+    /// The hypervisor it is being moved to. Until that has ended it is not changed otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving_to: Option<HypervisorName>,
 }
 
 /// A virtual machine as a hypervisor lists it.

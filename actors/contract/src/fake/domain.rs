@@ -66,6 +66,7 @@ impl DomainPort for FakeHost {
                 agent: false,
                 virtualization: "test".into(),
                 note: spec.note.map(Into::into),
+                moving_to: None,
             };
             model.domains.insert(id, DomainRecord { id, name: spec.name.into(), facts });
             model.tell_domain(id, DomainChange::Defined("added"));

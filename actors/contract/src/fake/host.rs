@@ -220,6 +220,7 @@ impl FakeHost {
             agent: false,
             virtualization: "test".into(),
             note: None,
+            moving_to: None,
         };
         model.domains.insert(id, DomainRecord { id, name: name.into(), facts });
         if persistent {

@@ -2,8 +2,8 @@
 
 use super::lock;
 use crate::{
-    BoxFuture, Fault, FaultKind, OperationId, Timestamp,
-    port::{Acceptance, Journal, Operation},
+    BoxFuture, EntityId, Fault, FaultKind, OperationId, Timestamp,
+    port::{Acceptance, DoneOperation, Journal, Operation},
 };
 use serde_json::Value;
 use std::collections::HashMap;
@@ -76,6 +76,20 @@ impl Journal for MemoryJournal {
         let mut open: Vec<Operation> = lock(&self.0).values().filter(|(_, ended)| ended.is_none()).map(|(o, _)| o.clone()).collect();
         open.sort_by_key(|o| (o.accepted, o.id));
         Box::pin(ready(Ok(open)))
+    }
+
+    fn done_on(&self, target: EntityId, since: Timestamp, most: usize) -> BoxFuture<'_, Result<Vec<DoneOperation>, Fault>> {
+        let all = lock(&self.0);
+        let of_target = all.values().filter(|(operation, _)| operation.target == target);
+        let mut done: Vec<DoneOperation> = of_target
+            .filter_map(|(operation, ended)| {
+                let (outcome, at) = ended.clone()?;
+                (at >= since).then(|| DoneOperation { operation: operation.clone(), outcome, at })
+            })
+            .collect();
+        done.sort_by_key(|d| std::cmp::Reverse((d.at, d.operation.id)));
+        done.truncate(most);
+        Box::pin(ready(Ok(done)))
     }
 
     fn forget_before(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, Fault>> {

@@ -13,6 +13,7 @@ mod journal;
 mod lan;
 mod migration;
 mod network;
+mod peers;
 mod script;
 mod storage_pool;
 mod voyage;
@@ -26,6 +27,7 @@ pub use host::FakeHost;
 pub use journal::MemoryJournal;
 pub use lan::{FakeLan, Pace};
 pub use migration::Needs;
+pub use peers::Switchboard;
 pub use script::Script;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

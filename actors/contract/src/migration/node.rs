@@ -4,7 +4,7 @@
 use super::{Landing, Obstacle, Room, Standing};
 use crate::{
     DomainId, Effect, Epoch, MoveId, Role, Target,
-    command::{Command, Done, declare},
+    command::{Command, Done, Started, declare},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,9 @@ pub struct Receive {
     /// Whether it shall start with its new host.
     #[serde(default)]
     pub autostart: bool,
+    /// What was done on it lately, so that it is not done twice: a JSON array of operations with their ends.
+    #[serde(default)]
+    pub operations: Option<String>,
 }
 declare!(Receive, "hypervisor.receive", Change, Node, Hypervisor, Received);
 
@@ -117,3 +120,16 @@ pub struct Yielded {
     /// The epoch from which it may be claimed under that move.
     pub epoch: Epoch,
 }
+
+/// From a host that was emptied and is open again: move this machine of yours to me.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SendBack {
+    /// The machine.
+    pub domain: DomainId,
+    /// How it shall travel: a [`super::Way`] as JSON.
+    pub way: String,
+    /// Who asked for it: the bare JID, for the record.
+    pub on_behalf_of: String,
+}
+declare!(SendBack, "hypervisor.send-back", Change, Node, Hypervisor, Started);

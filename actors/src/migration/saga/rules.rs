@@ -152,6 +152,9 @@ impl Saga {
         let to = saga.to.clone();
         match (own, theirs) {
             (Standing::Here(_), Standing::Absent) if !saga.claimed => saga.is_here(),
+            // An old definition over there is no guest. Of one that ran when the move began this would be no proof: it may have gone on
+            // over there and ended.
+            (Standing::Here(_), Standing::Off(_) | Standing::Departed) if saga.paused && !saga.claimed => saga.is_here(),
             (Standing::Split, Standing::Here(_) | Standing::Leaving) => saga.at(Step::Recovering),
             (Standing::Split, Standing::Split) if seen => saga.at(Step::Recovering),
             (Standing::Split, Standing::Absent | Standing::Off(_)) if !saga.claimed => saga.undo(

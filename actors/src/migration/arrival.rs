@@ -1,0 +1,388 @@
+//! The target's side of a move: holds a place, claims the machine once it is here, and lets its people see it.
+//!
+//! ```text
+//!   reserve --> held --guest seen here, or receive--> claimed (authority: epoch + 1) --> shown, autostart set --> source told
+//!                 +---unreserve, or the authority says that it stayed or is elsewhere--> given back
+//! ```
+//! A place is given back only on the word of the source or of the authority; time alone says nothing about where a guest is.
+
+use super::{INCOMING, adoption, asker, done, forbidden};
+use crate::{
+    board::{Change, Draft},
+    hypervisor,
+    scope::{LONG, SHORT, Scope, within},
+    strangers,
+};
+use archipel_contract::{
+    Caller, DomainId, EntityId, Epoch, Facts, Fault, FaultKind, Hold, HypervisorName, MoveId, OwnershipStep,
+    command::Done,
+    event::Cause,
+    hypervisor::HypervisorState,
+    migration::{
+        AskStanding, Obstacle, ObstacleKind, Passport, Receive, Received, Release, Reservation, Reserve, Standing, Unreserve, Way,
+    },
+    port::DoneOperation,
+};
+use serde::{Deserialize, Serialize};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long a machine waits for a place at most.
+const QUEUE: Duration = Duration::from_secs(60);
+
+/// What is written down of a place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// The move.
+    pub saga: MoveId,
+    /// The machine's epoch at its source.
+    pub epoch: Epoch,
+    /// What it needs.
+    pub passport: Passport,
+    /// How it travels.
+    pub way: Way,
+    /// Who asked for the move.
+    pub caller: String,
+}
+
+/// A place held for a machine.
+pub struct Arrival {
+    held: Held,
+    version: Cell<Option<u64>>,
+}
+
+impl Arrival {
+    /// What is written down of it.
+    pub fn held(&self) -> &Held {
+        &self.held
+    }
+    /// For which machine.
+    pub fn domain(&self) -> DomainId {
+        self.held.passport.domain
+    }
+}
+
+/// A machine that shall be claimed.
+#[derive(Debug)]
+pub struct Wish {
+    /// The move under which the authority says that it comes here.
+    pub saga: MoveId,
+    /// The machine.
+    pub domain: DomainId,
+    /// Its epoch at the source.
+    pub epoch: Epoch,
+    /// The source.
+    pub from: HypervisorName,
+    /// The definition of one that is off.
+    pub definition: Option<String>,
+    /// It shall start with this host.
+    pub autostart: bool,
+    /// What was done on it lately.
+    pub operations: Vec<DoneOperation>,
+    /// Who caused it.
+    pub cause: Cause,
+}
+
+fn prefix(scope: &Scope) -> String {
+    format!("agent/{}/arrival/", scope.host.name)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, Fault> {
+    serde_json::from_str(text)
+        .map_err(|e| Fault::invalid(format!("the {what} cannot be read; compare the versions of both hosts")).because(e))
+}
+
+/// Everything that stands in the way here.
+async fn obstacles(scope: &Scope, passport: &Passport, way: &Way) -> Result<Vec<Obstacle>, Fault> {
+    let me = &scope.host.name;
+    let mut found = within(LONG, scope.host.migration.obstacles(passport.clone(), way.clone())).await?;
+    if scope.moves.closed.get() {
+        found.push(Obstacle::new(ObstacleKind::Host, format!("{me} is closed: it was emptied; open it with hypervisor.undrain")));
+    }
+    if let Some(to) = scope.moves.to(passport.domain) {
+        found.push(Obstacle::new(ObstacleKind::State, format!("it is still being moved from {me} to {to}; wait until that ends")));
+    }
+    // What is promised to others is not free, though no guest has it yet.
+    let promised: u64 = {
+        let arrivals = scope.moves.arrivals.borrow();
+        let others = arrivals.values().filter(|a| a.domain() != passport.domain && a.held.passport.state.is_active());
+        others.map(|a| a.held.passport.memory.0).sum()
+    };
+    let free = within(SHORT, scope.host.migration.room()).await?.memory_free;
+    let known = found.iter().any(|o| o.kind == ObstacleKind::Memory);
+    if passport.state.is_active() && promised > 0 && !known && passport.memory.0 > free.0.saturating_sub(promised) {
+        let message = format!("{me} has promised the memory it has left to machines that are on their way; wait, or stop something there");
+        found.push(Obstacle::new(ObstacleKind::Memory, message));
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// `hypervisor.reserve`.
+pub async fn reserve(scope: &Rc<Scope>, command: Reserve, caller: Caller) -> Result<Reservation, Fault> {
+    let from = asker(scope, &caller)?;
+    let (passport, way): (Passport, Way) = (parse("passport", &command.passport)?, parse("way", &command.way)?);
+    if passport.from != from {
+        return Err(forbidden("a host asks for machines of its own only"));
+    }
+    if hypervisor::facts(scope).is_none_or(|(_, f)| f.state != HypervisorState::Connected) {
+        return Err(Fault::unavailable(format!("libvirt on {} does not answer; try again when it does", scope.host.name)));
+    }
+    let mut obstacles = obstacles(scope, &passport, &way).await?;
+    let room = within(SHORT, scope.host.migration.room()).await?;
+    let Some(saga) = command.saga.filter(|_| obstacles.is_empty()) else { return Ok(Reservation { obstacles, room, landing: None }) };
+    let landing = within(SHORT, scope.host.migration.landing()).await?;
+    if scope.moves.arrivals.borrow().contains_key(&saga) {
+        return Ok(Reservation { obstacles, room, landing: Some(landing) });
+    }
+    let held = Held { saga, epoch: command.epoch, passport, way, caller: command.on_behalf_of };
+    let Some(arrival) = place(scope, held).await? else {
+        let message =
+            format!("{} receives {INCOMING} machines already, and none was done within {} s; try again", scope.host.name, QUEUE.as_secs());
+        obstacles.push(Obstacle::new(ObstacleKind::Host, message));
+        return Ok(Reservation { obstacles, room, landing: None });
+    };
+    let body =
+        serde_json::to_vec(&arrival.held).map_err(|e| Fault::internal("a place cannot be written down; please report this").because(e))?;
+    match scope.local.write_document(format!("{}{saga}", prefix(scope)), None, Some(body)).await {
+        Ok(version) => arrival.version.set(Some(version)),
+        Err(fault) => {
+            vacate(scope, saga);
+            return Err(fault);
+        }
+    }
+    Ok(Reservation { obstacles, room, landing: Some(landing) })
+}
+
+/// A place for it, as soon as there is one.
+async fn place(scope: &Rc<Scope>, held: Held) -> Result<Option<Rc<Arrival>>, Fault> {
+    let arrival = Rc::new(Arrival { held, version: Cell::new(None) });
+    let free = async {
+        loop {
+            let mut news = std::pin::pin!(scope.moves.vacated.notified());
+            news.as_mut().enable();
+            {
+                let mut arrivals = scope.moves.arrivals.borrow_mut();
+                // An earlier move of the same machine that this one's source gave up holds no place.
+                let others = arrivals.values().filter(|a| a.domain() != arrival.domain()).count();
+                if others < INCOMING {
+                    arrivals.insert(arrival.held.saga, arrival.clone());
+                    return;
+                }
+            }
+            news.await;
+        }
+    };
+    Ok(tokio::time::timeout(QUEUE, free).await.is_ok().then_some(arrival))
+}
+
+fn vacate(scope: &Scope, saga: MoveId) -> Option<Rc<Arrival>> {
+    let arrival = scope.moves.arrivals.borrow_mut().remove(&saga);
+    scope.moves.vacated.notify_waiters();
+    arrival
+}
+
+/// Gives a place back, on the disk as well.
+async fn give_back(scope: &Scope, saga: MoveId) -> Result<Option<Rc<Arrival>>, Fault> {
+    let key = format!("{}{saga}", prefix(scope));
+    if let Some(found) = scope.local.document(key.clone()).await? {
+        scope.local.write_document(key, Some(found.version), None).await?;
+    }
+    Ok(vacate(scope, saga))
+}
+
+/// `hypervisor.unreserve`.
+pub async fn unreserve(scope: &Rc<Scope>, command: Unreserve, caller: Caller) -> Result<Done, Fault> {
+    let from = asker(scope, &caller)?;
+    if scope.moves.arrivals.borrow().get(&command.saga).is_some_and(|a| a.held.passport.from != from) {
+        return Err(forbidden("only the host that asked for a place gives it back"));
+    }
+    if let Some(arrival) = give_back(scope, command.saga).await? {
+        sweep(scope, &arrival).await;
+    }
+    done("the place is given back")
+}
+
+/// Copies of disks that were begun here are of no use to anybody.
+async fn sweep(scope: &Scope, arrival: &Arrival) {
+    if arrival.held.way.copy_storage {
+        match within(LONG, scope.host.migration.remove_copies(arrival.held.passport.clone())).await {
+            Ok(removed) => tracing::info!(domain = %arrival.domain(), removed, "half-made copies of disks removed"),
+            Err(fault) => tracing::warn!(domain = %arrival.domain(), %fault, "half-made copies of disks may be left"),
+        }
+    }
+}
+
+/// `hypervisor.standing`.
+pub async fn standing(scope: &Rc<Scope>, command: AskStanding, caller: Caller) -> Result<Standing, Fault> {
+    asker(scope, &caller)?;
+    within(SHORT, scope.host.migration.standing(command.domain)).await
+}
+
+/// `hypervisor.release`.
+pub async fn release(scope: &Rc<Scope>, command: Release, caller: Caller) -> Result<Done, Fault> {
+    let to = asker(scope, &caller)?;
+    match scope.moves.departure(command.domain).filter(|d| d.id() == command.saga) {
+        Some(departure) if departure.to() == to => departure.claimed(),
+        Some(_) => return Err(forbidden("only the host it goes to may say that it has claimed it")),
+        None => adoption::claimed(scope, command.domain, &to).await?,
+    }
+    done("released")
+}
+
+/// `hypervisor.receive`.
+pub async fn receive(scope: &Rc<Scope>, command: Receive, caller: Caller) -> Result<Received, Fault> {
+    let from = asker(scope, &caller)?;
+    let place = scope.moves.arrivals.borrow().get(&command.saga).cloned();
+    if place.as_ref().is_some_and(|a| a.held.passport.from != from || a.domain() != command.domain) {
+        return Err(forbidden("that place was asked for by another host, or for another machine"));
+    }
+    let operations = match &command.operations {
+        Some(text) => parse("list of operations", text)?,
+        None => Vec::new(),
+    };
+    let person = place.as_ref().map(|a| a.held.caller.as_str().into());
+    let wish = Wish {
+        saga: command.saga,
+        domain: command.domain,
+        epoch: command.epoch,
+        from,
+        definition: command.definition,
+        autostart: command.autostart,
+        operations,
+        cause: person.map_or(Cause::Archipel, Cause::Person),
+    };
+    let epoch = claim(scope, wish).await?;
+    let standing = within(SHORT, scope.host.migration.standing(command.domain)).await?;
+    Ok(Received { epoch, standing })
+}
+
+/// Claims a machine that is here, or whose definition was given; answers its epoch here. May be repeated.
+pub async fn claim(scope: &Rc<Scope>, wish: Wish) -> Result<Epoch, Fault> {
+    let (me, id) = (&scope.host.name, wish.domain);
+    // One at a time: the source's request and what was seen here may come together.
+    let _turn = scope.moves.claims.lock().await;
+    let now = within(SHORT, scope.authority.ownership(id)).await?;
+    let now = now.ok_or_else(|| Fault::not_found(format!("nobody owns {id}; look at both hosts")))?;
+    let epoch = if now.owner == *me && now.epoch > wish.epoch {
+        now.epoch
+    } else {
+        match &now.hold {
+            Hold::Moving { saga, to } if *saga == wish.saga && to == me && now.owner == wish.from => {}
+            _ => {
+                return Err(Fault::new(
+                    FaultKind::Conflict,
+                    format!("{} does not move {id} to {me} under that move; look at it again", now.owner),
+                ));
+            }
+        }
+        is_here(scope, &wish).await?;
+        let step = OwnershipStep::Claim { by: me.clone(), saga: wish.saga };
+        let claimed = within(SHORT, scope.authority.step(id, now.epoch, step)).await?;
+        tracing::info!(domain = %id, from = %wish.from, host = %me, epoch = claimed.epoch.0, "claimed");
+        claimed.epoch
+    };
+    if wish.autostart
+        && let Err(fault) = within(SHORT, scope.host.domains.set_autostart(id, true)).await
+    {
+        tracing::warn!(domain = %id, %fault, "a machine that came here does not start with this host");
+    }
+    if let Err(fault) = scope.journal.adopt(wish.operations).await {
+        tracing::warn!(domain = %id, %fault, "what was done on a machine before it came here was not taken over");
+    }
+    show(scope, id, epoch, &wish.from, wish.cause).await;
+    if let Err(fault) = give_back(scope, wish.saga).await {
+        tracing::warn!(saga = %wish.saga, %fault, "a place that is not needed any more stays written down until the next start");
+        vacate(scope, wish.saga);
+    }
+    Ok(epoch)
+}
+
+async fn is_here(scope: &Scope, wish: &Wish) -> Result<(), Fault> {
+    let (me, id) = (&scope.host.name, wish.domain);
+    let standing = within(SHORT, scope.host.migration.standing(id)).await?;
+    match (standing, &wish.definition) {
+        (Standing::Off(_) | Standing::Absent | Standing::Departed, Some(definition)) => {
+            within(LONG, scope.host.migration.define(id, definition.clone())).await
+        }
+        (Standing::Here(_) | Standing::Leaving | Standing::Off(_) | Standing::Departed | Standing::Split, _) => Ok(()),
+        (Standing::Arriving, _) => Err(Fault::busy(format!("{me} has not received all of it yet; ask again"))),
+        (Standing::Absent, None) => Err(Fault::unavailable(format!("libvirt on {me} does not have it; look where it is"))),
+    }
+}
+
+/// Lets everybody see a machine that was claimed.
+async fn show(scope: &Rc<Scope>, id: DomainId, epoch: Epoch, from: &HypervisorName, cause: Cause) {
+    strangers::forget(scope, id);
+    match within(SHORT, scope.host.domains.read(id)).await {
+        Ok(record) => {
+            let known = scope.board.get(&EntityId::Domain(id)).is_some_and(|e| e.epoch == epoch);
+            let draft = Draft::new(record.name, epoch, Facts::Domain(record.facts));
+            if !known {
+                let detail = Some(format!("from {from}").into());
+                scope.board.publish(Change::to(id, "domain.migrated", cause, draft).with_detail(detail));
+            }
+        }
+        // The actor reads it again, and shows it then.
+        Err(fault) => tracing::warn!(domain = %id, %fault, "a machine that was claimed cannot be read yet"),
+    }
+    scope.keeper.start(EntityId::Domain(id));
+}
+
+/// Reads the places an earlier life of this agent held.
+pub(super) async fn load(scope: &Rc<Scope>) -> Result<(), Fault> {
+    for (key, document) in scope.local.documents(prefix(scope)).await? {
+        match serde_json::from_slice::<Held>(&document.body) {
+            Ok(held) => {
+                let arrival = Rc::new(Arrival { version: Cell::new(Some(document.version)), held });
+                scope.moves.arrivals.borrow_mut().insert(arrival.held.saga, arrival);
+            }
+            Err(error) => tracing::error!(%key, %error, "a place that was held cannot be read; it is given up"),
+        }
+    }
+    Ok(())
+}
+
+/// After a listing: what of the places held is still meant.
+pub(super) async fn settle(scope: &Rc<Scope>) {
+    let held: Vec<Rc<Arrival>> = scope.moves.arrivals.borrow().values().cloned().collect();
+    for arrival in held {
+        let (id, saga) = (arrival.domain(), arrival.held.saga);
+        let Ok(now) = within(SHORT, scope.authority.ownership(id)).await else { continue };
+        let me = &scope.host.name;
+        match now {
+            Some(now) if now.owner == *me && now.epoch > arrival.held.epoch => {
+                // It was claimed; the rest of it may not have been done.
+                let wish = wish_of(&arrival);
+                if let Err(fault) = claim(scope, wish).await {
+                    tracing::warn!(domain = %id, %fault, "a machine that was claimed is not settled yet");
+                }
+            }
+            Some(now) if matches!(&now.hold, Hold::Moving { saga: s, .. } if *s == saga) => adoption::noticed(scope, id),
+            // The source has not told the authority yet, or has given it up and will say so.
+            Some(now) if now.owner == arrival.held.passport.from && now.epoch == arrival.held.epoch => {}
+            _ => {
+                if let Err(fault) = give_back(scope, saga).await {
+                    tracing::warn!(%saga, %fault, "a place nobody needs is still written down");
+                }
+            }
+        }
+    }
+}
+
+/// What a place was held for.
+pub(super) fn wish_of(arrival: &Arrival) -> Wish {
+    let held = &arrival.held;
+    Wish {
+        saga: held.saga,
+        domain: held.passport.domain,
+        epoch: held.epoch,
+        from: held.passport.from.clone(),
+        definition: None,
+        autostart: held.passport.autostart,
+        operations: Vec::new(),
+        cause: Cause::Person(held.caller.as_str().into()),
+    }
+}
