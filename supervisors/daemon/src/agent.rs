@@ -142,7 +142,7 @@ pub(crate) async fn start(
 ) -> Result<Agent, Fault> {
     let (mut hosts, mut links) = (Vec::new(), Vec::new());
     let fence = Fence::kept(Arc::new(store.clone()));
-    for Hypervisor { name, uri } in hypervisors(settings)? {
+    for Hypervisor { name, uri, peer_uri, data_uri } in hypervisors(settings)? {
         let Way { connector, others, password, before } = way(settings, ours, &name).await?;
         let mut config = LinkConfig::new(settings.cell.clone(), name.clone(), password, connector, clock.clone());
         if !others.is_empty() {
@@ -150,7 +150,8 @@ pub(crate) async fn start(
         }
         config.fence = fence.clone();
         let (announcer, link) = Link::new(config);
-        let host = archipel_libvirt::open(archipel_libvirt::LinkConfig::new(name.clone(), uri.clone()));
+        let to_libvirt = archipel_libvirt::LinkConfig { peer_uri, data_uri, ..archipel_libvirt::LinkConfig::new(name.clone(), uri.clone()) };
+        let host = archipel_libvirt::open(to_libvirt);
         hosts.push((host, announcer as Arc<dyn Announcer>));
         links.push((name, uri, link, before));
     }

@@ -60,6 +60,10 @@ impl Roles {
 pub(crate) struct Hypervisor {
     pub(crate) name: HypervisorName,
     pub(crate) uri: String,
+    /// Where the libvirt of other hosts reaches this one.
+    pub(crate) peer_uri: Option<String>,
+    /// Where they send the memory of machines, if it is not there.
+    pub(crate) data_uri: Option<String>,
 }
 
 /// Where the exchange is, for a process that is only an agent.
@@ -136,9 +140,11 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
     let roles = read_roles(&mut root);
     let hypervisors = root.tables("hypervisor", |mut one| {
         let name = one.required("name").and_then(|text| one.parse("name", &text));
-        let uri = one.required("uri").and_then(|uri| check::uri(&mut one, uri));
+        let uri = one.required("uri").and_then(|uri| check::uri(&mut one, "uri", uri));
+        let mut optional = |key| one.text(key).and_then(|uri| check::uri(&mut one, key, uri));
+        let (peer_uri, data_uri) = (optional("peer_uri"), optional("data_uri"));
         one.finish();
-        Some(Hypervisor { name: name?, uri: uri? })
+        Some(Hypervisor { name: name?, uri: uri?, peer_uri, data_uri })
     });
 
     let mut xmpp = root.section("xmpp");

@@ -5,10 +5,10 @@ use super::{Hypervisor, Roles};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-pub(super) fn uri(section: &mut Section<'_>, uri: String) -> Option<String> {
+pub(super) fn uri(section: &mut Section<'_>, key: &str, uri: String) -> Option<String> {
     let scheme = uri.split_once("://").map(|(scheme, _)| scheme).unwrap_or_default();
     if scheme.is_empty() || !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) {
-        section.mistake("uri", format!("{uri:?} is not a libvirt address such as qemu:///system"));
+        section.mistake(key, format!("{uri:?} is not a libvirt address such as qemu:///system"));
         return None;
     }
     Some(uri)

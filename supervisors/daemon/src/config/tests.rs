@@ -46,7 +46,7 @@ fn the_environment_overrides_files_and_later_files_earlier_ones() {
 fn all_mistakes_of_all_places_are_reported_together() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (dir.path().join("a.toml"), dir.path().join("b.toml"));
-    let text = "cel = 'x'\ncell = 'Not A Cell'\nroles = ['agent', 'king']\n[xmpp]\nlisten = 'nonsense'\nport = 3\n[[hypervisor]]\nname = 'UPPER'\nuri = 'qemu'\n[http]\nlisten = 5\n";
+    let text = "cel = 'x'\ncell = 'Not A Cell'\nroles = ['agent', 'king']\n[xmpp]\nlisten = 'nonsense'\nport = 3\n[[hypervisor]]\nname = 'UPPER'\nuri = 'qemu'\npeer_uri = 'h2'\n[http]\nlisten = 5\n";
     std::fs::write(&a, text).unwrap();
     std::fs::write(&b, "[log]\nformat = 'loud'\n").unwrap();
     let missing = dir.path().join("c.toml");
@@ -60,6 +60,7 @@ fn all_mistakes_of_all_places_are_reported_together() {
         "a.toml: xmpp.port: is unknown; known are listen, resume_seconds",
         "a.toml: hypervisor[1].name: \"UPPER\" is not a hypervisor name",
         "a.toml: hypervisor[1].uri: \"qemu\" is not a libvirt address",
+        "a.toml: hypervisor[1].peer_uri: \"h2\" is not a libvirt address",
         "a.toml: http.listen: must be a text in quotes, not a number",
         "b.toml: log.format: \"loud\" is neither text nor json",
         "c.toml: cannot be read",
@@ -69,7 +70,7 @@ fn all_mistakes_of_all_places_are_reported_together() {
         assert!(all.contains(expected), "missing {expected:?} in:\n{all}");
     }
     // The role that was named wrongly leaves no exchange, which is one more.
-    assert_eq!(found.len(), 13, "{all}");
+    assert_eq!(found.len(), 14, "{all}");
 }
 
 #[test]
