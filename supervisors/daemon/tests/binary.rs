@@ -292,3 +292,41 @@ fn a_machine_that_runs_on_two_hosts_is_an_alarm_until_a_person_ends_one() {
         health["healthy"] == true && health["exchange"]["duplicates"] == serde_json::json!([])
     });
 }
+
+/// The exchange is away, the machine gets another owner meanwhile, and whoever had it learns so when the exchange is back.
+#[test]
+fn an_agent_that_was_overtaken_while_it_was_away_shows_its_copy_as_a_stranger() {
+    use archipel_contract::{MoveId, OwnershipStep, port::Authority};
+    let first = Bed::new();
+    first.configure(&first.basics("roles = ['exchange']\n"));
+    assert_eq!(feed(first.command(&["account", "add", "hv.beta", "--role", "node", "--password-stdin"]), "between us\n").code, 0);
+    let mut exchange = first.run();
+    let health = exchange.health_until("healthy", |health| health["healthy"] == true);
+    let (server, seen) = (exchange.xmpp(), health["exchange"]["certificate"].as_str().unwrap().to_owned());
+    let second = Bed::new();
+    second.secret("password", "between us\n");
+    let section = format!("[exchange]\nserver = '{server}'\npassword_file = '{}'\nfingerprint = '{seen}'\n", second.path("password"));
+    second.configure(&(second.basics("roles = ['agent']\n") + "[[hypervisor]]\nname = 'beta'\nuri = 'test:///default'\n" + &section));
+    let agent = second.run();
+    exchange.health_until("the machine", |health| health["exchange"]["entities"] == 4);
+    exchange.signal("TERM");
+    assert_eq!(exchange.end(), Some(0), "{}", exchange.log());
+    agent.health_until("the exchange is away", |health| health["healthy"] == false);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = archipel_store::Store::open_beside(&first.data_dir()).unwrap();
+        let (beta, gamma): (archipel_contract::HypervisorName, archipel_contract::HypervisorName) =
+            ("beta".parse().unwrap(), "gamma".parse().unwrap());
+        let id = "6695eb01-f6a4-8304-79aa-97f2502e193f".parse().unwrap();
+        let held = store.ownership(id).await.unwrap().unwrap();
+        assert_eq!(held.owner, beta, "it was claimed through the link");
+        let saga: MoveId = "0c7a8f0e-6f0b-4d8e-8a44-2f1f6d3f0c11".parse().unwrap();
+        store.step(id, held.epoch, OwnershipStep::Depart { by: beta, saga, to: gamma.clone() }).await.unwrap();
+        store.step(id, held.epoch, OwnershipStep::Claim { by: gamma, saga }).await.unwrap();
+    });
+    let exchange = first.run_with(&[("ARCHIPEL__XMPP__LISTEN", &server)]);
+    let entities = |health: &serde_json::Value| health["exchange"]["entities"] == 3 && health["exchange"]["hosts_linked"] == 1;
+    exchange.health_until("the machine is not beta's any more", entities);
+    agent.health_until("well again", |health| health["healthy"] == true && health["hypervisors"][0]["entities"] == 3);
+    assert!(agent.log().contains("it changed hands while this host was away"), "{}", agent.log());
+}

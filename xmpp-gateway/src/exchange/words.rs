@@ -1,7 +1,7 @@
 //! What a command answered, for people: as text for notes and chat, and as a result form.
 
 use crate::stanza::form::{Field, FieldKind, Form, FormKind, form_type};
-use archipel_contract::{Bytes, Entity, Facts};
+use archipel_contract::{Bytes, Entity, Facts, hypervisor::Stranger};
 use serde_json::{Map, Value};
 
 /// The most lines of a list in one answer; the rest is counted.
@@ -32,6 +32,11 @@ pub(crate) fn standing(entity: &Entity) -> String {
     lines.extend(entity.why.iter().map(|why| why.to_string()));
     if let Facts::Domain(f) = &entity.facts {
         lines.extend(f.note.iter().map(|note| format!("note: {note}")));
+    }
+    if let Facts::Hypervisor(f) = &entity.facts {
+        // One that runs where it does not belong must not be overlooked.
+        let state = |s: &Stranger| if s.state.is_active() { s.state.name().to_uppercase() } else { s.state.name().to_owned() };
+        lines.extend(f.strangers.iter().map(|s| format!("also here, though another host has it: {} ({}), {}", s.name, s.id, state(s))));
     }
     lines.push("info says everything, help what can be done".to_owned());
     lines.join("\n")

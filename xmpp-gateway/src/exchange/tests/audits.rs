@@ -124,6 +124,17 @@ async fn a_machine_that_runs_twice_is_an_alarm_everywhere_and_nothing_is_done() 
     assert_eq!((shown(&world, &vm).seq, shown(&world, &vm).state()), (Seq(5), "paused"));
 }
 
+#[test]
+fn a_hypervisor_asked_how_it_stands_names_what_is_not_its_own() {
+    let said = crate::exchange::words::standing(&with_strangers(
+        "beta",
+        1,
+        vec![stranger(1, DomainState::Running), stranger(2, DomainState::Shutoff)],
+    ));
+    assert!(said.contains("also here, though another host has it: web1 (") && said.contains("), RUNNING\n"), "{said}");
+    assert!(said.contains("), shutoff\n"), "{said}");
+}
+
 #[tokio::test]
 async fn a_move_whose_end_is_heard_before_its_beginning_is_no_alarm() {
     let world = World::new().await;
