@@ -150,7 +150,8 @@ pub(crate) async fn start(
         }
         config.fence = fence.clone();
         let (announcer, link) = Link::new(config);
-        let to_libvirt = archipel_libvirt::LinkConfig { peer_uri, data_uri, ..archipel_libvirt::LinkConfig::new(name.clone(), uri.clone()) };
+        let to_libvirt =
+            archipel_libvirt::LinkConfig { peer_uri, data_uri, ..archipel_libvirt::LinkConfig::new(name.clone(), uri.clone()) };
         let host = archipel_libvirt::open(to_libvirt);
         hosts.push((host, announcer as Arc<dyn Announcer>));
         links.push((name, uri, link, before));
