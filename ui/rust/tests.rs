@@ -320,7 +320,7 @@ async fn an_occupied_port_is_named_with_its_key() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
     let bed = bed();
-    let config = HttpConfig { listen: address.clone(), allowed_origins: vec![] };
+    let config = HttpConfig { listen: address.clone(), allowed_origins: vec![], pages: vec![] };
     let hooks = Hooks { websocket: None, metrics: Arc::new(|| Box::pin(async { String::new() })), health: Arc::new(|| unreachable!()) };
     let fault = serve(config, hooks).err().unwrap();
     assert!(fault.message.contains(&address) && fault.message.contains("http.listen"), "{fault}");
