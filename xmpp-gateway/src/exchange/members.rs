@@ -33,19 +33,24 @@ const SIGN_OF_LIFE: Millis = Millis::seconds(5);
 /// So many answers with a token are remembered, for whoever asks the same operation again.
 const MAX_TOLD: usize = 100;
 
-/// Answers that must not be written down whole, because they hold a secret, and what is being carried out.
+/// What only this process remembers of the operations of the cell.
 #[derive(Default)]
-pub(super) struct Told(Mutex<(VecDeque<(OperationId, Value)>, HashSet<OperationId>)>);
+pub(super) struct Told {
+    /// Answers that must not be written down whole, because they hold a secret; the latest first.
+    answers: Mutex<VecDeque<(OperationId, Value)>>,
+    /// What is being carried out.
+    running: Mutex<HashSet<OperationId>>,
+}
 
 impl Told {
     fn remember(&self, id: OperationId, answer: Value) {
-        let told = &mut self.0.lock().0;
+        let mut told = self.answers.lock();
         told.truncate(MAX_TOLD - 1);
         told.push_front((id, answer));
     }
 
     fn recall(&self, id: OperationId) -> Option<Value> {
-        self.0.lock().0.iter().find(|(known, _)| *known == id).map(|(_, answer)| answer.clone())
+        self.answers.lock().iter().find(|(known, _)| *known == id).map(|(_, answer)| answer.clone())
     }
 }
 
@@ -288,7 +293,9 @@ impl Exchange {
         let command = format!("archipeld join {exchange} {token}{name}");
         let mut message = format!("run this on the other host until {expires}; it works once");
         if only_here(&exchange) {
-            message = format!("{message}; but this exchange listens on its own machine only, so set xmpp.listen before a host elsewhere can join");
+            message = format!(
+                "{message}; but this exchange listens on its own machine only, so set xmpp.listen before a host elsewhere can join"
+            );
         }
         tracing::info!(by = caller, host = asked.name.as_ref().map(tracing::field::display), until = %expires, "a host was invited");
         let answer =
@@ -342,7 +349,7 @@ struct Running<'a> {
 
 impl Running<'_> {
     fn begin(told: &Told, id: OperationId) -> Result<Running<'_>, Fault> {
-        if !told.0.lock().1.insert(id) {
+        if !told.running.lock().insert(id) {
             return Err(Fault::busy("this operation is being carried out already; wait for its answer"));
         }
         Ok(Running { told, id })
@@ -351,7 +358,7 @@ impl Running<'_> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.told.0.lock().1.remove(&self.id);
+        self.told.running.lock().remove(&self.id);
     }
 }
 

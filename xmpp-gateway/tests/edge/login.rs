@@ -147,3 +147,36 @@ async fn logins_begun_before_the_lock_are_no_way_around_it() {
     let answer = early.prove(begun, "secret").await;
     assert!(answer.contains("<temporary-auth-failure/>"), "{answer}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_and_a_token_are_taken_in_tls_1_3_only() {
+    use archipel_contract::fake::{FakeClock, MemoryAccounts, MemoryDocuments};
+    use archipel_xmpp::membership::Membership;
+    let documents = Arc::<MemoryDocuments>::default();
+    let members = Membership::open(
+        echo::CELL.parse().unwrap(),
+        documents,
+        Arc::<MemoryAccounts>::default(),
+        Arc::<FakeClock>::default(),
+        "192.0.2.1:5222",
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let tls = Tls::of_cell(directory.path(), members.await.unwrap(), &[echo::CELL.to_owned()]).unwrap();
+    let (server, _tells) = echo::server(Limits::default(), Some(Arc::new(tls))).await;
+
+    // Without TLS, even on this machine, there is neither.
+    let mut raw = Raw::connect_from(&server, loopback(), 4096);
+    let features = raw.open().await;
+    assert!(!features.contains("EXTERNAL") && !features.contains("urn:archipel:join:0"), "{features}");
+    raw.send("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>").await;
+    assert!(raw.expect("</failure>").await.contains("<invalid-mechanism/>"));
+    raw.send("<iq xmlns='jabber:client' type='set' id='j'><join xmlns='urn:archipel:join:0'/></iq>").await;
+    raw.refused("not-authorized").await;
+
+    for (version, offered) in [(&rustls::version::TLS12, false), (&rustls::version::TLS13, true)] {
+        let mut raw = Raw::connect_from(&server, remote(), 64 * 1024).starttls(version).await;
+        let features = raw.open().await;
+        assert!(features.contains("SCRAM-SHA-256") && features.contains("urn:archipel:join:0") == offered, "{features}");
+        assert_eq!(features.contains("EXTERNAL"), offered, "the peer showed a certificate: {features}");
+    }
+}

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 enum Pipe {
     Bytes(DuplexStream),
+    Tls(Box<tokio_rustls::client::TlsStream<DuplexStream>>),
     Frames(mpsc::Sender<String>, mpsc::Receiver<String>),
 }
 
@@ -61,14 +62,37 @@ impl Raw {
     pub(crate) async fn send(&mut self, text: &str) {
         match &mut self.pipe {
             Pipe::Bytes(io) => io.write_all(text.as_bytes()).await.unwrap(),
+            Pipe::Tls(io) => io.write_all(text.as_bytes()).await.unwrap(),
             Pipe::Frames(to, _) => to.send(text.to_owned()).await.unwrap(),
         }
+    }
+
+    /// Goes on in TLS of that version, shows a certificate of its own making, and believes any.
+    pub(crate) async fn starttls(mut self, version: &'static rustls::SupportedProtocolVersion) -> Raw {
+        self.open().await;
+        self.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;
+        self.expect("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;
+        let Pipe::Bytes(io) = self.pipe else { panic!("TLS is for bytes") };
+        let made = rcgen::generate_simple_self_signed(vec!["somebody".to_owned()]).unwrap();
+        let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Credulous(provider)))
+            .with_client_auth_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let name = rustls_pki_types::ServerName::try_from(CELL).unwrap();
+        let io = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, io).await.unwrap();
+        Raw { pipe: Pipe::Tls(Box::new(io)), seen: String::new() }
     }
 
     /// Sends what the server may refuse to read to its end.
     pub(crate) async fn try_send(&mut self, text: &str) {
         match &mut self.pipe {
             Pipe::Bytes(io) => drop(io.write_all(text.as_bytes()).await),
+            Pipe::Tls(io) => drop(io.write_all(text.as_bytes()).await),
             Pipe::Frames(to, _) => drop(to.send(text.to_owned()).await),
         }
     }
@@ -76,6 +100,12 @@ impl Raw {
     async fn read(&mut self) -> bool {
         match &mut self.pipe {
             Pipe::Bytes(io) => {
+                let mut buffer = [0; 4096];
+                let n = io.read(&mut buffer).await.unwrap();
+                self.seen.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
+                n > 0
+            }
+            Pipe::Tls(io) => {
                 let mut buffer = [0; 4096];
                 let n = io.read(&mut buffer).await.unwrap();
                 self.seen.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
@@ -210,5 +240,40 @@ impl Raw {
     pub(crate) async fn echoed(&mut self) -> String {
         let text = self.expect("</message>").await;
         text.split("<body>").nth(1).unwrap().split('<').next().unwrap().to_owned()
+    }
+}
+
+#[derive(Debug)]
+struct Credulous(Arc<rustls::crypto::CryptoProvider>);
+
+impl rustls::client::danger::ServerCertVerifier for Credulous {
+    fn verify_server_cert(
+        &self,
+        _: &rustls_pki_types::CertificateDer<'_>,
+        _: &[rustls_pki_types::CertificateDer<'_>],
+        _: &rustls_pki_types::ServerName<'_>,
+        _: &[u8],
+        _: rustls_pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &rustls_pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &rustls_pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
