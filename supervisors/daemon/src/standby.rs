@@ -137,6 +137,13 @@ impl Standby {
         let cell = self.seat.take(cell);
         tracing::info!(epoch = epoch.0, xmpp = %cell.address, "this exchange serves the cell now");
         tell_where(self.store.documents.clone(), self.here(&cell));
+        // They are remembered, for logins while etcd is away.
+        let accounts = self.store.accounts.clone();
+        tokio::spawn(async move {
+            if let Err(fault) = accounts.list().await {
+                tracing::warn!(%fault, "accounts are read one by one, at their logins");
+            }
+        });
         Ok(())
     }
 

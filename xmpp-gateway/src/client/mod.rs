@@ -134,7 +134,7 @@ impl Config {
             return self;
         }
         let retry = match self.retry {
-            Retry::Forever(_) => Retry::Forever(Pauses::new(Duration::from_millis(250), Duration::from_secs(2))),
+            Retry::Forever(_) => Retry::Forever(Pauses::new(Duration::from_millis(250), Duration::from_secs(1))),
             Retry::Never => Retry::Never,
         };
         Config { others, vigil: Vigil::QUICK, retry, ..self }

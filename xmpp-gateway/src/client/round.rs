@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a server that hung, or that we left, is not asked while there are others.
-const REST: Duration = Duration::from_secs(15);
+const REST: Duration = Duration::from_secs(5);
 
 struct Server {
     connector: Arc<dyn Connector>,
@@ -43,10 +43,12 @@ impl Round {
         self.servers[self.at].connector.clone()
     }
 
-    /// The current one let us in.
+    /// The current one let us in. When it goes, the others have had time to recover.
     pub(super) fn settled(&mut self) {
         self.failures = 0;
-        self.servers[self.at].rests_until = None;
+        for server in &mut self.servers {
+            server.rests_until = None;
+        }
     }
 
     /// The current one failed, and `hung` if it took its time. The next one is current; answers whether all have failed now.
@@ -96,6 +98,9 @@ mod tests {
         assert_eq!(two.at, 1);
         assert!(two.failed(false, now));
         assert_eq!(two.at, 1);
+        two.settled();
+        assert!(!two.failed(false, now), "what was long ago does not count");
+        assert!(two.at == 0 && !two.failed(true, now) && two.failed(false, now));
         let later = now + REST;
         assert!(!two.failed(false, later));
         assert_eq!(two.at, 0, "it has rested");

@@ -11,7 +11,7 @@ use super::{Exchange, location::Refusal, reply::Reply, xml::Xml};
 use crate::{
     ns,
     server::handler::Stanza,
-    server::session::Session,
+    server::session::{Session, Transport},
     stanza::{IqKind, authority::Ask, fault, node},
 };
 use archipel_contract::{EntityId, Epoch, Fault, FaultKind, HypervisorName, Millis, Role, port::{Address, Dispatcher as _, Request}};
@@ -213,7 +213,7 @@ impl Exchange {
             node::Ask::Asserted => {
                 let Some(host) = self.links.host(link) else { return reply.fault(&no_lease()) };
                 let refused = self.change(|table, now| table.asserted(&host, link, now));
-                self.settling.asserted(&host);
+                self.settling.asserted(&host, session.transport() == Transport::Memory);
                 answer_assertion(&reply, &refused);
             }
             node::Ask::Request(request) => {

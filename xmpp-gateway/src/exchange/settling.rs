@@ -23,6 +23,8 @@ struct Hosts {
     /// From the document; `None` until it was read.
     expected: Option<BTreeSet<HypervisorName>>,
     asserted: BTreeSet<HypervisorName>,
+    /// Those whose agent lives in this very process: when it goes, they go with it, and the next exchange need not wait for them.
+    inside: BTreeSet<HypervisorName>,
 }
 
 impl Hosts {
@@ -80,9 +82,14 @@ impl Settling {
         }
     }
 
-    /// A host's agent has told everything.
-    pub(super) fn asserted(self: &Arc<Self>, host: &HypervisorName) {
-        if self.documents.is_some() && self.hosts.lock().asserted.insert(host.clone()) {
+    /// A host's agent, which may be in this process, has told everything.
+    pub(super) fn asserted(self: &Arc<Self>, host: &HypervisorName, inside: bool) {
+        let news = {
+            let mut hosts = self.hosts.lock();
+            let other = if inside { hosts.inside.insert(host.clone()) } else { hosts.inside.remove(host) };
+            hosts.asserted.insert(host.clone()) || other
+        };
+        if self.documents.is_some() && news {
             self.look();
             let settling = self.clone();
             tokio::spawn(async move { settling.keep(false).await });
@@ -112,10 +119,14 @@ impl Settling {
         loop {
             let written = async {
                 let (before, version) = self.read().await?;
-                let mut now = self.hosts.lock().asserted.clone();
+                let (mut now, inside) = {
+                    let hosts = self.hosts.lock();
+                    (hosts.asserted.clone(), hosts.inside.clone())
+                };
                 if !only {
                     now.extend(before.iter().cloned());
                 }
+                now.retain(|host| !inside.contains(host));
                 if now == before {
                     return Ok(());
                 }
@@ -151,26 +162,31 @@ mod tests {
         let first = Settling::begin(documents.clone());
         first.settled().await;
         for name in ["alpha", "beta"] {
-            first.asserted(&host(name));
+            first.asserted(&host(name), false);
         }
         while !written(&documents).await.contains("beta") {
             tokio::task::yield_now().await;
         }
         let second = Settling::begin(documents.clone());
         let mut people = std::pin::pin!(second.settled());
-        second.asserted(&host("alpha"));
+        second.asserted(&host("alpha"), false);
         tokio::time::sleep(LIMIT / 2).await;
         assert!(futures::poll!(&mut people).is_pending(), "beta has not told yet");
-        second.asserted(&host("beta"));
+        second.asserted(&host("beta"), false);
         people.await;
         let began = tokio::time::Instant::now();
         let third = Settling::begin(documents.clone());
-        third.asserted(&host("alpha"));
+        third.asserted(&host("alpha"), false);
         third.settled().await;
         assert_eq!(began.elapsed().as_millis(), LIMIT.as_millis());
         while written(&documents).await.contains("beta") {
             tokio::task::yield_now().await;
         }
         assert_eq!(written(&documents).await, "[\"alpha\"]");
+        third.asserted(&host("alpha"), true);
+        while written(&documents).await != "[]" {
+            tokio::task::yield_now().await;
+        }
+        Settling::begin(documents).settled().await;
     }
 }

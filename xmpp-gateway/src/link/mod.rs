@@ -113,7 +113,7 @@ impl LinkConfig {
     /// these addresses is about to serve.
     #[must_use]
     pub fn with_others(self, others: Vec<Arc<dyn Connector>>) -> LinkConfig {
-        let pauses = Pauses::new(Duration::from_millis(250), Duration::from_secs(2));
+        let pauses = Pauses::new(Duration::from_millis(250), Duration::from_millis(500));
         LinkConfig { others, vigil: Vigil::QUICK, pauses, ..self }
     }
 }

@@ -36,7 +36,7 @@ fn both<'a>(nodes: [&'a Node; 2]) -> impl FnOnce(&mut LinkConfig) + 'a {
         config.connector = nodes[0].connector();
         config.others = vec![nodes[1].connector()];
         config.vigil = Vigil::QUICK;
-        config.pauses = Pauses::new(Duration::from_millis(250), Duration::from_secs(2));
+        config.pauses = Pauses::new(Duration::from_millis(250), Duration::from_millis(500));
     }
 }
 
