@@ -244,6 +244,7 @@ fn a_wrong_configuration_is_named_when_it_is_opened() {
     let here = |name: &str| Some(std::path::PathBuf::from(name));
     let secure = || vec!["https://127.0.0.1:1".into()];
     wrong("no member", EtcdConfig { endpoints: vec![], ..good.clone() });
+    wrong("no time", EtcdConfig { timeout: Millis(0), ..good.clone() });
     wrong("prefix", EtcdConfig { prefix: String::new(), ..good.clone() });
     wrong("prefix", EtcdConfig { prefix: "/a b/".into(), ..good.clone() });
     wrong("use one for all", EtcdConfig { endpoints: [secure(), good.endpoints.clone()].concat(), ..good.clone() });

@@ -68,6 +68,9 @@ impl Members {
         if config.endpoints.is_empty() {
             return Err(Fault::invalid("no member of etcd is named; give the client addresses of all of them"));
         }
+        if config.timeout.0 == 0 {
+            return Err(Fault::invalid("calls to etcd may take no time at all; give them some seconds"));
+        }
         let secure = config.endpoints.iter().filter(|e| e.starts_with("https://")).count();
         if secure != 0 && secure != config.endpoints.len() {
             return Err(Fault::invalid("some members of etcd are reached with https and some without; use one for all"));
