@@ -327,3 +327,65 @@ async fn an_occupied_port_is_named_with_its_key() {
     bed.http.stop().await;
     assert!(TcpStream::connect(bed.http.addresses()[0]).await.is_err());
 }
+
+/// An exchange that stands by for another.
+struct Waiting(Standby);
+impl SocketAcceptor for Waiting {
+    fn accept(&self, _socket: Socket) {
+        panic!("a standby takes no socket");
+    }
+    fn standby(&self) -> Option<Standby> {
+        Some(self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn a_standby_says_where_the_active_exchange_is_and_takes_no_socket() {
+    let active = Standby { page: Some("https://b.test/<x>".into()), address: Some("b.test:5222".into()) };
+    let mut bed = bed();
+    let hooks = Hooks {
+        websocket: Some(Arc::new(Waiting(active))),
+        metrics: Arc::new(|| Box::pin(async { String::new() })),
+        health: Arc::new(|| Box::pin(async { Health { healthy: true, details: serde_json::json!({}) } })),
+    };
+    bed.http = serve(HttpConfig { listen: "127.0.0.1:0".into(), ..HttpConfig::default() }, hooks).unwrap();
+    for path in ["/", "/machines"] {
+        let answer = bed.get(path).await;
+        assert_eq!(answer.status, 503, "{path}");
+        assert!(answer.text().contains("<a href=\"https://b.test/&lt;x&gt;\">"), "{}", answer.text());
+    }
+    assert_eq!(bed.get("/health").await.status, 200);
+    let upgrade = "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                   sec-websocket-protocol: xmpp\r\n";
+    let refused = bed.ask("GET", "/xmpp-websocket", upgrade).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.text().contains("stands by"), "{}", refused.text());
+}
+
+#[tokio::test]
+async fn the_pages_of_all_exchanges_may_connect_and_are_named() {
+    let mut bed = bed();
+    let (taken, sockets) = mpsc::unbounded_channel();
+    let hooks = Hooks {
+        websocket: Some(Arc::new(Taken(taken))),
+        metrics: Arc::new(|| Box::pin(async { String::new() })),
+        health: Arc::new(|| Box::pin(async { Health { healthy: true, details: serde_json::json!({}) } })),
+    };
+    let pages = vec!["https://b.test".to_owned(), "http://vm.test:8080".to_owned()];
+    bed.http = serve(HttpConfig { listen: "127.0.0.1:0".into(), pages, ..HttpConfig::default() }, hooks).unwrap();
+    bed.sockets = sockets;
+    let meta = bed.get("/.well-known/host-meta.json").await;
+    let meta: serde_json::Value = serde_json::from_slice(&meta.body).unwrap();
+    let named: Vec<_> = meta["links"].as_array().unwrap().iter().map(|l| l["href"].as_str().unwrap()).collect();
+    assert_eq!(named, ["ws://vm.test:8080/xmpp-websocket", "wss://b.test/xmpp-websocket"]);
+    let page = bed.get("/").await;
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains(" wss://b.test") && policy.contains(" ws://vm.test:8080"), "{policy}");
+    let upgrade = "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                   sec-websocket-protocol: xmpp\r\norigin: ";
+    let foreign = bed.ask("GET", "/xmpp-websocket", &format!("{upgrade}https://c.test\r\n")).await;
+    assert_eq!(foreign.status, 403);
+    // One that may connect gets past the origin; without the sub-protocol it is refused for that.
+    let peer = bed.ask("GET", "/xmpp-websocket", "origin: https://b.test\r\n").await;
+    assert_eq!(peer.status, 400);
+}

@@ -4,6 +4,7 @@ import { execute } from '../xmpp/adhoc';
 import { chatLine, say } from '../xmpp/chat';
 import { Link, type LinkState } from '../xmpp/connection';
 import { page, pushed, subscribe } from '../xmpp/pubsub';
+import { discover } from '../xmpp/servers';
 import type { CommandArguments, CommandName } from './contract.gen';
 import { Feed, type FeedSink } from './feed';
 import { Fault } from './fault';
@@ -56,6 +57,7 @@ export class Session {
   async signIn(jid: string, password: string): Promise<void> {
     this.me = jid;
     this.cell = jid.slice(jid.indexOf('@') + 1);
+    this.#link.learn(await discover());
     await this.#link.signIn(`${jid}/web-${uuid().slice(0, 8)}`, password);
   }
 

@@ -25,6 +25,7 @@ export const en = {
   'link.connecting': 'Connecting',
   'link.resuming': 'Reconnecting',
   'link.offline': 'Offline',
+  'link.moved': 'Moved to {server}, which serves the cell now.',
   'link.signed-out': 'Signed out',
   'banner.label': 'Connection',
   'banner.offline': 'Connection lost. This is how things stood at {time}; nothing can be changed now.',

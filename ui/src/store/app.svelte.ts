@@ -34,7 +34,7 @@ export class App implements SessionEvents {
   });
   readonly session: Session;
 
-  state = $state.raw<LinkState>({ phase: 'signed-out', since: 0, nextTry: 0 });
+  state = $state.raw<LinkState>({ phase: 'signed-out', since: 0, nextTry: 0, server: '' });
   /** Whether the shell shows: signed in and not signed out since. */
   inside = $state(false);
   /** The server refused a sign-in that had worked before. */
@@ -60,6 +60,9 @@ export class App implements SessionEvents {
       this.inside = false;
       this.expelled = true;
       this.store.clear();
+    }
+    if (this.inside && state.phase === 'connected' && state.server !== this.state.server) {
+      this.notices.add('info', 'link.moved', t('link.moved', { server: state.server }));
     }
     this.state = state;
   }

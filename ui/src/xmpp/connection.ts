@@ -8,6 +8,8 @@
 //                                                    +--------------- failed -----------------+  |
 //                                     connected(resumed | fresh: everything is read again) <-----+
 //
+// With several servers each is tried before a pause, and one that says nothing is given up within seconds.
+//
 // strophe drops all handlers when a line is lost, and a resumed server replays at once: they are added again inside the
 // CONNECTED callback and nowhere else.
 import { $iq, $pres, Strophe } from 'strophe.js';
@@ -15,6 +17,7 @@ import { Fault } from '../domain/fault';
 import { Requests } from './iq';
 import { ForgetfulBackend } from './resend';
 import { NS } from './ns';
+import { Servers, hostOf } from './servers';
 
 export type Phase = 'signed-out' | 'connecting' | 'connected' | 'resuming' | 'offline';
 /** How the line stands; times in milliseconds since 1970. */
@@ -24,6 +27,8 @@ export interface LinkState {
   since: number;
   /** When the next try is due, while offline. */
   nextTry: number;
+  /** The host of the server it is connected to, or was last. */
+  server: string;
 }
 
 /** Why signing in failed, as people need to tell the causes apart. */
@@ -51,10 +56,13 @@ const LONGEST_PAUSE_MS = 30_000;
 const SIGN_IN_TIMEOUT_MS = 15_000;
 const QUIET_MS = 30_000;
 const PING_TIMEOUT_MS = 8000;
+// The same where another server may have taken over.
+const ONE_OF_SEVERAL = { longestPause: 1000, timeout: 5000, quiet: 1000, ping: 2000 };
+const ONLY_ONE = { longestPause: LONGEST_PAUSE_MS, timeout: SIGN_IN_TIMEOUT_MS, quiet: QUIET_MS, ping: PING_TIMEOUT_MS };
 
 export class Link {
   readonly requests = new Requests();
-  state: LinkState = { phase: 'signed-out', since: 0, nextTry: 0 };
+  state: LinkState = { phase: 'signed-out', since: 0, nextTry: 0, server: '' };
   #conn: Conn | undefined;
   #credentials: { jid: string; secret: string | Record<string, unknown> } | undefined;
   #waiting: { resolve(): void; reject(e: SignInError): void } | undefined;
@@ -64,15 +72,27 @@ export class Link {
   #watch: ReturnType<typeof setTimeout> | undefined;
   #quiet: ReturnType<typeof setTimeout> | undefined;
 
+  readonly #servers: Servers;
+
   constructor(
-    private readonly url: string,
+    url: string,
     private readonly events: LinkEvents,
   ) {
+    this.#servers = new Servers(url);
     if (typeof addEventListener === 'function') {
       addEventListener('online', () => this.#nudge());
       addEventListener('offline', () => this.#probe(2000));
       addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.#nudge());
     }
+  }
+
+  /** Other servers of the cell, tried when the current one is away. */
+  learn(urls: string[]): void {
+    this.#servers.learn(urls);
+  }
+
+  get #limits(): typeof ONLY_ONE {
+    return this.#servers.several ? ONE_OF_SEVERAL : ONLY_ONE;
   }
 
   /** The full JID while connected. */
@@ -85,7 +105,7 @@ export class Link {
     if (typeof crypto === 'undefined' || !crypto.subtle) return Promise.reject(new SignInError('insecure'));
     this.#drop();
     this.#credentials = { jid, secret: password };
-    this.#conn = new Strophe.Connection(this.url, {
+    this.#conn = new Strophe.Connection(this.#servers.current, {
       mechanisms: [Strophe.SASLSHA512, Strophe.SASLSHA384, Strophe.SASLSHA256, Strophe.SASLSHA1],
       enableStreamManagement: true,
       streamManagement: { storage: new ForgetfulBackend(), maxUnacked: 5 },
@@ -134,7 +154,8 @@ export class Link {
 
   #set(phase: Phase, nextTry = 0): void {
     const wasUp = this.state.phase === 'connected';
-    this.state = { phase, nextTry, since: wasUp && phase !== 'connected' ? Date.now() : this.state.since };
+    const server = phase === 'connected' ? hostOf(this.#servers.current) : this.state.server;
+    this.state = { phase, nextTry, server, since: wasUp && phase !== 'connected' ? Date.now() : this.state.since };
     this.events.state(this.state);
   }
 
@@ -146,8 +167,9 @@ export class Link {
     clearTimeout(this.#retry);
     this.#set(phase);
     clearTimeout(this.#watch);
-    this.#watch = setTimeout(() => attempt === this.#attempt && this.#lost(attempt, 'unreachable', 'timeout'), SIGN_IN_TIMEOUT_MS);
+    this.#watch = setTimeout(() => attempt === this.#attempt && this.#lost(attempt, 'unreachable', 'timeout'), this.#limits.timeout);
     conn.reset();
+    conn.service = this.#servers.current;
     conn.connect(credentials.jid, credentials.secret as string, (status: number, condition?: string | null, el?: Element) => {
       if (attempt !== this.#attempt) return;
       // strophe names the condition of a refused sign-in only in the element.
@@ -176,6 +198,7 @@ export class Link {
   #onConnected(conn: Conn): void {
     clearTimeout(this.#watch);
     this.#pause = FIRST_PAUSE_MS;
+    this.#servers.settled();
     if (conn.scram_keys && this.#credentials) this.#credentials.secret = conn.scram_keys; // the password is not kept
     const handle = (fn: (el: Element) => void) => (el: Element) => {
       this.#heard();
@@ -230,6 +253,14 @@ export class Link {
       if (!reused) (conn as unknown as { _doDisconnect(): void } | undefined)?._doDisconnect();
     });
     const final = cause === 'password' || cause === 'not-authorised';
+    const phase = this.#waiting ? 'connecting' : 'resuming';
+    const around = final || this.#servers.failed();
+    if (!around) {
+      // The next one at once, but after strophe has closed this line.
+      if (!this.#waiting) this.#set('offline', Date.now());
+      this.#retry = setTimeout(() => this.#connect(phase), 50);
+      return;
+    }
     if (this.#waiting || final) {
       this.#waiting?.reject(new SignInError(cause, condition));
       this.requests.abandon(new Fault('unavailable', 'signed out'));
@@ -238,7 +269,7 @@ export class Link {
       return;
     }
     const wait = this.#pause * (0.75 + Math.random() * 0.5);
-    this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE_MS);
+    this.#pause = Math.min(this.#pause * 2, this.#limits.longestPause);
     this.#set('offline', Date.now() + wait);
     this.#retry = setTimeout(() => this.#connect('resuming'), wait);
   }
@@ -246,13 +277,13 @@ export class Link {
   /** Tries at once when the network came back or somebody looks again. */
   #nudge(): void {
     if (this.state.phase === 'offline') this.#connect('resuming');
-    else this.#probe(PING_TIMEOUT_MS);
+    else this.#probe(this.#limits.ping);
   }
 
   /** Every stanza proves the line; after a silence a ping must. A dead line is otherwise noticed only by the next click. */
   #heard(): void {
     clearTimeout(this.#quiet);
-    this.#quiet = setTimeout(() => this.#probe(PING_TIMEOUT_MS), QUIET_MS);
+    this.#quiet = setTimeout(() => this.#probe(this.#limits.ping), this.#limits.quiet);
   }
 
   #probe(timeoutMs: number): void {
