@@ -184,7 +184,8 @@ fn commands_page() -> String {
          (`archipel NOUN VERB`), an ad-hoc command of the entity's address (node `noun.verb`), a word in its chat, and a button of the page.\n",
     );
     let mut nouns: BTreeMap<&str, Vec<&serde_json::Value>> = BTreeMap::new();
-    for command in catalog["commands"].as_array().unwrap() {
+    // What agents say to each other is no command of people.
+    for command in catalog["commands"].as_array().unwrap().iter().filter(|c| c["access"] != "node") {
         nouns.entry(command["noun"].as_str().unwrap()).or_default().push(command);
     }
     for (noun, commands) in nouns {

@@ -18,7 +18,7 @@ use crate::{
     domain_turn::{Desk, Turn},
     hypervisor,
     life::{Life, Posted},
-    migration::{adoption, not_elsewhere, rightful},
+    migration::{adoption, no_right, not_elsewhere, rightful},
     scope::{LONG, SHORT, Scope, within},
     strangers,
     task::{self, Plan},
@@ -338,19 +338,6 @@ pub fn in_control(entity: &Entity) -> Result<(), Fault> {
             entity.name, entity.host
         ))),
     }
-}
-
-/// Why it may not be started here.
-fn no_right(name: &str, held: &Ownership) -> Fault {
-    let owner = &held.owner;
-    Fault::new(
-        FaultKind::Conflict,
-        match &held.hold {
-            Hold::Owned => format!("{name} may only run on {owner}, which owns it"),
-            Hold::Moving { to, .. } => format!("{name} is being moved from {owner} to {to}, and nobody may start it until that has ended"),
-            Hold::Parked => format!("{name} is parked; unpark it first"),
-        },
-    )
 }
 
 /// The epoch in which this host owns the machine; `conflict` when another one does.

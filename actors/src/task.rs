@@ -207,9 +207,9 @@ async fn carry_out(scope: Rc<Scope>, id: TaskId, facts: TaskFacts, plan: Plan) -
     }
     let drain = scope.moves.drain.borrow().clone();
     match (plan, scope.moves.by_task(id), drain) {
-        (Plan::Migrate, Some(departure), _) => return departure::drive(scope, departure).await,
-        (Plan::Drain, _, Some(drain)) => return drain::carry_out(scope, drain).await,
-        (Plan::Migrate | Plan::Drain, ..) => return (TaskState::Failed, Err(Fault::internal("its work is not known any more"))),
+        (Plan::Migrate, Some(departure), _) => departure::drive(scope, departure).await,
+        (Plan::Drain, _, Some(drain)) => drain::carry_out(scope, drain).await,
+        (Plan::Migrate | Plan::Drain, ..) => (TaskState::Failed, Err(Fault::internal("its work is not known any more"))),
         (plan, ..) => {
             let outcome = work(scope, plan).await;
             (if outcome.is_ok() { TaskState::Done } else { TaskState::Failed }, outcome)

@@ -14,7 +14,8 @@
 //! | [`arrival`] [`adoption`] | the target's side: places held, claims; machines that other tools brought |
 //! | [`place`] | which host is the best, and why: pure |
 //! | [`request`] | what people ask of a machine and of a hypervisor about all this |
-//! | [`park`] [`drain`] | machines on no host; hosts that are emptied |
+//! | [`park`] | machines on no host |
+//! | [`drain`] [`plan`] | hosts that are emptied; which machines that means, and where each would go |
 
 pub mod adoption;
 pub mod arrival;
@@ -22,6 +23,7 @@ pub mod departure;
 pub mod drain;
 pub mod park;
 pub mod place;
+pub mod plan;
 pub mod request;
 pub mod saga;
 pub mod transit;
@@ -235,6 +237,19 @@ pub async fn rightful(scope: &Scope, held: Ownership) -> Result<Ownership, Fault
         }
         _ => Ok(held),
     }
+}
+
+/// Why it may not be started here.
+pub fn no_right(name: &str, held: &Ownership) -> Fault {
+    let owner = &held.owner;
+    Fault::new(
+        FaultKind::Conflict,
+        match &held.hold {
+            Hold::Owned => format!("{name} may only run on {owner}, which owns it"),
+            Hold::Moving { to, .. } => format!("{name} is being moved from {owner} to {to}, and nobody may start it until that has ended"),
+            Hold::Parked => format!("{name} is parked; unpark it first"),
+        },
+    )
 }
 
 /// Refuses to start a machine that libvirt moved away, as long as its guest may execute elsewhere in the cell.

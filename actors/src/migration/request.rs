@@ -3,7 +3,7 @@
 use super::{
     PEER, adoption, arrival, ask, departure, drain, hypervisors, park,
     place::{self, Load, Offer, Planned},
-    refusal,
+    plan, refusal,
 };
 use crate::{
     ask::{Ask, ending},
@@ -193,7 +193,7 @@ asked!(Yield, adoption::give_up);
 asked!(SendBack, send_back);
 asked!(UnparkDomain, park::unpark);
 asked!(DrainHypervisor, drain::drain);
-asked!(PlanDrain, drain::plan);
+asked!(PlanDrain, plan::plan);
 asked!(UndrainHypervisor, drain::undrain);
 
 /// `hypervisor.send-back`.

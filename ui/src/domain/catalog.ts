@@ -58,7 +58,7 @@ export function mainCommands(kind: Kind): CommandEntry[] {
 
 /** All other commands of the kind, reached through a form. */
 export function moreCommands(kind: Kind): CommandEntry[] {
-  return catalog.commands.filter((c) => c.target === kind && !MAIN[kind].includes(c.name));
+  return catalog.commands.filter((c) => c.target === kind && c.access !== 'node' && !MAIN[kind].includes(c.name));
 }
 
 /** Whether a command may be sent to this entity now. */

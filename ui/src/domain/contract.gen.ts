@@ -11,7 +11,11 @@ export interface CommandArguments {
   'domain.force-off': Record<string, never>;
   'domain.info': Record<string, never>;
   'domain.list': { host?: string; name?: string; state?: string };
+  'domain.migrate': { auto_converge?: boolean; bandwidth_mib?: number; copy_storage?: boolean; parallel?: number; post_copy?: boolean; to?: string; transport?: 'direct' | 'tls' | 'tunnelled'; trust_storage?: boolean };
+  'domain.migrate-check': { copy_storage?: boolean; to?: string; trust_storage?: boolean };
   'domain.note': { text?: string };
+  'domain.park': Record<string, never>;
+  'domain.parked': Record<string, never>;
   'domain.pause': Record<string, never>;
   'domain.reboot': Record<string, never>;
   'domain.rename': { to: string };
@@ -20,9 +24,20 @@ export interface CommandArguments {
   'domain.shutdown': { timeout?: number };
   'domain.start': { paused?: boolean };
   'domain.undefine': Record<string, never>;
+  'domain.unpark': { machine: string };
   'domain.xml': { inactive?: boolean };
+  'hypervisor.drain': { at_a_time?: number; copy_storage?: boolean; include_off?: boolean; only?: string; to?: string; trust_storage?: boolean };
+  'hypervisor.drain-plan': { copy_storage?: boolean; only?: string; to?: string; trust_storage?: boolean };
   'hypervisor.info': Record<string, never>;
   'hypervisor.list': { name?: string };
+  'hypervisor.receive': { domain: string; epoch: number; saga: string; autostart?: boolean; definition?: string; operations?: string };
+  'hypervisor.release': { domain: string; epoch: number; saga: string };
+  'hypervisor.reserve': { epoch: number; on_behalf_of: string; passport: string; way: string; saga?: string };
+  'hypervisor.send-back': { domain: string; on_behalf_of: string; way: string };
+  'hypervisor.standing': { domain: string };
+  'hypervisor.undrain': { bring_back?: boolean };
+  'hypervisor.unreserve': { saga: string };
+  'hypervisor.yield': { domain: string; saga: string };
   'network.autostart': { enabled?: boolean };
   'network.info': Record<string, never>;
   'network.list': { host?: string; name?: string };
@@ -251,6 +266,117 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "domain.migrate",
+   "noun": "domain",
+   "verb": "migrate",
+   "title": "Move a virtual machine to another host",
+   "description": "Move a virtual machine to another host. A running one goes on running; one that is off only changes its place.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "auto_converge",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Slow the guest down if its memory changes faster than it travels."
+    },
+    {
+     "name": "bandwidth_mib",
+     "kind": "integer",
+     "required": false,
+     "minimum": 1,
+     "maximum": 1000000,
+     "description": "The most it may send, in MiB a second."
+    },
+    {
+     "name": "copy_storage",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Copy its disks as well, to pools of the same path."
+    },
+    {
+     "name": "parallel",
+     "kind": "integer",
+     "required": false,
+     "minimum": 1,
+     "maximum": 64,
+     "description": "Over how many connections at once."
+    },
+    {
+     "name": "post_copy",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Switch to post-copy after the first pass. A break of the network then may cost the guest."
+    },
+    {
+     "name": "to",
+     "kind": "text",
+     "required": false,
+     "description": "The hypervisor to move it to; without one the best is chosen, and the task says why."
+    },
+    {
+     "name": "transport",
+     "kind": "choice",
+     "required": false,
+     "default": "direct",
+     "choices": [
+      "direct",
+      "tls",
+      "tunnelled"
+     ],
+     "description": "How the memory travels."
+    },
+    {
+     "name": "trust_storage",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Believe that its disks are shared although libvirt cannot tell."
+    }
+   ],
+   "refused": {
+    "pmsuspended": "sleeps and cannot travel; resume it first",
+    "shutdown": "is going down; move it when it is off"
+   }
+  },
+  {
+   "name": "domain.migrate-check",
+   "noun": "domain",
+   "verb": "migrate-check",
+   "title": "Say what would stand in the way of moving a virtual machine, for one host or for all, best first",
+   "description": "Say what would stand in the way of moving a virtual machine, for one host or for all, best first. Nothing is moved.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "copy_storage",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "As if its disks were copied."
+    },
+    {
+     "name": "to",
+     "kind": "text",
+     "required": false,
+     "description": "Only this hypervisor."
+    },
+    {
+     "name": "trust_storage",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "As if its disks were known to be shared."
+    }
+   ],
+   "refused": {}
+  },
+  {
    "name": "domain.note",
    "noun": "domain",
    "verb": "note",
@@ -268,6 +394,35 @@ export const catalog: Catalog = {
      "description": "The text, at most 4096 characters."
     }
    ],
+   "refused": {}
+  },
+  {
+   "name": "domain.park",
+   "noun": "domain",
+   "verb": "park",
+   "title": "Take a virtual machine that is off from its host and keep its definition in the cell",
+   "description": "Take a virtual machine that is off from its host and keep its definition in the cell. Its disks stay.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [],
+   "refused": {
+    "paused": "is not off; shut it down first",
+    "pmsuspended": "is not off; shut it down first",
+    "running": "is not off; shut it down first",
+    "shutdown": "is not off; shut it down first"
+   }
+  },
+  {
+   "name": "domain.parked",
+   "noun": "domain",
+   "verb": "parked",
+   "title": "List the virtual machines that are parked",
+   "description": "List the virtual machines that are parked.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "cell",
+   "arguments": [],
    "refused": {}
   },
   {
@@ -433,6 +588,25 @@ export const catalog: Catalog = {
    }
   },
   {
+   "name": "domain.unpark",
+   "noun": "domain",
+   "verb": "unpark",
+   "title": "Put a parked virtual machine on this hypervisor",
+   "description": "Put a parked virtual machine on this hypervisor; it stays off.",
+   "effect": "change",
+   "access": "admin",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "machine",
+     "kind": "text",
+     "required": true,
+     "description": "Its UUID or name."
+    }
+   ],
+   "refused": {}
+  },
+  {
    "name": "domain.xml",
    "noun": "domain",
    "verb": "xml",
@@ -448,6 +622,100 @@ export const catalog: Catalog = {
      "required": false,
      "default": false,
      "description": "The definition for the next start instead of the running one."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.drain",
+   "noun": "hypervisor",
+   "verb": "drain",
+   "title": "Empty a host for maintenance: plan, then move every machine away, some at a time",
+   "description": "Empty a host for maintenance: plan, then move every machine away, some at a time. Nothing new comes here until it is undone.",
+   "effect": "change",
+   "access": "admin",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "at_a_time",
+     "kind": "integer",
+     "required": false,
+     "default": 2,
+     "minimum": 1,
+     "maximum": 32,
+     "description": "How many at a time."
+    },
+    {
+     "name": "copy_storage",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Copy their disks as well."
+    },
+    {
+     "name": "include_off",
+     "kind": "boolean",
+     "required": false,
+     "default": true,
+     "description": "Move machines that are off as well."
+    },
+    {
+     "name": "only",
+     "kind": "text",
+     "required": false,
+     "description": "Only these machines (names or UUIDs, separated by commas, or `#tag` for those whose note has that word). The host is not closed to new ones then."
+    },
+    {
+     "name": "to",
+     "kind": "text",
+     "required": false,
+     "description": "Only to these hypervisors, separated by commas; without them the best is chosen for each machine."
+    },
+    {
+     "name": "trust_storage",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Believe that their disks are shared."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.drain-plan",
+   "noun": "hypervisor",
+   "verb": "drain-plan",
+   "title": "Show where every machine of a host would go if it were emptied now",
+   "description": "Show where every machine of a host would go if it were emptied now. Nothing is moved.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "copy_storage",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "As if their disks were copied."
+    },
+    {
+     "name": "only",
+     "kind": "text",
+     "required": false,
+     "description": "Only these machines, as for `hypervisor.drain`."
+    },
+    {
+     "name": "to",
+     "kind": "text",
+     "required": false,
+     "description": "Only to these hypervisors, separated by commas."
+    },
+    {
+     "name": "trust_storage",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "As if their disks were known to be shared."
     }
    ],
    "refused": {}
@@ -479,6 +747,247 @@ export const catalog: Catalog = {
      "kind": "text",
      "required": false,
      "description": "Only the one with this name."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.receive",
+   "noun": "hypervisor",
+   "verb": "receive",
+   "title": "From the source: it is yours now, claim it",
+   "description": "From the source: it is yours now, claim it. Sent when libvirt said that the transfer is over, or, for a machine that is off, with its definition.",
+   "effect": "change",
+   "access": "node",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "domain",
+     "kind": "text",
+     "required": true,
+     "description": "The machine."
+    },
+    {
+     "name": "epoch",
+     "kind": "integer",
+     "required": true,
+     "minimum": 0,
+     "description": "The epoch it had at the source."
+    },
+    {
+     "name": "saga",
+     "kind": "text",
+     "required": true,
+     "description": "The move."
+    },
+    {
+     "name": "autostart",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Whether it shall start with its new host."
+    },
+    {
+     "name": "definition",
+     "kind": "text",
+     "required": false,
+     "description": "The definition of a machine that is off: it is defined here before it is claimed."
+    },
+    {
+     "name": "operations",
+     "kind": "text",
+     "required": false,
+     "description": "What was done on it lately, so that it is not done twice: a JSON array of operations with their ends."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.release",
+   "noun": "hypervisor",
+   "verb": "release",
+   "title": "From the target: I have claimed it",
+   "description": "From the target: I have claimed it; release what is left of it.",
+   "effect": "change",
+   "access": "node",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "domain",
+     "kind": "text",
+     "required": true,
+     "description": "The machine."
+    },
+    {
+     "name": "epoch",
+     "kind": "integer",
+     "required": true,
+     "minimum": 0,
+     "description": "The epoch it has at the target."
+    },
+    {
+     "name": "saga",
+     "kind": "text",
+     "required": true,
+     "description": "The move."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.reserve",
+   "noun": "hypervisor",
+   "verb": "reserve",
+   "title": "From the source: hold room for this machine, or say everything that stands in the way",
+   "description": "From the source: hold room for this machine, or say everything that stands in the way.",
+   "effect": "change",
+   "access": "node",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "epoch",
+     "kind": "integer",
+     "required": true,
+     "minimum": 0,
+     "description": "The epoch the machine has now."
+    },
+    {
+     "name": "on_behalf_of",
+     "kind": "text",
+     "required": true,
+     "description": "Who asked for the move: the bare JID, for the record and to be checked by the exchange."
+    },
+    {
+     "name": "passport",
+     "kind": "text",
+     "required": true,
+     "description": "What it needs: a [`super::Passport`] as JSON."
+    },
+    {
+     "name": "way",
+     "kind": "text",
+     "required": true,
+     "description": "How it shall travel: a [`super::Way`] as JSON."
+    },
+    {
+     "name": "saga",
+     "kind": "text",
+     "required": false,
+     "description": "The move; absent when only what stands in the way is asked, and nothing is held."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.send-back",
+   "noun": "hypervisor",
+   "verb": "send-back",
+   "title": "From a host that was emptied and is open again: move this machine of yours to me",
+   "description": "From a host that was emptied and is open again: move this machine of yours to me.",
+   "effect": "change",
+   "access": "node",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "domain",
+     "kind": "text",
+     "required": true,
+     "description": "The machine."
+    },
+    {
+     "name": "on_behalf_of",
+     "kind": "text",
+     "required": true,
+     "description": "Who asked for it: the bare JID, for the record."
+    },
+    {
+     "name": "way",
+     "kind": "text",
+     "required": true,
+     "description": "How it shall travel: a [`super::Way`] as JSON."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.standing",
+   "noun": "hypervisor",
+   "verb": "standing",
+   "title": "From any host: how does this machine stand with your libvirt, read freshly",
+   "description": "From any host: how does this machine stand with your libvirt, read freshly.",
+   "effect": "read",
+   "access": "node",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "domain",
+     "kind": "text",
+     "required": true,
+     "description": "The machine."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.undrain",
+   "noun": "hypervisor",
+   "verb": "undrain",
+   "title": "Open a host again that was emptied, and bring back what was moved away from it",
+   "description": "Open a host again that was emptied, and bring back what was moved away from it.",
+   "effect": "change",
+   "access": "admin",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "bring_back",
+     "kind": "boolean",
+     "required": false,
+     "default": true,
+     "description": "Bring the machines back; without it the host is only opened."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.unreserve",
+   "noun": "hypervisor",
+   "verb": "unreserve",
+   "title": "From the source: the move is given up; let the place go",
+   "description": "From the source: the move is given up; let the place go. Nothing of the machine is touched.",
+   "effect": "change",
+   "access": "node",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "saga",
+     "kind": "text",
+     "required": true,
+     "description": "The move."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.yield",
+   "noun": "hypervisor",
+   "verb": "yield",
+   "title": "From a host that has this machine running without having asked for it, because somebody moved it with other tools: give it up, if it is not with you any more",
+   "description": "From a host that has this machine running without having asked for it, because somebody moved it with other tools: give it up, if it is not with you any more.",
+   "effect": "change",
+   "access": "node",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "domain",
+     "kind": "text",
+     "required": true,
+     "description": "The machine."
+    },
+    {
+     "name": "saga",
+     "kind": "text",
+     "required": true,
+     "description": "The move under which the new host will claim it."
     }
    ],
    "refused": {}
@@ -791,10 +1300,14 @@ export const catalog: Catalog = {
   "domain.degraded": "its actor failed and is being restarted",
   "domain.device-added": "a device was plugged in",
   "domain.device-removed": "a device was unplugged",
+  "domain.duplicate": "it runs on two hosts at once, or does so no more",
   "domain.graphics": "somebody connected to or left its screen",
   "domain.io-error": "a disk of it reports errors",
   "domain.job": "a job of libvirt on it went on or ended",
   "domain.known": "control over it is back",
+  "domain.migrated": "it is on another host now",
+  "domain.migrating": "it is being moved to another host",
+  "domain.parked": "it was taken from its host and lies on the cell's shelf",
   "domain.paused": "its virtual CPUs stand still",
   "domain.rebooted": "the guest rebooted",
   "domain.resumed": "its virtual CPUs go on",

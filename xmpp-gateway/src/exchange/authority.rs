@@ -18,9 +18,11 @@ use crate::{
 };
 use archipel_contract::{
     DomainId, Fault, FaultKind, Hold, HypervisorName, Ownership, OwnershipStep,
+    migration::{Parked, ShelfNote},
     port::{Authority, Documents, check_document},
 };
 use minidom::Element;
+use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -76,6 +78,21 @@ fn shelved(key: &str) -> Option<DomainId> {
 impl Desk {
     pub(crate) fn new(authority: Arc<dyn Authority>, documents: Arc<dyn Documents>) -> Desk {
         Desk { authority, documents, room: Arc::new(Semaphore::new(UNDER_WAY)) }
+    }
+
+    /// What lies on the cell's shelf, by name. A document whose machine is not parked any more is about to be removed.
+    pub(super) async fn parked(&self) -> Result<Vec<Parked>, Fault> {
+        let held: HashSet<DomainId> = self.authority.parked().await?.into_iter().map(|o| o.domain).collect();
+        let mut parked = Vec::with_capacity(held.len());
+        for (key, document) in self.documents.documents("parked/".to_owned()).await? {
+            match serde_json::from_slice::<ShelfNote>(&document.body) {
+                Ok(note) if held.contains(&note.parked.id) => parked.push(note.parked),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%key, %error, "a parked machine's document cannot be read"),
+            }
+        }
+        parked.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
+        Ok(parked)
     }
 
     /// Answers what may be asked. With it comes the ownership that this has handed to another host.

@@ -80,6 +80,10 @@ impl Exchange {
                 if let Some(outcome) = self.on_cell_command(entry, request).await {
                     return outcome;
                 }
+                if request.command == "domain.parked" {
+                    let parked = self.desk.parked().await?;
+                    return serde_json::to_value(parked).map_err(|e| Fault::internal("the list cannot be written").because(e));
+                }
                 return self.list(&request.command, request.arguments.clone());
             }
             Address::Entity(id) => id,

@@ -127,7 +127,7 @@ impl Saga {
             }
             // It stands still, and perhaps because libvirt does not know whether it goes on over there.
             Standing::Here(DomainState::Paused | DomainState::Pmsuspended) => self.at(Step::Asking { own: Some(standing) }),
-            Standing::Here(_) => self.is_here(),
+            Standing::Here(_) => self.stays_here(),
             Standing::Leaving => self.fresh(Step::Reattaching),
             Standing::Arriving => self.rest(Fault::busy("somebody moves it to this host at the same time")),
             Standing::Off(_) | Standing::Departed | Standing::Absent | Standing::Split => self.at(Step::Asking { own: Some(standing) }),
@@ -135,7 +135,7 @@ impl Saga {
     }
 
     /// Its guest is here and nowhere else.
-    fn is_here(self) -> Saga {
+    fn stays_here(self) -> Saga {
         let unclear = || Fault::internal("libvirt said that it was moved, and its guest is here; the machine is where it was");
         let fault = if self.cancelled { cancelled() } else { self.fault.clone().unwrap_or_else(unclear) };
         self.undo(End::Stayed, Some(fault))
@@ -151,10 +151,10 @@ impl Saga {
         let saga = Saga { seen, ..self };
         let to = saga.to.clone();
         match (own, theirs) {
-            (Standing::Here(_), Standing::Absent) if !saga.claimed => saga.is_here(),
+            (Standing::Here(_), Standing::Absent) if !saga.claimed => saga.stays_here(),
             // An old definition over there is no guest. Of one that ran when the move began this would be no proof: it may have gone on
             // over there and ended.
-            (Standing::Here(_), Standing::Off(_) | Standing::Departed) if saga.paused && !saga.claimed => saga.is_here(),
+            (Standing::Here(_), Standing::Off(_) | Standing::Departed) if saga.paused && !saga.claimed => saga.stays_here(),
             (Standing::Split, Standing::Here(_) | Standing::Leaving) => saga.at(Step::Recovering),
             (Standing::Split, Standing::Split) if seen => saga.at(Step::Recovering),
             (Standing::Split, Standing::Absent | Standing::Off(_)) if !saga.claimed => saga.undo(

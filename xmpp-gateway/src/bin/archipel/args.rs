@@ -2,7 +2,7 @@
 //! and nothing is written twice.
 
 use archipel_contract::catalog::{Argument, ArgumentKind, Catalog, CommandEntry};
-use archipel_contract::{Bytes, Effect, Target};
+use archipel_contract::{Bytes, Effect, Role, Target};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use clap_complete::Shell;
@@ -88,6 +88,11 @@ fn is_made_on_host(entry: &CommandEntry) -> bool {
     entry.target == Target::Hypervisor && entry.noun != "hypervisor"
 }
 
+/// Whether people may ask it at all: what agents say to each other is no verb.
+fn is_for_people(entry: &CommandEntry) -> bool {
+    entry.access != Role::Node
+}
+
 /// The whole grammar.
 pub(crate) fn grammar(catalog: &'static Catalog) -> Command {
     let mut root = Command::new("archipel")
@@ -104,14 +109,19 @@ pub(crate) fn grammar(catalog: &'static Catalog) -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Print one JSON document (events: one object a line) instead of text for people"),
         );
-    let mut nouns: Vec<&str> = catalog.commands.iter().map(|c| c.noun.as_str()).collect();
-    nouns.dedup();
+    let commands = || catalog.commands.iter().filter(|c| is_for_people(c));
+    let mut nouns: Vec<&str> = Vec::new();
+    for command in commands() {
+        if !nouns.contains(&command.noun.as_str()) {
+            nouns.push(&command.noun);
+        }
+    }
     for noun in nouns {
         let about = ABOUT.iter().find(|(n, _)| *n == noun).map_or("", |(_, about)| about);
         let aliases = ALIASES.iter().find(|(n, _)| *n == noun).map_or(&[][..], |(_, aliases)| aliases);
         let mut command =
             Command::new(noun).about(about).aliases(aliases.iter().copied()).subcommand_required(true).arg_required_else_help(true);
-        for entry in catalog.commands.iter().filter(|c| c.noun == noun) {
+        for entry in commands().filter(|c| c.noun == noun) {
             command = command.subcommand(verb(entry));
         }
         root = root.subcommand(command);
@@ -402,7 +412,7 @@ mod tests {
     fn every_command_of_the_catalog_has_its_verb_and_help() {
         let mut grammar = grammar(Catalog::shipped());
         grammar.build();
-        for entry in &Catalog::shipped().commands {
+        for entry in Catalog::shipped().commands.iter().filter(|c| is_for_people(c)) {
             let noun = grammar.find_subcommand_mut(&entry.noun).unwrap_or_else(|| panic!("{} has no noun", entry.name));
             assert!(!noun.get_about().map(ToString::to_string).unwrap_or_default().is_empty(), "{} has no text", entry.noun);
             let verb = noun.find_subcommand_mut(&entry.verb).unwrap_or_else(|| panic!("{} has no verb", entry.name));
@@ -412,6 +422,9 @@ mod tests {
                 assert!(help.contains(&argument.name) || help.contains(&argument.name.to_uppercase()), "{}: {help}", argument.name);
             }
         }
+        let hidden = Catalog::shipped().find("hypervisor.reserve").unwrap();
+        assert!(!is_for_people(hidden));
+        assert!(grammar.find_subcommand(&hidden.noun).unwrap().find_subcommand(&hidden.verb).is_none(), "agents say that to each other");
         grammar.debug_assert();
     }
 
