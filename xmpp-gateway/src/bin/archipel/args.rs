@@ -251,7 +251,9 @@ fn optional(argument: &'static Argument) -> Arg {
     if let Some(default) = default {
         help.push_str(&format!(" [default: {default}]"));
     }
-    let arg = value(Arg::new(argument.name.as_str()).long(argument.name.as_str()), argument).help(help);
+    // Options are written with hyphens; the name on the wire is taken as well.
+    let arg = Arg::new(argument.name.as_str()).long(argument.name.replace('_', "-")).alias(argument.name.as_str());
+    let arg = value(arg, argument).help(help);
     match argument.kind {
         // `--paused` and `--paused=false`; a word that follows belongs to nobody, so that `start --paused web1` means web1.
         ArgumentKind::Boolean if argument.default == Some(Value::Bool(false)) => {
