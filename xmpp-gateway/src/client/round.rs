@@ -100,7 +100,9 @@ mod tests {
         assert_eq!(two.at, 1);
         two.settled();
         assert!(!two.failed(false, now), "what was long ago does not count");
-        assert!(two.at == 0 && !two.failed(true, now) && two.failed(false, now));
+        assert_eq!(two.at, 0);
+        assert!(two.failed(true, now), "it still hangs");
+        assert_eq!(two.at, 1);
         let later = now + REST;
         assert!(!two.failed(false, later));
         assert_eq!(two.at, 0, "it has rested");

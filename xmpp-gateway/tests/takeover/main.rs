@@ -1,5 +1,6 @@
 //! What agents and viewers see when the exchange dies, hangs or is cut off and another takes over; with 10,000 entities, measured.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::print_stdout)] // Times are part of the result.
 
 mod house;
 #[path = "../cell/world.rs"]
@@ -126,7 +127,8 @@ async fn ten_thousand(what: &str, break_it: impl FnOnce(&mut Node) -> Box<dyn Se
         screen.until("what happens next", |s| s.shown.get(&machine) == Some(&"running")).await;
     }
     println!("takeover after {what}: {all} entities, the standby led after {led:.2?}, viewers were current after {current:.2?}");
-    assert!(current < Duration::from_secs(if cfg!(debug_assertions) { 8 } else { 5 }), "{current:?}");
+    // Without optimisation reading 10,000 entities takes most of the time; what is promised is promised of the program people run.
+    assert!(current < Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 5 }), "{current:?}");
     drop(still);
     drop(links);
 }
@@ -171,7 +173,10 @@ async fn an_exchange_that_wakes_up_after_its_succession_changes_nothing_and_stan
     let (client, _incoming) = within("a login", Client::connect(faithful)).await.unwrap();
     let woken = first.stop();
     let to = format!("{web1}@{CELL}");
-    let late = tokio::spawn(async move { client.command(&to, "domain.start", json!({}), Some(OperationId::fresh()), Duration::from_secs(8)).await });
+    let late =
+        tokio::spawn(
+            async move { client.command(&to, "domain.start", json!({}), Some(OperationId::fresh()), Duration::from_secs(8)).await },
+        );
     until("the second serves", || second.serves()).await;
     until("the agent is with the second", || {
         second.window.exchange.lock().as_ref().is_some_and(|e| e.look_up(&web1).is_some_and(|e| e.state() == "shutoff"))
