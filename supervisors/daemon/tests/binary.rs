@@ -330,3 +330,59 @@ fn an_agent_that_was_overtaken_while_it_was_away_shows_its_copy_as_a_stranger() 
     agent.health_until("well again", |health| health["healthy"] == true && health["hypervisors"][0]["entities"] == 3);
     assert!(agent.log().contains("it changed hands while this host was away"), "{}", agent.log());
 }
+
+/// Asks the cell something as its administrator.
+fn asked(exchange: &Running, command: &str, arguments: serde_json::Value) -> Result<serde_json::Value, archipel_contract::Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let connector = Arc::new(Tcp::new(exchange.xmpp(), None));
+        let (client, _) = Client::connect(Config::once("admin", "vm.test", "secret words", connector)).await?;
+        let operation = Some(archipel_contract::OperationId::fresh());
+        client.command("vm.test", command, arguments, operation, archipel_xmpp::client::DEADLINE).await
+    })
+}
+
+#[test]
+fn a_host_joins_with_a_token_serves_and_leaves_again() {
+    let exchange_bed = Bed::new();
+    exchange_bed.configure(&exchange_bed.basics("roles = ['exchange']\n"));
+    assert_eq!(feed(exchange_bed.command(&["account", "add", "admin", "--role", "admin", "--password-stdin"]), "secret words\n").code, 0);
+    let exchange = exchange_bed.run();
+    let invitation = asked(&exchange, "cell.invite", serde_json::json!({"name": "beta"})).unwrap();
+    let line = invitation["command"].as_str().unwrap().to_owned();
+    let join: Vec<&str> = line.split(' ').skip(1).collect();
+    assert_eq!((join[0], join[1], join[3..].join(" ")), ("join", exchange.xmpp().as_str(), "--name beta".to_owned()));
+
+    let host = Bed::new();
+    host.configure_hypervisor("test:///default");
+    let said = host.archipeld(&join);
+    assert!(said.code == 64 && said.err.contains("names this hypervisor alpha"), "{}", said.err);
+    assert!(!host.data_dir().exists(), "nothing is left behind");
+    host.configure(&(host.basics("") + "[[hypervisor]]\nname = 'beta'\nuri = 'test:///default'\n"));
+    let said = host.archipeld(&join);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("beta joined the cell vm.test"), "{}", said.out);
+    let said = host.archipeld(&join);
+    assert!(said.code == 73 && said.err.contains("leave that first"), "{}", said.err);
+    let late = Bed::new();
+    late.configure(&(late.basics("") + "[[hypervisor]]\nname = 'beta'\nuri = 'test:///default'\n"));
+    let said = late.archipeld(&join);
+    assert!(said.code == 77 && said.err.contains("was used by beta"), "{}", said.err);
+    assert!(!late.data_dir().exists(), "nothing is left behind");
+
+    let mut agent = host.run();
+    let health = agent.health_until("linked", |health| health["healthy"] == true);
+    assert_eq!(health["roles"], serde_json::json!(["agent"]), "what it joined counts over its configuration");
+    exchange.health_until("its machine", |health| health["exchange"]["hosts_linked"] == 1 && health["exchange"]["entities"] == 4);
+    assert_eq!(asked(&exchange, "cell.members", serde_json::json!({})).unwrap()[0]["state"], "linked");
+    let said = host.archipeld(&["leave"]);
+    assert!(said.code == 75 && said.err.contains("stop it first"), "{}", said.err);
+    agent.signal("TERM");
+    assert_eq!(agent.end(), Some(0), "{}", agent.log());
+    let said = host.archipeld(&["leave"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    exchange.health_until("nothing of it", |health| health["exchange"]["entities"] == 0);
+    assert_eq!(asked(&exchange, "cell.members", serde_json::json!({})).unwrap(), serde_json::json!([]));
+    let said = host.archipeld(&["leave"]);
+    assert!(said.code == 65 && said.err.contains("joined no cell"), "{}", said.err);
+}

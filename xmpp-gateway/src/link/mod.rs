@@ -16,9 +16,9 @@
 //! is at least as new. An agent whose libvirt has not answered yet says what it has and leaves out that this is all; it asserts again
 //! when everything is listed. Requests are carried out concurrently with all of this, at most [`LinkConfig::in_flight`] at a time.
 
+mod answer;
 mod authorities;
 mod authority;
-mod answer;
 mod fence;
 mod health;
 mod queue;
@@ -218,8 +218,7 @@ impl Link {
             // Messages may be large; what waits, waits as events in the announcer, where it is bounded.
             outgoing: 16,
         });
-        *peers.client.lock() = Some(client.clone());
-        authority.attach(Some(client.clone()));
+        let _lent = Lent::to(&peers, &authority, &client);
         let (tell, session) = watch::channel(None);
         let uploader = Uploader {
             config: &config,
@@ -280,8 +279,25 @@ impl Link {
             () = uploader.run() => {}
             () = renewing => {}
         }
-        *peers.client.lock() = None;
-        authority.attach(None);
+    }
+}
+
+/// Takes the client back from those who ask through it, also when the link is aborted: as long as anybody holds it, it does not say
+/// good-bye, and the exchange waits for its return.
+struct Lent<'a>(&'a LinkPeers, &'a LinkAuthority);
+
+impl Lent<'_> {
+    fn to<'a>(peers: &'a LinkPeers, authority: &'a LinkAuthority, client: &Client) -> Lent<'a> {
+        *peers.client.lock() = Some(client.clone());
+        authority.attach(Some(client.clone()));
+        Lent(peers, authority)
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        *self.0.client.lock() = None;
+        self.1.attach(None);
     }
 }
 
