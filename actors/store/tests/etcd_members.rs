@@ -69,8 +69,8 @@ async fn the_loss_of_one_of_three_members_is_not_noticed() {
 #[tokio::test]
 async fn without_a_majority_changes_freeze_with_a_clear_word_and_go_on_when_it_returns() {
     let Some(cluster) = Cluster::start(3).await else { return };
-    let patience = Duration::from_secs(2);
-    let etcd = cluster.open(&EtcdConfig { timeout: Millis(2000), ..cluster.config() });
+    let patience = Duration::from_secs(1);
+    let etcd = cluster.open(&EtcdConfig { timeout: Millis(1000), ..cluster.config() });
     let patient = cluster.open(&cluster.config());
     patient.claim_unowned(vec![domain(1)], name("alpha")).await.unwrap();
     cluster.pause(0);
