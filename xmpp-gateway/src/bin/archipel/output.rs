@@ -22,9 +22,15 @@ impl Style {
     }
 }
 
-/// The columns of a list, by noun: heading and key.
-fn columns(noun: &str) -> &'static [(&'static str, &'static str)] {
-    match noun {
+/// The columns of a list, by command where it answers no entities, else by noun: heading and key.
+fn columns(command: &str) -> &'static [(&'static str, &'static str)] {
+    match command {
+        "domain.migrate-check" => return &[("HOST", "host"), ("POSSIBLE", "possible"), ("REASON", "reason"), ("OBSTACLES", "obstacles")],
+        "domain.parked" => return &[("NAME", "name"), ("FROM", "from"), ("BY", "by"), ("AT", "at"), ("UUID", "id")],
+        "hypervisor.drain-plan" => return &[("NAME", "name"), ("TO", "to"), ("REASON", "reason"), ("UUID", "id")],
+        _ => {}
+    }
+    match command.split('.').next().unwrap_or_default() {
         "domain" => &[
             ("NAME", "name"),
             ("STATE", "state"),
@@ -120,6 +126,9 @@ fn shown(key: &str, value: Option<&Value>) -> String {
         Some(Value::Array(texts)) if texts.iter().all(Value::is_string) => {
             texts.iter().filter_map(Value::as_str).map(printable).collect::<Vec<_>>().join("; ")
         }
+        Some(Value::Array(told)) if told.iter().all(|o| o.get("message").is_some_and(Value::is_string)) => {
+            told.iter().filter_map(|o| o.get("message")?.as_str()).map(printable).collect::<Vec<_>>().join("; ")
+        }
         Some(other) => printable(&other.to_string()),
     }
 }
@@ -140,8 +149,8 @@ fn coloured(state: &str, padded: String, style: Style) -> String {
 }
 
 /// Rows under headings, aligned; the last column is not padded.
-pub(crate) fn table(out: &mut dyn Write, noun: &str, rows: &[Value], style: Style) -> io::Result<()> {
-    let columns = columns(noun);
+pub(crate) fn table(out: &mut dyn Write, command: &str, rows: &[Value], style: Style) -> io::Result<()> {
+    let columns = columns(command);
     let cells: Vec<Vec<String>> = rows.iter().map(|row| columns.iter().map(|(_, key)| shown(key, row.get(*key))).collect()).collect();
     let width = |index: usize| {
         let heading = columns.get(index).map_or(0, |(h, _)| h.len());
@@ -179,13 +188,13 @@ fn details(out: &mut dyn Write, object: &Map<String, Value>, style: Style) -> io
 }
 
 /// The answer of a command.
-pub(crate) fn reply(out: &mut dyn Write, noun: &str, reply: &Value, style: Style) -> io::Result<()> {
+pub(crate) fn reply(out: &mut dyn Write, command: &str, reply: &Value, style: Style) -> io::Result<()> {
     if style.json {
         serde_json::to_writer_pretty(&mut *out, reply)?;
         return writeln!(out);
     }
     match reply {
-        Value::Array(rows) => table(out, noun, rows, style),
+        Value::Array(rows) => table(out, command, rows, style),
         Value::Object(object) => {
             let text = |key: &str| object.get(key).and_then(Value::as_str);
             if let (Some(_), Some(document)) = (text("media_type"), text("text")) {
@@ -260,6 +269,20 @@ mod tests {
              a-longer-näme  shutoff  b      16     1.5 GiB  no         u2\n"
         );
         assert_eq!(printed("network", &json!([]), PLAIN), "NAME  STATE  HOST  FORWARD  BRIDGE  AUTOSTART  UUID\n");
+    }
+
+    #[test]
+    fn lists_of_what_is_no_entity_have_their_own_columns() {
+        let rows = json!([
+            {"host": "b", "possible": true, "obstacles": [], "reason": "most memory left"},
+            {"host": "c", "possible": false, "reason": "it cannot take it", "obstacles": [{"kind": "name", "message": "x"}, {"kind": "disk", "message": "y"}]},
+        ]);
+        assert_eq!(
+            printed("domain.migrate-check", &rows, PLAIN),
+            "HOST  POSSIBLE  REASON             OBSTACLES\n\
+             b     yes       most memory left   -\n\
+             c     no        it cannot take it  x; y\n"
+        );
     }
 
     #[test]

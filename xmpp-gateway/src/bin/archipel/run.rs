@@ -81,7 +81,7 @@ async fn with_client(login: &Login, client: &Client, incoming: Incoming, call: C
         print("task", &ended.to_json(), style)?;
         return follow::verdict(&ended);
     }
-    print(&entry.noun, &reply, style)?;
+    print(&entry.name, &reply, style)?;
     if entry.name == "task.wait"
         && let Ok(ended) = serde_json::from_value(reply)
     {
@@ -96,9 +96,9 @@ fn asked_time(call: &Call) -> Duration {
     Duration::from_secs(seconds.unwrap_or(60))
 }
 
-fn print(noun: &str, reply: &Value, style: Style) -> Result<(), Fault> {
+fn print(command: &str, reply: &Value, style: Style) -> Result<(), Fault> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    match output::reply(&mut out, noun, reply, style).and_then(|()| out.flush()) {
+    match output::reply(&mut out, command, reply, style).and_then(|()| out.flush()) {
         // Whoever read has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|e| Fault::internal("the output cannot be written").because(e)),
