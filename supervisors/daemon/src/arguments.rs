@@ -1,7 +1,7 @@
 //! The command line.
 
-use archipel_contract::{HypervisorName, Role};
 use archipel_contract::port::AccountKind;
+use archipel_contract::{HypervisorName, Role};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 

@@ -109,8 +109,7 @@ impl Talk<'_> {
 
     /// Opens (or restarts) the stream and answers its features.
     async fn open(&mut self) -> Result<Element, Fault> {
-        let mut header =
-            format!("<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{}' version='1.0'", ns::CLIENT, ns::STREAM);
+        let mut header = format!("<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{}' version='1.0'", ns::CLIENT, ns::STREAM);
         // Whoever joins learns the domain only then.
         if !self.config.domain.is_empty() {
             header.push_str(" to='");

@@ -14,7 +14,10 @@ use crate::{
     server::session::{Session, Transport},
     stanza::{IqKind, authority::Ask, fault, node},
 };
-use archipel_contract::{EntityId, Epoch, Fault, FaultKind, HypervisorName, Millis, Role, port::{Address, Dispatcher as _, Request}};
+use archipel_contract::{
+    EntityId, Epoch, Fault, FaultKind, HypervisorName, Millis, Role,
+    port::{Address, Dispatcher as _, Request},
+};
 use minidom::Element;
 use parking_lot::Mutex;
 use serde_json::Value;

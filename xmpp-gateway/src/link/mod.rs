@@ -35,11 +35,11 @@ use crate::client::{Client, Config, Connector, Happening, Pauses, Retry, State, 
 use crate::ns;
 use crate::stanza::{self, IqKind, json, node};
 use crate::stream::Bounds;
+use answer::answer;
 use archipel_contract::{
     BoxFuture, CellName, Entity, Epoch, Event, Fault, FaultKind, HypervisorName,
     port::{Clock, Dispatcher, Inventory, Peers, Request},
 };
-use answer::answer;
 use health::Board;
 use minidom::Element;
 use parking_lot::Mutex;

@@ -230,7 +230,8 @@ mod tests {
         let greeting = Welcome { exchange_epoch: 3, warnings: vec!["late".into()], renew_after: Some(Millis(5)) };
         assert_eq!(welcomed(&over_the_wire(&welcome(greeting.clone()))), Ok(greeting));
         // As versions before write and read them.
-        let old: Hello = serde_json::from_value(json!({"version": "0.1.0", "host": "alpha", "incarnation": 1, "entities": 0})).expect("it reads");
+        let old: Hello =
+            serde_json::from_value(json!({"version": "0.1.0", "host": "alpha", "incarnation": 1, "entities": 0})).expect("it reads");
         assert_eq!((old.host, old.instance, old.now), (host, None, None));
         assert_eq!(json::text(&Welcome { exchange_epoch: 3, ..Welcome::default() }), Ok("{\"exchange_epoch\":3}".into()));
     }

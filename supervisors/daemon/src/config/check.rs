@@ -97,7 +97,10 @@ pub(super) fn together(
         root.mistake("hypervisor", "only an agent has hypervisors; add agent to roles or remove them");
     }
     if !roles.exchange && !remote {
-        root.mistake("exchange", "is missing; a process that is no exchange needs [exchange] server and password_file, which `archipeld join` saves you");
+        root.mistake(
+            "exchange",
+            "is missing; a process that is no exchange needs [exchange] server and password_file, which `archipeld join` saves you",
+        );
     }
     if roles.exchange && remote {
         root.mistake("exchange", "is for a process that is no exchange itself; remove the section, or exchange from roles");

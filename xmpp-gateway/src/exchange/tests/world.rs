@@ -147,7 +147,14 @@ impl Client {
 
     /// Says hello and asserts everything, as an agent.
     pub(super) async fn join(&self, host: &str, incarnation: u64, entities: Vec<Entity>) {
-        let hello = node::Hello { version: "1".into(), host: host.parse().unwrap(), incarnation, entities: entities.len(), instance: None, now: None };
+        let hello = node::Hello {
+            version: "1".into(),
+            host: host.parse().unwrap(),
+            incarnation,
+            entities: entities.len(),
+            instance: None,
+            now: None,
+        };
         let answer = self.ask("set", Some(CELL), node::Ask::Hello(hello).print()).await;
         assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
         for page in entities.chunks(node::PAGE_ENTITIES) {
