@@ -53,7 +53,7 @@ type Key = (String, OperationId);
 pub type Runner = Arc<dyn Fn(BoxFuture<'static, ()>) -> bool + Send + Sync>;
 
 /// Asks for a fresh life of an actor whose restarts were used up.
-pub type Reviver = Arc<dyn Fn(&EntityId) + Send + Sync>;
+pub type Reviver = Arc<dyn Fn(&Post, &EntityId) + Send + Sync>;
 
 /// One hypervisor as the dispatcher knows it.
 #[derive(Clone)]
@@ -62,12 +62,12 @@ pub struct Post {
     pub host: Host,
     /// What is known of its entities.
     pub board: Arc<Board>,
+    /// Where its actors are found: a machine on its way between two hypervisors of one agent has an actor on each.
+    pub directory: Arc<Directory>,
 }
 
 /// What the dispatcher is made of.
 pub struct Parts {
-    /// Where actors are found.
-    pub directory: Arc<Directory>,
     /// The hypervisors of this agent.
     pub hosts: Vec<Post>,
     /// What was accepted and must be answered.
@@ -136,11 +136,11 @@ impl Routes {
         let errand = prepare(arguments.clone())?;
         let home = self.inner.home(&target);
         if route.entry.effect == Effect::Read {
-            if home.is_none() {
+            let Some(home) = home else {
                 return Err(self.inner.missing(&target, entry));
-            }
-            self.inner.revive(&target);
-            let answer = errand(&self.inner.parts.directory, target.clone(), caller).await;
+            };
+            self.inner.revive(&home, &target);
+            let answer = errand(&home.directory, target.clone(), caller).await;
             return answer.unwrap_or_else(|| Err(self.inner.ended(&target)));
         }
         let operation = Operation {
@@ -220,7 +220,9 @@ fn check_ranges(entry: &CommandEntry, arguments: &Value) -> Result<(), Fault> {
 
 impl Inner {
     fn home(&self, target: &EntityId) -> Option<Post> {
-        self.parts.hosts.iter().find(|p| p.board.get(target).is_some()).cloned()
+        // Between two hypervisors of this agent the one that claimed it last has it.
+        let known = self.parts.hosts.iter().filter_map(|p| p.board.get(target).map(|e| (e.epoch, p)));
+        known.max_by_key(|(epoch, _)| *epoch).map(|(_, post)| post.clone())
     }
 
     /// What to say of an entity that is not known: after a start nobody may call it gone before every hypervisor was listed.
@@ -238,8 +240,8 @@ impl Inner {
         }
     }
 
-    fn revive(&self, target: &EntityId) {
-        (self.parts.reviver)(target);
+    fn revive(&self, home: &Post, target: &EntityId) {
+        (self.parts.reviver)(home, target);
     }
 
     /// The answer to a request that changes nothing, when its actor ended before it answered.
@@ -283,8 +285,8 @@ impl Inner {
 
     /// Carries out what is accepted. On the agent's own thread.
     async fn run(self: Arc<Self>, home: Post, operation: Operation, caller: Caller, errand: Errand, end: End) {
-        self.revive(&operation.target);
-        let answer = errand(&self.parts.directory, operation.target.clone(), caller).await;
+        self.revive(&home, &operation.target);
+        let answer = errand(&home.directory, operation.target.clone(), caller).await;
         let outcome = match answer {
             Some(outcome) => outcome,
             // Whether or not libvirt can be asked, whoever asked learns what is known.

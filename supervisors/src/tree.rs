@@ -107,7 +107,7 @@ pub struct HostHealth {
 
 /// What other threads may ask of the agent's own.
 pub(crate) enum Order {
-    Revive(EntityId),
+    Revive(HypervisorName, EntityId),
     ListAgain,
     Quit(oneshot::Sender<()>),
 }
@@ -255,8 +255,8 @@ impl Local {
         &self.hosts.family().scopes
     }
 
-    fn revive(&self, id: EntityId) {
-        let home = self.scopes().iter().position(|s| s.board.get(&id).is_some());
+    fn revive(&self, host: &HypervisorName, id: EntityId) {
+        let home = self.scopes().iter().position(|s| s.host.name == *host && s.board.get(&id).is_some());
         if let Some(nursery) = home.and_then(|n| self.nurseries.get(n))
             && !matches!(id, EntityId::Hypervisor(_))
         {
@@ -285,7 +285,6 @@ pub async fn start(tree: Tree) -> Result<Agent, Fault> {
 /// Starts an agent on that arbiter's thread; simulations use the one they run on, so that they own its clock.
 pub async fn start_on(tree: Tree, arbiter: ArbiterHandle) -> Result<Agent, Fault> {
     let open = tree.journal.interrupted().await?;
-    let directory = Arc::new(Directory::default());
     let restarts = Arc::new(Restarts::default());
     let boards: Vec<Arc<Board>> = tree
         .hosts
@@ -298,18 +297,24 @@ pub async fn start_on(tree: Tree, arbiter: ArbiterHandle) -> Result<Agent, Fault
     let (orders, inbox) = mpsc::channel(ORDERS);
     let (exit, exited) = watch::channel(None);
     let reviver = {
-        let (orders, directory) = (orders.clone(), directory.clone());
-        move |id: &EntityId| {
-            if !directory.lives(id) {
+        let orders = orders.clone();
+        move |post: &dispatch::Post, id: &EntityId| {
+            if !post.directory.lives(id) {
                 // Full: whoever asks is told to come back, and asking again tries again.
-                let _ = orders.try_send(Order::Revive(id.clone()));
+                let _ = orders.try_send(Order::Revive(post.host.name.clone(), id.clone()));
             }
         }
     };
     let runner = arbiter.clone();
+    let post = |((host, _), board): (&(Host, _), &Arc<Board>)| dispatch::Post {
+        host: host.clone(),
+        board: board.clone(),
+        directory: Arc::default(),
+    };
+    let posts: Vec<dispatch::Post> = tree.hosts.iter().zip(boards.iter()).map(post).collect();
+    let directories: Vec<Arc<Directory>> = posts.iter().map(|p| p.directory.clone()).collect();
     let routes = Routes::new(Parts {
-        directory: directory.clone(),
-        hosts: tree.hosts.iter().zip(boards.iter()).map(|((host, _), b)| dispatch::Post { host: host.clone(), board: b.clone() }).collect(),
+        hosts: posts,
         journal: tree.journal.clone(),
         clock: tree.clock.clone(),
         runner: Arc::new(move |work| runner.spawn(work)),
@@ -319,7 +324,7 @@ pub async fn start_on(tree: Tree, arbiter: ArbiterHandle) -> Result<Agent, Fault
     let plant = {
         let (boards, restarts, routes) = (boards.clone(), restarts.clone(), routes.clone());
         move || {
-            let local = plant(tree, &boards, directory, restarts, exit, open);
+            let local = plant(tree, &boards, directories, restarts, exit, open);
             actix_rt::spawn(obey(local, inbox, routes));
         }
     };
@@ -333,7 +338,7 @@ pub async fn start_on(tree: Tree, arbiter: ArbiterHandle) -> Result<Agent, Fault
 fn plant(
     tree: Tree,
     boards: &[Arc<Board>],
-    directory: Arc<Directory>,
+    directories: Vec<Arc<Directory>>,
     restarts: Arc<Restarts>,
     exit: watch::Sender<Option<String>>,
     open: Vec<archipel_contract::port::Operation>,
@@ -341,7 +346,7 @@ fn plant(
     let interrupted = Rc::new(Interrupted::new(open, boards.iter().map(|b| b.host().clone()).collect()));
     let (mut scopes, mut nurseries) = (Vec::new(), Vec::new());
     let peers = tree.peers.into_iter().chain(std::iter::repeat_with(|| Arc::new(Alone) as Arc<dyn Peers>));
-    for (((host, _), board), peers) in tree.hosts.into_iter().zip(boards).zip(peers) {
+    for ((((host, _), board), directory), peers) in tree.hosts.into_iter().zip(boards).zip(directories).zip(peers) {
         let family = Children { scope: OnceCell::new(), restarts: restarts.clone(), nudge: OnceCell::new() };
         let nursery = Supervisor::new(family);
         let scope = Rc::new_cyclic(|me: &Weak<Scope>| {
@@ -356,7 +361,7 @@ fn plant(
                 cell: tree.cell.clone(),
                 host,
                 board: board.clone(),
-                directory: directory.clone(),
+                directory,
                 authority: tree.authority.clone(),
                 journal: tree.journal.clone(),
                 peers,
@@ -391,7 +396,7 @@ fn plant(
 async fn obey(local: Local, mut inbox: mpsc::Receiver<Order>, routes: Arc<Routes>) {
     while let Some(order) = inbox.recv().await {
         match order {
-            Order::Revive(id) => local.revive(id),
+            Order::Revive(host, id) => local.revive(&host, id),
             Order::ListAgain => local.list_again(),
             Order::Quit(done) => {
                 shutdown::in_order(&local, &routes).await;

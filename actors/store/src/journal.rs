@@ -8,8 +8,8 @@
 
 use crate::Store;
 use crate::database::{Database, Refusal};
-use archipel_contract::port::{Acceptance, Journal, Operation};
-use archipel_contract::{BoxFuture, Fault, FaultKind, OperationId, Role, Timestamp};
+use archipel_contract::port::{Acceptance, DoneOperation, Journal, Operation};
+use archipel_contract::{BoxFuture, EntityId, Fault, FaultKind, OperationId, Role, Timestamp};
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde_json::Value;
 use uuid::Uuid;
@@ -125,6 +125,48 @@ impl Database {
             .collect()
     }
 
+    fn done_on(&mut self, target: &EntityId, since: Timestamp, most: usize) -> Result<Vec<DoneOperation>, Fault> {
+        let since = i64::try_from(since.0).unwrap_or(i64::MAX);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = {
+            let mut statement = self
+                .connection
+                .prepare_cached(
+                    "SELECT caller, id, role, command, arguments, accepted, completed, outcome FROM operation \
+                     WHERE completed >= ?2 AND target = ?1 ORDER BY completed DESC, id DESC LIMIT ?3",
+                )
+                .map_err(|e| self.explain(e))?;
+            let rows = statement.query_map(params![target.to_string(), since, most], |r| {
+                Ok((
+                    r.get::<_, String>(0)?,
+                    r.get::<_, [u8; 16]>(1)?,
+                    r.get::<_, String>(2)?,
+                    r.get::<_, String>(3)?,
+                    r.get::<_, String>(4)?,
+                    r.get::<_, i64>(5)?,
+                    r.get::<_, i64>(6)?,
+                    r.get::<_, String>(7)?,
+                ))
+            });
+            rows.and_then(|rows| rows.collect::<rusqlite::Result<Vec<_>>>()).map_err(|e| self.explain(e))?
+        };
+        rows.into_iter()
+            .map(|(caller, id, role, command, arguments, accepted, completed, outcome)| {
+                let operation = Operation {
+                    id: OperationId(Uuid::from_bytes(id)),
+                    caller,
+                    role: Role::from_name(&role).ok_or_else(|| unreadable("role", &role))?,
+                    command,
+                    target: target.clone(),
+                    arguments: serde_json::from_str(&arguments).map_err(|e| unreadable("arguments", e))?,
+                    accepted: Timestamp(accepted as u64),
+                };
+                let outcome = serde_json::from_str(&outcome).map_err(|e| unreadable("outcome", e))?;
+                Ok(DoneOperation { operation, outcome, at: Timestamp(completed as u64) })
+            })
+            .collect()
+    }
+
     pub(crate) fn forget_before(&mut self, time: Timestamp) -> Result<u64, Fault> {
         let time = i64::try_from(time.0).unwrap_or(i64::MAX);
         self.transact(|t| Ok(t.prepare_cached("DELETE FROM operation WHERE accepted < ?1 AND completed < ?1")?.execute([time])? as u64))
@@ -146,6 +188,10 @@ impl Journal for Store {
 
     fn interrupted(&self) -> BoxFuture<'_, Result<Vec<Operation>, Fault>> {
         Box::pin(self.run(Database::interrupted))
+    }
+
+    fn done_on(&self, target: EntityId, since: Timestamp, most: usize) -> BoxFuture<'_, Result<Vec<DoneOperation>, Fault>> {
+        Box::pin(self.run(move |db| db.done_on(&target, since, most)))
     }
 
     fn forget_before(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, Fault>> {

@@ -105,6 +105,29 @@ async fn operations_done_a_day_ago_are_forgotten_and_open_ones_never() {
     assert_eq!(left, [2, 3, 4]);
 }
 
+#[tokio::test]
+async fn what_was_done_on_a_machine_goes_with_it_and_is_not_done_again() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (here, there) = (Store::open(here.path()).unwrap(), Store::open(there.path()).unwrap());
+    let ops: Vec<Operation> = (1..=4).map(|n| operation(n, 10 * HOUR)).collect();
+    for (n, op) in ops.iter().enumerate() {
+        here.accept(op.clone()).await.unwrap();
+        if n < 3 {
+            complete(&here, op, Ok(json!({"n": n})), (10 + n as u64) * HOUR).await.unwrap();
+        }
+    }
+    let target = ops[0].target.clone();
+    let done = here.done_on(target.clone(), Timestamp(11 * HOUR), 10).await.unwrap();
+    let found: Vec<_> = done.iter().map(|d| (d.operation.id, d.at.0 / HOUR)).collect();
+    assert_eq!(found, [(ops[2].id, 12), (ops[1].id, 11)], "newest first; neither what is older nor what is open");
+    assert_eq!(here.done_on(target, Timestamp(0), 1).await.unwrap().len(), 1);
+    assert!(here.done_on(Uuid::from_u128(99).to_string().parse().unwrap(), Timestamp(0), 10).await.unwrap().is_empty());
+    there.adopt(done.clone()).await.unwrap();
+    there.adopt(done).await.unwrap();
+    assert_eq!(there.accept(ops[1].clone()).await.unwrap(), Acceptance::Done(Ok(json!({"n": 1}))));
+    assert_eq!(there.accept(ops[0].clone()).await.unwrap(), Acceptance::New);
+}
+
 /// What the child process of the test below does: it is killed in the middle, by its own hand and without any clean-up.
 #[tokio::test]
 async fn child_that_dies_after_three_operations() {
