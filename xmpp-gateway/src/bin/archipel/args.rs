@@ -421,7 +421,8 @@ mod tests {
             let help = verb.render_long_help().to_string();
             assert!(help.contains(&entry.title), "{help}");
             for argument in &entry.arguments {
-                assert!(help.contains(&argument.name) || help.contains(&argument.name.to_uppercase()), "{}: {help}", argument.name);
+                let (name, flag) = (&argument.name, argument.name.replace('_', "-"));
+                assert!(help.contains(&flag) || help.contains(&name.to_uppercase()), "{name}: {help}");
             }
         }
         let hidden = Catalog::shipped().find("hypervisor.reserve").unwrap();
