@@ -74,6 +74,11 @@ pub(crate) async fn start(
     let accounts = store.accounts.clone();
     let (authority, documents) = (store.authority.clone(), store.documents.clone());
     let (reached, names) = reached(settings, address);
+    let reached = match settings.cluster {
+        // Whoever is invited is to know all of them.
+        Some(_) => addresses(&*documents, &reached).await?.join(","),
+        None => reached,
+    };
     let members = Membership::open(settings.cell.clone(), documents.clone(), accounts.clone(), clock.clone(), reached).await?;
     let tls = Arc::new(Tls::of_cell(&settings.data_dir, members.clone(), &names)?);
     let mut config = ExchangeConfig::new(settings.cell.clone(), accounts.clone(), authority, documents, clock, epoch);
@@ -109,6 +114,31 @@ fn reached(settings: &Settings, address: SocketAddr) -> (String, Vec<String>) {
     }
     names.dedup();
     (reached, names)
+}
+
+/// The document with the addresses of all exchanges of the cell.
+const ADDRESSES: &str = "exchange/addresses";
+
+/// The addresses of all exchanges that ever stood by, `own` first; it is written down if it was not there.
+pub(crate) async fn addresses(documents: &dyn Documents, own: &str) -> Result<Vec<String>, Fault> {
+    loop {
+        let found = documents.document(ADDRESSES.to_owned()).await?;
+        let mut all: Vec<String> = match &found {
+            Some(found) => serde_json::from_slice(&found.body)
+                .map_err(|e| Fault::internal(format!("the document {ADDRESSES} cannot be read; another version wrote it")).because(e))?,
+            None => Vec::new(),
+        };
+        if let Some(at) = all.iter().position(|address| address == own) {
+            all[..=at].rotate_right(1);
+            return Ok(all);
+        }
+        all.insert(0, own.to_owned());
+        let body = serde_json::to_vec(&all).map_err(|e| Fault::internal("addresses cannot be written").because(e))?;
+        match documents.write_document(ADDRESSES.to_owned(), found.map(|v| v.version), Some(body)).await {
+            Err(fault) if fault.kind == FaultKind::Conflict => {}
+            other => return other.map(|_| all),
+        }
+    }
 }
 
 /// Takes the port of the cell.
@@ -317,5 +347,31 @@ impl SocketAcceptor for Door {
         }
         let active = self.0.active();
         Some(Standby { page: active.as_ref().and_then(|a| a.page.clone()), address: active.map(|a| a.address) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use archipel_contract::fake::MemoryDocuments;
+
+    #[tokio::test]
+    async fn an_exchange_names_all_that_stand_by_and_itself_first() {
+        let documents = MemoryDocuments::default();
+        assert_eq!(addresses(&documents, "a:1").await.unwrap(), ["a:1"]);
+        assert_eq!(addresses(&documents, "b:1").await.unwrap(), ["b:1", "a:1"]);
+        assert_eq!(addresses(&documents, "a:1").await.unwrap(), ["a:1", "b:1"]);
+        assert_eq!(addresses(&documents, "b:1").await.unwrap(), ["b:1", "a:1"]);
+    }
+
+    #[tokio::test]
+    async fn where_the_active_exchange_is_is_said_by_the_latest_term() {
+        let documents = MemoryDocuments::default();
+        let here = |address: &str, epoch| Active { address: address.into(), certificate: "AA".into(), page: None, epoch: Epoch(epoch) };
+        assert_eq!(Active::read(&documents).await.unwrap(), None);
+        for (address, epoch) in [("a:1", 1), ("b:1", 2), ("a:1", 1)] {
+            here(address, epoch).write(&documents).await.unwrap();
+        }
+        assert_eq!(Active::read(&documents).await.unwrap(), Some(here("b:1", 2)), "a late word of an earlier term changes nothing");
     }
 }

@@ -105,7 +105,15 @@ pub(crate) fn join(settings: &Settings, wish: &Join) -> Result<String, Fault> {
     let mut fresh = Traces((!settings.data_dir.exists()).then(|| settings.data_dir.clone()));
     let store = alone(settings)?;
     runtime()?.block_on(async {
-        let joined = join::join(&wish.exchange, &token, &name).await?;
+        // Any exchange of the cell will do; of several, those that stand by refuse the connection.
+        let mut joined = Err(Fault::invalid("no exchange is named; give it as HOST:PORT"));
+        for exchange in wish.exchange.split(',').map(str::trim).filter(|exchange| !exchange.is_empty()) {
+            joined = join::join(exchange, &token, &name).await;
+            if !matches!(&joined, Err(fault) if fault.kind == FaultKind::Unavailable) {
+                break;
+            }
+        }
+        let joined = joined?;
         let mut written = Traces(Some(target.clone()));
         write(&target, &wish.exchange, &joined)?;
         // What this host says has to count as newer than what the one before it said under the same name.

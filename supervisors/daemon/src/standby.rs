@@ -12,11 +12,13 @@ use crate::cell_store::CellStore;
 use crate::config::{Cluster, Settings};
 use archipel_contract::port::{Authority, Clock, Documents};
 use archipel_contract::{Epoch, Fault, FaultKind, Millis};
+use archipel_xmpp::client::Pauses;
 use archipel_xmpp::exchange::proof::Proof;
 use archipel_xmpp::exchange::term::{Input, Output, Rules, Term, Why, in_reign};
 use archipel_xmpp::server::StreamCondition;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is led.
 const ROLE: &str = "exchange";
@@ -45,6 +47,7 @@ impl Standby {
             Ok(store) => store.authority,
             Err(fault) => return fault,
         };
+        self.register();
         let (mut term, mut todo) = Term::begin(rules, self.clock.monotonic());
         let (mut asking, mut waiting): (Option<Asking>, Option<Waiting>) = (None, None);
         loop {
@@ -60,6 +63,7 @@ impl Standby {
                     }
                     Output::Serve(epoch, until) => {
                         if let Err(fault) = self.serve(epoch, until).await {
+                            // Another may be able to; and this one ends, to be started afresh.
                             let _ = hasty.resign(ROLE.to_owned(), self.holder.clone()).await;
                             return fault;
                         }
@@ -116,6 +120,19 @@ impl Standby {
     fn wait(&self) -> Waiting {
         let (authority, now) = (self.store.authority.clone(), self.clock.now());
         Box::pin(async move { authority.vacancy(ROLE.to_owned(), now).await })
+    }
+
+    /// Says where this exchange is, to whoever is invited to the cell.
+    fn register(&self) {
+        let Some(own) = self.cluster.advertise.clone().or_else(|| fixed(&self.settings.xmpp_listen)) else { return };
+        let documents = self.store.documents.clone();
+        tokio::spawn(async move {
+            let mut pauses = Pauses::new(Duration::from_millis(250), Duration::from_secs(30));
+            while let Err(fault) = cell::addresses(&*documents, &own).await {
+                tracing::debug!(%fault, "the address of this exchange is not written down yet");
+                tokio::time::sleep(pauses.next_pause()).await;
+            }
+        });
     }
 
     /// For the page that sends people on.
@@ -175,6 +192,11 @@ impl Standby {
             tracing::warn!(%fault, "the leadership could not be given back; another exchange takes over when its lease has run out");
         }
     }
+}
+
+/// An address with a port that was chosen.
+fn fixed(listen: &str) -> Option<String> {
+    (!listen.ends_with(":0")).then(|| listen.to_owned())
 }
 
 /// Writes down where the active exchange is; not in the way of serving.
