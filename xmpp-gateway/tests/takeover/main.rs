@@ -252,3 +252,36 @@ async fn an_exchange_without_its_etcd_shows_what_it_knows_and_refuses_changes_un
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_answer_to_the_old_exchange_is_nobodys_at_the_new_one() {
+    let shared = shared(1).await;
+    let (mut first, second) = pair(&shared).await;
+    let agent = Agent::new("h0");
+    let web1 = agent.machine(1, "web1", DomainState::Shutoff);
+    agent.gated.store(true, Ordering::SeqCst);
+    let linked = link(&agent, &Arc::default(), both([&first, &second]));
+    linked.well().await;
+    let (client, _incoming) = within("a login", Client::connect(viewer_config([&first, &second]))).await.unwrap();
+    let to = format!("{web1}@{CELL}");
+    let ask = |command: &'static str| {
+        let (client, to) = (client.clone(), to.clone());
+        tokio::spawn(async move { client.command(&to, command, json!({}), Some(OperationId::fresh()), PATIENCE).await })
+    };
+    let old = ask("domain.start");
+    until("the agent has the first", || agent.requests.lock().len() == 1).await;
+    first.kill();
+    within("the word that nobody knows", old).await.unwrap().unwrap_err();
+    until("the second knows it", || second.window.exchange.lock().as_ref().is_some_and(|e| e.look_up(&web1).is_some())).await;
+    within("the client is back", client.online_again()).await;
+    // The first request of the new exchange waits behind the first one of the old.
+    let new = ask("domain.pause");
+    until("the agent has both", || agent.requests.lock().len() == 2).await;
+    agent.gate.add_permits(1);
+    until("the old one is carried out", || {
+        second.window.exchange.lock().as_ref().is_some_and(|e| e.look_up(&web1).is_some_and(|e| e.state() == "running"))
+    })
+    .await;
+    agent.gate.add_permits(1);
+    assert_eq!(within("its own answer", new).await.unwrap().unwrap(), json!({ "message": "web1 did it" }));
+}
