@@ -14,11 +14,14 @@ import socket
 import time
 import urllib.error
 import urllib.request
+import uuid
 
 from harness.base import tail, until
 from harness.daemon import CELL, Daemon, EventStream
 from harness.etcd import Etcd
 from harness.libvirt_host import LibvirtHost
+from harness.raw import Raw, Tcp
+from topics.crash import answer_of
 from topics.thousand import node
 
 MACHINES = 1000
@@ -164,6 +167,26 @@ def test_a_stopped_exchange_is_succeeded_and_steps_down_when_it_wakes_up(p):
     assert "steps down" in before.log.read_text()
     assert p.active() is p.other(before) and p.complete()
     return said
+
+
+def test_an_acknowledged_operation_is_neither_lost_nor_run_twice(p):
+    before, machine, operation = p.active(), p.guest, str(uuid.uuid4())
+    raw = Raw(Tcp(before.xmpp)).login("twice")
+    first = answer_of(raw.command(machine, "domain.pause", "{}", operation))
+    raw.close()
+    before.kill()
+    until(lambda: p.active() is p.other(before), 15, "the other to lead", pause=0.02)
+    until(p.complete, 20, "everything to be seen again", pause=0.02)
+    p.one.cli("domain", "resume", "guest", server=p.server())
+    until(lambda: p.host.state("guest") == "running", 10, "the guest to run")
+    raw = Raw(Tcp(p.active().xmpp)).login("twice")
+    again = answer_of(raw.command(machine, "domain.pause", "{}", operation))
+    raw.close()
+    assert again == first, (first, again)
+    assert p.host.state("guest") == "running", "the repeated operation was carried out again"
+    assert p.host.qemu_pid("guest") == p.pid
+    before.start()
+    until(lambda: p.roles()[before] == "standby", 20, "it to stand by")
 
 
 def test_an_orderly_end_hands_over_at_once(p):
