@@ -114,6 +114,11 @@ impl Exchange {
             return;
         }
         let host = hello.host.clone();
+        // A dead instance whose connection nobody has missed yet: what it spoke for is not known until this one has listed it.
+        for old in self.instances(session, &hello) {
+            self.on_link_closed(&old);
+            old.close_because(StreamCondition::Conflict, "a later start of this agent took over");
+        }
         let met = match self.roll.meet(&hello, &self.version, self.clock.now()) {
             Ok(met) => met,
             Err(fault) => {
@@ -130,12 +135,7 @@ impl Exchange {
         for warning in &warnings {
             tracing::warn!(%host, warning, "an agent is not as it should be");
         }
-        let before = self.instances(session, &hello);
         self.links.open(session, host, hello.instance);
-        // A dead instance whose connection nobody has missed yet must not come back to it.
-        for old in before {
-            old.close_because(StreamCondition::Conflict, "a later start of this agent took over");
-        }
         reply.element(&node::welcome(node::Welcome { exchange_epoch: self.epoch.0, warnings, renew_after }));
         if session.phase() == Phase::Closed {
             self.on_link_closed(session);
