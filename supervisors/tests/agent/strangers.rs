@@ -79,7 +79,8 @@ fn what_is_claimed_is_no_stranger_any_more() {
         let _ = lab.authority.step(id, Epoch(1), OwnershipStep::Claim { by: "alpha".parse().unwrap(), saga }).await;
         assert_eq!(lab.authority.ownership(id).await.unwrap().map(|o| (o.owner.to_string(), o.epoch)), Some(("alpha".into(), Epoch(2))));
         lab.fake.enter(id, DomainState::Running, "migrated");
-        assert_eq!(lab.told(id, "domain.added").epoch, Epoch(2));
+        let shown = |e: &Event| e.entity == EntityId::Domain(id) && matches!(&*e.topic, "domain.added" | "domain.migrated");
+        assert_eq!(lab.recorder.wait(SOON, "it is shown", shown).epoch, Epoch(2));
         lab.stranger(id, None);
     });
 }
