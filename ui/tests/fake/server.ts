@@ -47,6 +47,8 @@ export class FakeServer {
   readonly streams = new Map<string, Stream>();
   accepting = true;
   url = '';
+  /** The other exchanges of the cell, as pages (`http://host`). */
+  others: string[] = [];
 
   constructor(
     readonly cell: FakeCell,
@@ -57,7 +59,11 @@ export class FakeServer {
       const file = join(DIST, path);
       const found = path !== '/' && file.startsWith(DIST) && existsSync(file) && extname(file) ? file : extname(path) ? undefined : join(DIST, 'index.html');
       const host = req.headers.host ?? '';
-      res.setHeader('Content-Security-Policy', `default-src 'self'; connect-src 'self' ws://${host}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'`);
+      res.setHeader('Content-Security-Policy', `default-src 'self'; connect-src 'self' ws://${host} ${this.others.map((o) => o.replace('http', 'ws')).join(' ')}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'`);
+      if (path === '/.well-known/host-meta.json') {
+        const links = [this.url, ...this.others].map((o) => ({ rel: 'urn:xmpp:alt-connections:websocket', href: `${o.replace('http', 'ws')}/xmpp-websocket` }));
+        return void res.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify({ links }));
+      }
       if (!found) return void res.writeHead(404).end();
       res.writeHead(200, { 'Content-Type': TYPES[extname(found)] ?? 'application/octet-stream', 'Cache-Control': 'no-cache' }).end(readFileSync(found));
     });
