@@ -14,7 +14,7 @@ use crate::{
     strangers,
 };
 use archipel_contract::{
-    Caller, DomainId, EntityId, Epoch, Facts, Fault, FaultKind, Hold, HypervisorName, MoveId, OwnershipStep,
+    Caller, DomainId, EntityId, Epoch, Facts, Fault, FaultKind, Hold, HypervisorName, Millis, MoveId, OwnershipStep,
     command::Done,
     event::Cause,
     hypervisor::HypervisorState,
@@ -30,6 +30,11 @@ use std::time::Duration;
 
 /// How long a machine waits for a place at most.
 const QUEUE: Duration = Duration::from_secs(60);
+
+/// How long a place is held before its source is taken for one that will not come, unless the authority or libvirt knows better.
+const FORSAKEN: Millis = Millis::seconds(300);
+/// How many moves whose place was given back are remembered.
+const GIVEN_BACK: usize = 256;
 
 /// What is written down of a place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +55,8 @@ pub struct Held {
 pub struct Arrival {
     held: Held,
     version: Cell<Option<u64>>,
+    /// Since when it is held, or was found written down.
+    since: Millis,
 }
 
 impl Arrival {
@@ -138,7 +145,12 @@ pub async fn reserve(scope: &Rc<Scope>, command: Reserve, caller: Caller) -> Res
         return Ok(Reservation { obstacles, room, landing: Some(landing) });
     }
     let held = Held { saga, epoch: command.epoch, passport, way, caller: command.on_behalf_of };
-    let Some(arrival) = place(scope, held).await? else {
+    let arrival = place(scope, held).await;
+    if scope.moves.given_back.borrow().contains(&saga) {
+        vacate(scope, saga);
+        return Err(Fault::wrong_state("the place was given back before it was held; ask for another"));
+    }
+    let Some(arrival) = arrival else {
         let message =
             format!("{} receives {INCOMING} machines already, and none was done within {} s; try again", scope.host.name, QUEUE.as_secs());
         obstacles.push(Obstacle::new(ObstacleKind::Host, message));
@@ -157,12 +169,16 @@ pub async fn reserve(scope: &Rc<Scope>, command: Reserve, caller: Caller) -> Res
 }
 
 /// A place for it, as soon as there is one.
-async fn place(scope: &Rc<Scope>, held: Held) -> Result<Option<Rc<Arrival>>, Fault> {
-    let arrival = Rc::new(Arrival { held, version: Cell::new(None) });
+async fn place(scope: &Rc<Scope>, held: Held) -> Option<Rc<Arrival>> {
+    prune(scope).await;
+    let arrival = Rc::new(Arrival { held, version: Cell::new(None), since: scope.clock.monotonic() });
     let free = async {
         loop {
             let mut news = std::pin::pin!(scope.moves.vacated.notified());
             news.as_mut().enable();
+            if scope.moves.given_back.borrow().contains(&arrival.held.saga) {
+                return;
+            }
             {
                 let mut arrivals = scope.moves.arrivals.borrow_mut();
                 // An earlier move of the same machine that this one's source gave up holds no place.
@@ -175,7 +191,7 @@ async fn place(scope: &Rc<Scope>, held: Held) -> Result<Option<Rc<Arrival>>, Fau
             news.await;
         }
     };
-    Ok(tokio::time::timeout(QUEUE, free).await.is_ok().then_some(arrival))
+    tokio::time::timeout(QUEUE, free).await.is_ok().then_some(arrival)
 }
 
 fn vacate(scope: &Scope, saga: MoveId) -> Option<Rc<Arrival>> {
@@ -199,10 +215,22 @@ pub async fn unreserve(scope: &Rc<Scope>, command: Unreserve, caller: Caller) ->
     if scope.moves.arrivals.borrow().get(&command.saga).is_some_and(|a| a.held.passport.from != from) {
         return Err(forbidden("only the host that asked for a place gives it back"));
     }
+    remember(scope, command.saga);
     if let Some(arrival) = give_back(scope, command.saga).await? {
         sweep(scope, &arrival).await;
     }
     done("the place is given back")
+}
+
+/// The request for that place may still be on its way, or wait in the queue.
+fn remember(scope: &Scope, saga: MoveId) {
+    let mut given_back = scope.moves.given_back.borrow_mut();
+    given_back.push_back(saga);
+    if given_back.len() > GIVEN_BACK {
+        given_back.pop_front();
+    }
+    drop(given_back);
+    scope.moves.vacated.notify_waiters();
 }
 
 /// Copies of disks that were begun here are of no use to anybody.
@@ -336,7 +364,7 @@ pub(super) async fn load(scope: &Rc<Scope>) -> Result<(), Fault> {
     for (key, document) in scope.local.documents(prefix(scope)).await? {
         match serde_json::from_slice::<Held>(&document.body) {
             Ok(held) => {
-                let arrival = Rc::new(Arrival { version: Cell::new(Some(document.version)), held });
+                let arrival = Rc::new(Arrival { version: Cell::new(Some(document.version)), held, since: scope.clock.monotonic() });
                 scope.moves.arrivals.borrow_mut().insert(arrival.held.saga, arrival);
             }
             Err(error) => tracing::error!(%key, %error, "a place that was held cannot be read; it is given up"),
@@ -345,12 +373,16 @@ pub(super) async fn load(scope: &Rc<Scope>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// After a listing: what of the places held is still meant.
-pub(super) async fn settle(scope: &Rc<Scope>) {
+/// After a listing: what of the places held is still meant. `false`: that could not be found out for all of them.
+pub(super) async fn settle(scope: &Rc<Scope>) -> bool {
+    let mut all = true;
     let held: Vec<Rc<Arrival>> = scope.moves.arrivals.borrow().values().cloned().collect();
     for arrival in held {
         let (id, saga) = (arrival.domain(), arrival.held.saga);
-        let Ok(now) = within(SHORT, scope.authority.ownership(id)).await else { continue };
+        let Ok(now) = within(SHORT, scope.authority.ownership(id)).await else {
+            all = false;
+            continue;
+        };
         let me = &scope.host.name;
         match now {
             Some(now) if now.owner == *me && now.epoch > arrival.held.epoch => {
@@ -358,6 +390,7 @@ pub(super) async fn settle(scope: &Rc<Scope>) {
                 let wish = wish_of(&arrival);
                 if let Err(fault) = claim(scope, wish).await {
                     tracing::warn!(domain = %id, %fault, "a machine that was claimed is not settled yet");
+                    all = false;
                 }
             }
             Some(now) if matches!(&now.hold, Hold::Moving { saga: s, .. } if *s == saga) => adoption::noticed(scope, id),
@@ -367,6 +400,25 @@ pub(super) async fn settle(scope: &Rc<Scope>) {
                 if let Err(fault) = give_back(scope, saga).await {
                     tracing::warn!(%saga, %fault, "a place nobody needs is still written down");
                 }
+            }
+        }
+    }
+    all
+}
+
+/// Gives back places whose source has said nothing for long: the authority knows of no move, and nothing of the machine is here.
+async fn prune(scope: &Rc<Scope>) {
+    let now = scope.clock.monotonic();
+    let old = |a: &&Rc<Arrival>| now.0.saturating_sub(a.since.0) > FORSAKEN.0;
+    let forsaken: Vec<Rc<Arrival>> = scope.moves.arrivals.borrow().values().filter(old).cloned().collect();
+    for arrival in forsaken {
+        let id = arrival.domain();
+        let Ok(held) = within(SHORT, scope.authority.ownership(id)).await else { continue };
+        let moves = held.is_some_and(|h| matches!(h.hold, Hold::Moving { saga, .. } if saga == arrival.held.saga));
+        if !moves && within(SHORT, scope.host.migration.standing(id)).await.is_ok_and(|s| s == Standing::Absent) {
+            tracing::warn!(domain = %id, from = %arrival.held.passport.from, "a place is given up: its source has not begun to move");
+            if let Err(fault) = give_back(scope, arrival.held.saga).await {
+                tracing::warn!(%fault, "a place nobody needs is still written down");
             }
         }
     }

@@ -40,7 +40,7 @@ use arrival::Arrival;
 use departure::Departure;
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +52,11 @@ pub const OUTGOING: usize = 2;
 pub const INCOMING: usize = 2;
 /// How long another agent may take to answer.
 pub const PEER: Duration = Duration::from_secs(110);
+
+/// The pause before what could not be settled is tried again; it doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What one hypervisor knows of machines that come and go.
 pub struct Moves {
@@ -73,6 +78,10 @@ pub struct Moves {
     pub loaded: Cell<bool>,
     /// What was being parked or unparked when this agent ended may still be open.
     pub unsettled: Cell<bool>,
+    /// Somebody settles what is open.
+    pub settling: Cell<bool>,
+    /// Moves whose place was given back lately: a request for a place that comes late is too late.
+    pub given_back: RefCell<VecDeque<MoveId>>,
     /// It takes no machines of others.
     pub closed: Cell<bool>,
     /// Claims are made one after the other.
@@ -93,6 +102,8 @@ impl Default for Moves {
             told: RefCell::default(),
             loaded: Cell::new(false),
             unsettled: Cell::new(true),
+            settling: Cell::new(false),
+            given_back: RefCell::default(),
             closed: Cell::new(false),
             claims: tokio::sync::Mutex::default(),
             drain: RefCell::default(),
@@ -137,10 +148,18 @@ pub fn listed(scope: &Rc<Scope>) {
     if let Some((_, facts)) = crate::hypervisor::facts(scope) {
         facts.strangers.iter().filter(|s| s.state.is_active()).for_each(|s| adoption::noticed(scope, s.id));
     }
+    if scope.moves.settling.replace(true) {
+        return;
+    }
     let scope = scope.clone();
     actix_rt::spawn(async move {
-        arrival::settle(&scope).await;
-        park::settle(&scope).await;
+        let mut pause = FIRST_PAUSE;
+        // The cell may be out of reach when a host is listed; what is open then is settled when it is back.
+        while !(arrival::settle(&scope).await & park::settle(&scope).await) {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        scope.moves.settling.set(false);
     });
 }
 

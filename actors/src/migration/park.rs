@@ -139,14 +139,17 @@ async fn take_down(scope: &Rc<Scope>, note: &ShelfNote, epoch: Epoch, cause: Cau
     write(scope, id, None).await
 }
 
-/// After a listing: finishes or undoes what was interrupted.
-pub(super) async fn settle(scope: &Rc<Scope>) {
+/// After a listing: finishes or undoes what was interrupted. `false`: not all of it, yet.
+pub(super) async fn settle(scope: &Rc<Scope>) -> bool {
     if !scope.moves.unsettled.get() {
-        return;
+        return true;
     }
     let notes = match within(LONG, scope.shelf.documents("parked/".to_owned())).await {
         Ok(notes) => notes,
-        Err(fault) => return tracing::debug!(%fault, "the shelf cannot be looked at yet"),
+        Err(fault) => {
+            tracing::debug!(%fault, "the shelf cannot be looked at yet");
+            return false;
+        }
     };
     let mut all = true;
     for (key, document) in notes {
@@ -160,6 +163,7 @@ pub(super) async fn settle(scope: &Rc<Scope>) {
         }
     }
     scope.moves.unsettled.set(!all);
+    all
 }
 
 async fn settle_one(scope: &Rc<Scope>, note: &ShelfNote) -> Result<(), Fault> {

@@ -189,3 +189,30 @@ fn only_the_agent_of_a_host_speaks_for_it() {
         lab.at_rest(id, "alpha").await;
     });
 }
+
+#[test]
+fn a_place_asked_for_too_late_is_not_held() {
+    story(&["alpha", "beta"], async |lab| {
+        let id = lab.fake("alpha").add_domain("web1", DomainState::Running, true);
+        lab.begin_all().await;
+        let node = || Caller { jid: "hv.alpha@vm.localhost/x".into(), role: Role::Node, operation: OperationId::fresh() };
+        let passport = serde_json::to_string(&lab.fake("alpha").host().migration.passport(id).await.unwrap()).unwrap();
+        let saga = |n| uuid::Uuid::from_u128(n);
+        let reserve = |n| json!({"saga": saga(n), "epoch": 1, "passport": passport, "way": "{}", "on_behalf_of": "x"});
+        // The two requests have overtaken each other on the way.
+        lab.as_caller("beta", node(), hv("beta"), "hypervisor.unreserve", json!({"saga": saga(1)})).await.unwrap();
+        let late = lab.as_caller("beta", node(), hv("beta"), "hypervisor.reserve", reserve(1)).await.unwrap_err();
+        assert!(late.message.contains("given back"), "{late}");
+        lab.at_rest(id, "alpha").await;
+        // A source that never begins to move keeps no place for ever.
+        for n in 2..4 {
+            lab.as_caller("beta", node(), hv("beta"), "hypervisor.reserve", reserve(n)).await.unwrap();
+        }
+        lab.clock.advance(archipel_contract::Millis::seconds(301));
+        lab.as_caller("beta", node(), hv("beta"), "hypervisor.reserve", reserve(4)).await.unwrap();
+        let held = lab.site("beta").local.documents("agent/beta/arrival/".to_owned()).await.unwrap();
+        assert_eq!(held.len(), 1);
+        lab.as_caller("beta", node(), hv("beta"), "hypervisor.unreserve", json!({"saga": saga(4)})).await.unwrap();
+        lab.at_rest(id, "alpha").await;
+    });
+}
