@@ -47,19 +47,41 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    a_cancelled_move_leaves_the_machine_where_it_was
     a_cell_that_refuses_a_viewer_changes_nothing
     a_change_behind_our_back_is_seen
-    a_cut_shorter_than_the_window_is_not_noticed
+    a_clock_that_is_set_disturbs_no_move
     a_cut_longer_than_the_window_is_unknown_until_it_heals
+    a_cut_shorter_than_the_window_is_not_noticed
     a_dead_agent_comes_back_with_higher_numbers
+    a_drain_goes_on_after_its_agent_died
+    a_guest_that_dies_on_the_way_is_not_started
+    a_host_is_drained_and_filled_again
+    a_host_that_returns_after_an_hour_ends_its_move
+    a_lie_about_a_move_that_succeeded_is_found_out
     a_life_is_seen_step_by_step
     a_lost_libvirt_is_unknown_and_never_shutoff
+    a_machine_copied_with_its_guest_is_alarmed_and_left_alone
+    a_machine_moves_away_and_back
+    a_machine_that_is_off_moves_with_its_definition
+    a_machine_that_moves_is_not_moved_twice
+    a_move_outlives_the_loss_of_libvirt
+    a_move_that_cannot_be_is_refused_with_all_reasons
+    a_move_whose_network_is_cut_stays
+    a_move_with_other_tools_is_adopted
     a_panic_stays_with_its_machine
+    a_parked_machine_is_unparked_by_one_host
+    a_running_machine_moves_and_goes_on
     a_slow_viewer_of_a_storm_ends_with_the_truth
+    a_source_agent_that_comes_back_waits_for_the_transfer
+    a_source_agent_that_dies_transfers_nothing_twice
+    a_target_agent_that_dies_claims_when_it_is_back
+    a_target_whose_libvirt_dies_receives_nothing
     a_used_up_budget_is_revived_by_a_command
     an_agent_that_lists_slowly_forgets_nobody
     an_operation_sent_twice_runs_once
     an_overflow_is_listed_again
+    five_moves_wait_for_their_turns
     one_machine_is_on_one_host_only
 }
 

@@ -12,6 +12,7 @@
 
 mod check;
 mod log;
+mod mortal;
 mod steps;
 mod viewer;
 mod wire;
@@ -19,9 +20,10 @@ mod world;
 
 use anyhow::{Context, Result};
 use archipel_contract::{
-    DomainId, Fault, FaultKind, OperationId,
+    Bytes, DomainId, Fault, FaultKind, OperationId,
     domain::{DomainRecord, DomainState},
     host::DomainChange,
+    migration::{MigrationPort, Way},
 };
 use archipel_xmpp::client::Client;
 use futures::StreamExt;
@@ -70,7 +72,11 @@ pub fn play(dir: &Path, seed: u64) -> Result<Played> {
             }
         }
         stage.quiet().await?;
-        let checked = check::everybody_agrees(&mut stage.world).await;
+        let left = check::nothing_is_left_behind(&stage.world).await;
+        let checked = match left {
+            Ok(()) => check::everybody_agrees(&mut stage.world).await,
+            Err(left) => Err(left),
+        };
         let played = Played { log: log.text(), simulated: log.elapsed() };
         checked.with_context(|| format!("{}: at the end\n{}", dir.display(), played.log))?;
         stage.world.end().await;
@@ -91,14 +97,37 @@ impl Stage {
             tokio::time::sleep(left).await;
         }
         self.log.step(&step.text);
-        self.act(&step.act).await
+        self.act(&step.act).await?;
+        check::nothing_runs_twice(&self.world)
     }
 
     async fn act(&mut self, act: &Act) -> Result<()> {
         let world = &mut self.world;
         match act {
             Act::Queue(count) => world.queue = Some(*count),
-            Act::OwnAuthorities => world.own_authorities = true,
+            Act::Authorities(how) => world.authorities = *how,
+            Act::Lan { a, b, cut: true } => world.lan.cut(a, b),
+            Act::Lan { a, b, cut: false } => world.lan.heal(a, b),
+            Act::Fail { host, operation, nth } => {
+                let fault = Fault::new(FaultKind::Internal, "libvirt failed as it was told to").because("a scripted fault");
+                world.site(host)?.fake.script.fail(operation, *nth, fault);
+            }
+            Act::Needs { host, name, network } => {
+                let id = machine(world, host, name)?.id;
+                world.site(host)?.fake.needs(id, |needs| needs.networks.push(network.clone()));
+            }
+            Act::Memory { host, mib } => world.site(host)?.fake.set_memory(Bytes::mib(*mib)),
+            Act::Clock(by) => world.clock.step(*by),
+            Act::Migrate { name, from, to } => {
+                let (id, source) = (machine(world, from, name)?.id, world.site(from)?.fake.clone());
+                let landing = world.site(to)?.fake.landing().await?;
+                tokio::spawn(async move { source.transfer(id, landing, Way::default()).await });
+            }
+            Act::Count { name, executing } => {
+                let found =
+                    world.sites.values().filter(|s| s.fake.domains().iter().any(|r| *r.name == **name && s.fake.executes(r.id))).count();
+                anyhow::ensure!(found == *executing, "{name} executes on {found} hosts");
+            }
             Act::Host(name) => world.host(name).await?,
             Act::Machines { host, name, count, state, persistent } => {
                 let names: Vec<String> = match count {
@@ -111,6 +140,7 @@ impl Stage {
                 }
             }
             Act::Copy { name, from, to, state } => {
+                world.copied = true;
                 let mut record = machine(world, from, name)?;
                 record.facts.state = *state;
                 world.site(to)?.fake.adopt(record);
@@ -125,8 +155,10 @@ impl Stage {
                     Fate::Lost => site.fake.lose("the connection was reset"),
                     Fate::Back => site.fake.restore(),
                     Fate::Overflow(count) => site.fake.drop_changes(*count),
+                    Fate::Dies => site.fake.libvirt_dies(),
+                    Fate::Restarts => site.fake.libvirt_restarts(),
                 }
-                site.libvirt = *fate != Fate::Lost;
+                site.libvirt = !matches!(fate, Fate::Lost | Fate::Dies);
             }
             Act::Virsh { verb, host, name } => self.virsh(verb, host, name)?,
             Act::Trap { host, kind, operation, name } => {
@@ -144,7 +176,7 @@ impl Stage {
                 world.site(host)?.fake.report(id, DomainChange::Changed("metadata"));
             }
             Act::Ask { who, command, target, arguments, operation } => {
-                let target = address(world, target)?;
+                let target = address(world, &self.log, target)?;
                 let operation = operation.as_deref().map(operation_named);
                 let client = world.person(who).await?;
                 let (log, who, command) = (self.log.clone(), who.clone(), command.clone());
@@ -156,7 +188,8 @@ impl Stage {
                 });
             }
             Act::AskAll { who, command, name, count } => {
-                let targets: Vec<String> = (1..=*count).map(|n| address(world, &format!("{name}{n:04}"))).collect::<Result<_>>()?;
+                let targets: Vec<String> =
+                    (1..=*count).map(|n| address(world, &self.log, &format!("{name}{n:04}"))).collect::<Result<_>>()?;
                 let client = world.person(who).await?;
                 tokio::spawn(ask_all(client, who.clone(), command.clone(), targets, self.log.clone()));
             }
@@ -198,6 +231,7 @@ impl Stage {
         let mut left = NEVER.as_millis() / LOOK.as_millis();
         while looks < LOOKS {
             tokio::time::sleep(LOOK).await;
+            check::nothing_runs_twice(&self.world)?;
             let now = self.log.told();
             looks = if now == told && self.world.linked() { looks + 1 } else { 0 };
             told = now;
@@ -250,9 +284,13 @@ fn machine(world: &World, host: &str, name: &str) -> Result<DomainRecord> {
 }
 
 /// The address people write to: `cell`, `hv.NAME`, or the name of a machine.
-fn address(world: &World, target: &str) -> Result<String> {
+fn address(world: &World, log: &Log, target: &str) -> Result<String> {
     if target == "cell" {
         return Ok(CELL.to_owned());
+    }
+    if let Some(number) = target.strip_prefix("task-") {
+        let id = log.id_of(&format!("task {number}")).with_context(|| format!("nobody has seen {target} yet"))?;
+        return Ok(format!("task.{id}@{CELL}"));
     }
     if target.starts_with("hv.") {
         return Ok(format!("{target}@{CELL}"));

@@ -3,9 +3,39 @@
 use super::wire::Way;
 use super::world::{CELL, Site, World};
 use anyhow::Result;
-use archipel_contract::{Condition, Entity, EntityId, Facts, network::NetworkPort, storage_pool::PoolPort};
+use archipel_contract::{Condition, DomainId, Entity, EntityId, Facts, network::NetworkPort, port::Documents, storage_pool::PoolPort};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// At every moment of every scenario.
+pub(super) fn nothing_runs_twice(world: &World) -> Result<()> {
+    let mut on: BTreeMap<DomainId, Vec<&str>> = BTreeMap::new();
+    for (name, site) in &world.sites {
+        for record in site.fake.domains().iter().filter(|r| site.fake.executes(r.id)) {
+            on.entry(record.id).or_default().push(name);
+        }
+    }
+    let twice: Vec<_> = on.into_iter().filter(|(_, hosts)| hosts.len() > 1).collect();
+    anyhow::ensure!(world.copied || twice.is_empty(), "machines execute on several hosts: {twice:?}");
+    Ok(())
+}
+
+/// No transfer, no half-received machine, no place held and no move written down.
+pub(super) async fn nothing_is_left_behind(world: &World) -> Result<()> {
+    for (name, site) in &world.sites {
+        let unfinished = site.fake.unfinished();
+        anyhow::ensure!(unfinished.is_empty(), "{name} still moves {unfinished:?}");
+        for kind in ["saga", "arrival"] {
+            let left = site.local.documents(format!("agent/{name}/{kind}/")).await?;
+            anyhow::ensure!(
+                left.is_empty(),
+                "the agent of {name} still has written down: {:?}",
+                left.iter().map(|(key, _)| key).collect::<Vec<_>>()
+            );
+        }
+    }
+    Ok(())
+}
 
 type Table = BTreeMap<EntityId, Arc<Entity>>;
 

@@ -69,6 +69,11 @@ impl Log {
         self.lock().names.get(id).cloned()
     }
 
+    /// The id that is written as that name.
+    pub(super) fn id_of(&self, name: &str) -> Option<String> {
+        self.lock().names.iter().find(|(_, n)| *n == name).map(|(id, _)| id.clone())
+    }
+
     /// One line.
     pub(super) fn write(&self, who: &str, about: &str, text: &str) {
         let mut inner = self.lock();

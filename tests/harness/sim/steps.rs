@@ -22,7 +22,14 @@ pub(super) struct Step {
 #[derive(Debug, PartialEq)]
 pub(super) enum Act {
     Queue(usize),
-    OwnAuthorities,
+    Authorities(super::world::Authorities),
+    Lan { a: String, b: String, cut: bool },
+    Fail { host: String, operation: String, nth: u64 },
+    Needs { host: String, name: String, network: String },
+    Memory { host: String, mib: u64 },
+    Clock(i64),
+    Migrate { name: String, from: String, to: String },
+    Count { name: String, executing: usize },
     Host(String),
     Machines { host: String, name: String, count: Option<usize>, state: DomainState, persistent: bool },
     Copy { name: String, from: String, to: String, state: DomainState },
@@ -49,6 +56,8 @@ pub(super) enum Fate {
     Lost,
     Back,
     Overflow(usize),
+    Dies,
+    Restarts,
 }
 
 /// How a call of a host goes wrong.
@@ -110,7 +119,20 @@ fn act(words: &[&str]) -> Result<Act, String> {
     let own = |s: &&str| (*s).to_owned();
     Ok(match words {
         ["queue", count] => Act::Queue(number(count)?),
-        ["authority", "own"] => Act::OwnAuthorities,
+        ["authority", "own"] => Act::Authorities(super::world::Authorities::Own),
+        ["authority", "linked"] => Act::Authorities(super::world::Authorities::Linked),
+        ["lan", "cut", a, b] => Act::Lan { a: own(a), b: own(b), cut: true },
+        ["lan", "heal", a, b] => Act::Lan { a: own(a), b: own(b), cut: false },
+        ["fail", host, operation] => Act::Fail { host: own(host), operation: own(operation), nth: 1 },
+        ["fail", host, operation, nth] => Act::Fail { host: own(host), operation: own(operation), nth: number(nth)? as u64 },
+        ["needs", host, name, "network", network] => Act::Needs { host: own(host), name: own(name), network: own(network) },
+        ["memory", host, mib] => Act::Memory { host: own(host), mib: number(mib)? as u64 },
+        ["clock", "forward", time] => Act::Clock(i64::try_from(duration(time)?.as_millis()).unwrap_or(i64::MAX)),
+        ["clock", "back", time] => Act::Clock(-i64::try_from(duration(time)?.as_millis()).unwrap_or(i64::MAX)),
+        ["virsh", "migrate", from, name, "to", to] => Act::Migrate { name: own(name), from: own(from), to: own(to) },
+        ["libvirt", host, "dies"] => Act::Libvirt { host: own(host), fate: Fate::Dies },
+        ["libvirt", host, "restarts"] => Act::Libvirt { host: own(host), fate: Fate::Restarts },
+        ["expect", name, "executes", count] => Act::Count { name: own(name), executing: number(count)? },
         ["host", name] => Act::Host(own(name)),
         ["machine", host, name, state] => machines(host, name, None, state, true)?,
         ["machine", host, name, state, "transient"] => machines(host, name, None, state, false)?,
@@ -195,9 +217,10 @@ fn virsh(verb: &str) -> Result<Verb, String> {
         "suspend" => Verb::Enter(DomainState::Paused, "paused"),
         "resume" => Verb::Enter(DomainState::Running, "unpaused"),
         "destroy" => Verb::Enter(DomainState::Shutoff, "destroyed"),
+        "crash" => Verb::Enter(DomainState::Shutoff, "crashed"),
         "define" => Verb::Define,
         "undefine" => Verb::Undefine,
-        other => return Err(format!("`virsh {other}` is not played here: start, suspend, resume, destroy, define, undefine")),
+        other => return Err(format!("`virsh {other}` is not played here: start, suspend, resume, destroy, crash, define, undefine")),
     })
 }
 

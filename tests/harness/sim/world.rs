@@ -1,14 +1,15 @@
 //! The simulated cell: hosts that exist in memory, the real agents, the real exchange and server, viewers and people.
 
 use super::log::Log;
+use super::mortal::{Mortal, Process, Reach};
 use super::viewer::{Detail, Viewer};
 use super::wire::{Chance, Plug, Way, Wire};
 use anyhow::{Context, Result};
 use archipel_contract::{
-    BoxFuture, CellName, Epoch, Fault, Millis, OperationId, Role, Timestamp,
-    fake::{FakeHost, MemoryAccounts, MemoryAuthority, MemoryDocuments, MemoryJournal},
+    CellName, Epoch, HypervisorName, Millis, Role, Timestamp,
+    fake::{FakeHost, FakeLan, MemoryAccounts, MemoryAuthority, MemoryDocuments, MemoryJournal},
     host::{Host, HostChange, HostLink, HostObserver},
-    port::{Acceptance, AccountKind, Accounts, Authority, Clock, Journal, Operation},
+    port::{AccountKind, Accounts, Authority, Clock},
 };
 use archipel_supervisors::tree::{self, Tree};
 use archipel_xmpp::{
@@ -18,9 +19,8 @@ use archipel_xmpp::{
     link::{Link, LinkConfig, LinkWatcher},
     server::{Limits, Server, ServerConfig},
 };
-use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -33,15 +33,28 @@ const BEGINNING: u64 = 1_790_000_000_000;
 /// Too short for the jitter to be seen: a pause always ends at the next millisecond.
 const PAUSE: Duration = Duration::from_micros(500);
 
-/// The time of tokio's paused clock.
-struct SimClock(Instant);
+/// How long each step of a transfer takes.
+const STEP: Duration = Duration::from_millis(200);
+
+/// The time of tokio's paused clock. The time of day may be set, the other never goes back.
+pub(super) struct SimClock {
+    began: Instant,
+    set: AtomicI64,
+}
+
+impl SimClock {
+    /// Somebody sets the time of day.
+    pub(super) fn step(&self, by: i64) {
+        self.set.fetch_add(by, Ordering::SeqCst);
+    }
+}
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        Timestamp(BEGINNING + self.monotonic().0)
+        Timestamp((BEGINNING + self.monotonic().0).saturating_add_signed(self.set.load(Ordering::SeqCst)))
     }
     fn monotonic(&self) -> Millis {
-        Millis(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -53,7 +66,7 @@ pub(super) struct Site {
     journal: Arc<MemoryJournal>,
     authority: Arc<MemoryAuthority>,
     /// What the agent writes down for itself.
-    local: Arc<MemoryDocuments>,
+    pub(super) local: Arc<MemoryDocuments>,
 }
 
 /// The process of an agent.
@@ -64,36 +77,6 @@ pub(super) struct Running {
     link: tokio::task::JoinHandle<()>,
     alive: Arc<AtomicBool>,
     ear: Arc<Ear>,
-}
-
-/// The journal as one process sees it, which writes nothing any more when it is dead.
-struct Mortal {
-    inner: Arc<MemoryJournal>,
-    alive: Arc<AtomicBool>,
-}
-
-impl Mortal {
-    fn lives(&self) -> bool {
-        self.alive.load(Ordering::SeqCst)
-    }
-}
-
-impl Journal for Mortal {
-    fn accept(&self, operation: Operation) -> BoxFuture<'_, Result<Acceptance, Fault>> {
-        if self.lives() { self.inner.accept(operation) } else { Box::pin(std::future::pending()) }
-    }
-    fn recall(&self, operation: Operation) -> BoxFuture<'_, Result<Option<Acceptance>, Fault>> {
-        if self.lives() { self.inner.recall(operation) } else { Box::pin(std::future::pending()) }
-    }
-    fn complete(&self, caller: String, id: OperationId, outcome: Result<Value, Fault>, at: Timestamp) -> BoxFuture<'_, Result<(), Fault>> {
-        if self.lives() { self.inner.complete(caller, id, outcome, at) } else { Box::pin(std::future::pending()) }
-    }
-    fn interrupted(&self) -> BoxFuture<'_, Result<Vec<Operation>, Fault>> {
-        self.inner.interrupted()
-    }
-    fn forget_before(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, Fault>> {
-        self.inner.forget_before(time)
-    }
 }
 
 /// The connection of one process to its host. The host outlives the process, and the next one connects to it again.
@@ -137,15 +120,29 @@ impl HostObserver for Ear {
     }
 }
 
+/// How agents reach the authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Authorities {
+    /// Directly, as in the process of the exchange.
+    Shared,
+    /// Over their links, as on other machines.
+    Linked,
+    /// Each has one of its own, which must not be.
+    Own,
+}
+
 /// The cell with everything around it.
 pub(super) struct World {
     pub(super) log: Log,
     pub(super) sites: BTreeMap<String, Site>,
     pub(super) viewers: Vec<Viewer>,
-    pub(super) own_authorities: bool,
+    pub(super) authorities: Authorities,
     pub(super) queue: Option<usize>,
+    /// Somebody copied a machine with its guest: then it may run twice.
+    pub(super) copied: bool,
     cell: CellName,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<SimClock>,
+    pub(super) lan: Arc<FakeLan>,
     chance: Arc<Chance>,
     authority: Arc<MemoryAuthority>,
     documents: Arc<MemoryDocuments>,
@@ -158,6 +155,8 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new(seed: u64, log: Log) -> Result<World> {
+        let lan = FakeLan::new();
+        lan.pace(|_| Box::pin(tokio::time::sleep(STEP)));
         let accounts = Arc::new(MemoryAccounts::default());
         for (local, kind) in [("admin", AccountKind::Person(Role::Admin)), ("guest", AccountKind::Person(Role::Viewer))] {
             accounts.add(account(local, PASSWORD, kind, 4096)?).await?;
@@ -166,10 +165,12 @@ impl World {
             log,
             sites: BTreeMap::new(),
             viewers: Vec::new(),
-            own_authorities: false,
+            authorities: Authorities::Shared,
             queue: None,
+            copied: false,
             cell: CELL.parse()?,
-            clock: Arc::new(SimClock(Instant::now())),
+            clock: Arc::new(SimClock { began: Instant::now(), set: AtomicI64::new(0) }),
+            lan,
             chance: Chance::new(seed),
             authority: Arc::default(),
             documents: Arc::default(),
@@ -187,8 +188,7 @@ impl World {
             return Ok(server.clone());
         }
         let (authority, documents) = (self.authority.clone(), self.documents.clone());
-        let config =
-            ExchangeConfig::new(self.cell.clone(), self.accounts.clone(), authority, documents, self.clock.clone(), Epoch(1));
+        let config = ExchangeConfig::new(self.cell.clone(), self.accounts.clone(), authority, documents, self.clock.clone(), Epoch(1));
         let exchange = Exchange::new(config);
         let mut limits = Limits::default();
         if let Some(queue) = self.queue {
@@ -211,8 +211,10 @@ impl World {
     pub(super) async fn host(&mut self, name: &str) -> Result<()> {
         let local = format!("hv.{name}");
         self.accounts.add(account(&local, PASSWORD, AccountKind::Node, 4096)?).await?;
-        let authority = if self.own_authorities { Arc::default() } else { self.authority.clone() };
-        let site = Site { fake: FakeHost::new(name), libvirt: true, agent: None, journal: Arc::default(), local: Arc::default(), authority };
+        let authority = if self.authorities == Authorities::Own { Arc::default() } else { self.authority.clone() };
+        let fake = FakeHost::new(name);
+        self.lan.join(&fake);
+        let site = Site { fake, libvirt: true, agent: None, journal: Arc::default(), local: Arc::default(), authority };
         self.sites.insert(name.to_owned(), site);
         Ok(())
     }
@@ -220,13 +222,14 @@ impl World {
     /// Begins the process of an agent: a higher incarnation each time.
     pub(super) async fn begin(&mut self, host: &str) -> Result<()> {
         let wire = Wire::to(&self.server()?, &self.chance);
-        let (cell, clock, shelf) = (self.cell.clone(), self.clock.clone(), self.documents.clone());
+        let (cell, clock, own) = (self.cell.clone(), self.clock.clone(), self.authorities != Authorities::Linked);
         let site = self.site_mut(host)?;
         anyhow::ensure!(site.agent.is_none(), "the agent of {host} lives already");
         let alive = Arc::new(AtomicBool::new(true));
         let incarnation = site.authority.incarnation().await?;
-        let name = host.parse()?;
-        let mut config = LinkConfig::new(cell.clone(), name, PASSWORD, Arc::new(Plug(wire.clone())), clock.clone());
+        let process = Process(alive.clone());
+        let me: HypervisorName = host.parse()?;
+        let mut config = LinkConfig::new(cell.clone(), me.clone(), PASSWORD, Arc::new(Plug(wire.clone())), clock.clone());
         config.pauses = Pauses::new(PAUSE, PAUSE);
         config.version = "simulated".into();
         let (announcer, link) = Link::new(config);
@@ -236,11 +239,16 @@ impl World {
         let tree = Tree {
             cell,
             hosts: vec![(ports, announcer)],
-            authority: site.authority.clone(),
-            journal: Arc::new(Mortal { inner: site.journal.clone(), alive: alive.clone() }),
+            authority: Arc::new(Reach {
+                recorded: site.authority.clone(),
+                cell: if own { site.authority.clone() } else { link.authority() },
+                me,
+                process: process.clone(),
+            }),
+            journal: Arc::new(Mortal { inner: site.journal.clone(), process: process.clone() }),
             peers: vec![link.peers()],
-            local: site.local.clone(),
-            shelf,
+            local: Arc::new(Mortal { inner: site.local.clone(), process }),
+            shelf: link.authority(),
             clock,
             incarnation,
         };

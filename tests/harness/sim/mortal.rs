@@ -1,0 +1,134 @@
+//! What one process of an agent has of what outlives it: journal and documents on its own disk, and the authority. A process that is
+//! dead writes nothing any more and is answered nothing.
+
+use archipel_contract::{
+    BoxFuture, DomainId, EntityId, Epoch, Fault, HypervisorName, Millis, OperationId, Ownership, OwnershipStep, Timestamp,
+    fake::{MemoryAuthority, MemoryDocuments, MemoryJournal},
+    port::{Acceptance, Authority, Documents, DoneOperation, Journal, Leadership, Operation, Versioned},
+};
+use serde_json::Value;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether a process lives.
+#[derive(Clone)]
+pub(super) struct Process(pub(super) Arc<AtomicBool>);
+
+impl Process {
+    pub(super) fn lives(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Something on its own disk.
+    fn own<'a, T: Send + 'a>(&self, call: BoxFuture<'a, Result<T, Fault>>) -> BoxFuture<'a, Result<T, Fault>> {
+        if self.lives() { call } else { Box::pin(pending()) }
+    }
+}
+
+/// A journal, or documents, on the agent's own disk.
+pub(super) struct Mortal<T> {
+    pub(super) inner: Arc<T>,
+    pub(super) process: Process,
+}
+
+impl Journal for Mortal<MemoryJournal> {
+    fn accept(&self, operation: Operation) -> BoxFuture<'_, Result<Acceptance, Fault>> {
+        self.process.own(self.inner.accept(operation))
+    }
+    fn recall(&self, operation: Operation) -> BoxFuture<'_, Result<Option<Acceptance>, Fault>> {
+        self.process.own(self.inner.recall(operation))
+    }
+    fn complete(&self, caller: String, id: OperationId, outcome: Result<Value, Fault>, at: Timestamp) -> BoxFuture<'_, Result<(), Fault>> {
+        if !self.process.lives() {
+            return Box::pin(pending());
+        }
+        self.inner.complete(caller, id, outcome, at)
+    }
+    fn interrupted(&self) -> BoxFuture<'_, Result<Vec<Operation>, Fault>> {
+        self.inner.interrupted()
+    }
+    fn forget_before(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, Fault>> {
+        self.inner.forget_before(time)
+    }
+    fn done_on(&self, entity: EntityId, since: Timestamp, most: usize) -> BoxFuture<'_, Result<Vec<DoneOperation>, Fault>> {
+        self.inner.done_on(entity, since, most)
+    }
+    fn adopt(&self, done: Vec<DoneOperation>) -> BoxFuture<'_, Result<(), Fault>> {
+        if !self.process.lives() {
+            return Box::pin(pending());
+        }
+        self.inner.adopt(done)
+    }
+}
+
+impl Documents for Mortal<MemoryDocuments> {
+    fn document(&self, key: String) -> BoxFuture<'_, Result<Option<Versioned>, Fault>> {
+        self.process.own(self.inner.document(key))
+    }
+    fn documents(&self, prefix: String) -> BoxFuture<'_, Result<Vec<(String, Versioned)>, Fault>> {
+        self.process.own(self.inner.documents(prefix))
+    }
+    fn write_document(&self, key: String, expected: Option<u64>, body: Option<Vec<u8>>) -> BoxFuture<'_, Result<u64, Fault>> {
+        if !self.process.lives() {
+            return Box::pin(pending());
+        }
+        self.inner.write_document(key, expected, body)
+    }
+}
+
+/// The authority as an agent has it: what its own disk records as owned needs no cell, all else is asked over the link.
+pub(super) struct Reach {
+    /// What the own disk would have recorded.
+    pub(super) recorded: Arc<MemoryAuthority>,
+    pub(super) cell: Arc<dyn Authority>,
+    pub(super) me: HypervisorName,
+    pub(super) process: Process,
+}
+
+impl Reach {
+    async fn ours(&self, domain: DomainId) -> Result<Option<Ownership>, Fault> {
+        Ok(self.recorded.ownership(domain).await?.filter(|o| o.right_to_run(&self.me).is_some()))
+    }
+}
+
+impl Authority for Reach {
+    fn claim_unowned(&self, domains: Vec<DomainId>, owner: HypervisorName) -> BoxFuture<'_, Result<Vec<Ownership>, Fault>> {
+        self.process.own(Box::pin(async move {
+            let mut known = Vec::new();
+            for id in &domains {
+                known.extend(self.ours(*id).await?);
+            }
+            if known.len() == domains.len() { Ok(known) } else { self.cell.claim_unowned(domains, owner).await }
+        }))
+    }
+    fn ownership(&self, domain: DomainId) -> BoxFuture<'_, Result<Option<Ownership>, Fault>> {
+        self.process.own(Box::pin(async move {
+            match self.ours(domain).await? {
+                Some(ours) => Ok(Some(ours)),
+                None => self.cell.ownership(domain).await,
+            }
+        }))
+    }
+    fn step(&self, domain: DomainId, expected: Epoch, step: OwnershipStep) -> BoxFuture<'_, Result<Ownership, Fault>> {
+        self.process.own(self.cell.step(domain, expected, step))
+    }
+    fn parked(&self) -> BoxFuture<'_, Result<Vec<Ownership>, Fault>> {
+        self.process.own(self.cell.parked())
+    }
+    fn forget(&self, domain: DomainId, expected: Epoch) -> BoxFuture<'_, Result<(), Fault>> {
+        self.process.own(self.cell.forget(domain, expected))
+    }
+    fn lead(&self, role: String, holder: String, lease: Millis, now: Timestamp) -> BoxFuture<'_, Result<Leadership, Fault>> {
+        self.cell.lead(role, holder, lease, now)
+    }
+    fn resign(&self, role: String, holder: String) -> BoxFuture<'_, Result<(), Fault>> {
+        self.cell.resign(role, holder)
+    }
+    fn vacancy(&self, role: String, now: Timestamp) -> BoxFuture<'_, Result<(), Fault>> {
+        self.cell.vacancy(role, now)
+    }
+    fn incarnation(&self) -> BoxFuture<'_, Result<u64, Fault>> {
+        self.recorded.incarnation()
+    }
+}
