@@ -27,7 +27,7 @@ const AFTER: &str = "\
 Login:
   ARCHIPEL_JID            who you are, for example admin@vm.localhost
   ARCHIPEL_PASSWORD_FILE  a file with your password (or ARCHIPEL_PASSWORD)
-  ARCHIPEL_SERVER         HOST:PORT of the server (default: 127.0.0.1:5222 for a .localhost cell, else the cell itself)
+  ARCHIPEL_SERVER         HOST:PORT of the server, or of several exchanges, separated by commas (default: 127.0.0.1:5222 for a .localhost cell, else the cell itself)
   or the same as jid, password_file, server and fingerprint in ~/.config/archipel/cli.toml
 
 Exit codes:
