@@ -69,6 +69,9 @@ pub enum ItemState {
     Failed {
         /// Why not.
         why: String,
+        /// Where it stays, if it did not come back.
+        #[serde(default)]
+        at: Option<HypervisorName>,
     },
     /// It came back.
     Back,
@@ -261,7 +264,12 @@ pub(super) async fn undrain(scope: &Rc<Scope>, command: UndrainHypervisor, calle
             items: Vec::new(),
         },
     };
-    note.items.retain(|i| command.bring_back && matches!(i.state, ItemState::Moved { .. }));
+    note.items.retain(|i| command.bring_back && matches!(i.state, ItemState::Moved { .. } | ItemState::Failed { at: Some(_), .. }));
+    for item in &mut note.items {
+        if let ItemState::Failed { at: Some(at), .. } = &item.state {
+            item.state = ItemState::Moved { to: at.clone() };
+        }
+    }
     note = Note {
         task: TaskId::fresh(),
         command: UndrainHypervisor::NAME.to_owned(),
@@ -319,8 +327,10 @@ pub async fn carry_out(scope: Rc<Scope>, drain: Rc<Drain>) -> departure::Ending 
 fn counts(drain: &Drain, back: bool) -> (usize, Vec<String>, usize) {
     let note = drain.note.borrow();
     let good = |s: &ItemState| if back { *s == ItemState::Back } else { matches!(s, ItemState::Moved { .. }) };
-    let failed =
-        note.items.iter().filter_map(|i| if let ItemState::Failed { why } = &i.state { Some(format!("{}: {why}", i.name)) } else { None });
+    let failed = note
+        .items
+        .iter()
+        .filter_map(|i| if let ItemState::Failed { why, .. } = &i.state { Some(format!("{}: {why}", i.name)) } else { None });
     (note.items.iter().filter(|i| good(&i.state)).count(), failed.collect(), note.items.len())
 }
 
@@ -347,6 +357,10 @@ fn ended(drain: &Drain, back: bool) -> departure::Ending {
     (TaskState::Failed, Err(fault.because(list)))
 }
 
+fn failed(why: impl Into<String>) -> ItemState {
+    ItemState::Failed { why: why.into(), at: None }
+}
+
 /// Moves one machine away and answers how that ended.
 async fn move_away(scope: &Rc<Scope>, drain: &Rc<Drain>, id: DomainId) -> ItemState {
     let entity = EntityId::Domain(id);
@@ -355,7 +369,7 @@ async fn move_away(scope: &Rc<Scope>, drain: &Rc<Drain>, id: DomainId) -> ItemSt
         // A restart came in between.
         (Some(ItemState::Moving { to, task }), _) if scope.moves.by_task(task).is_some() => (to, task),
         (Some(ItemState::Moving { to, .. }), None) => return ItemState::Moved { to },
-        (_, None) => return ItemState::Failed { why: "it is not here any more".to_owned() },
+        (_, None) => return failed("it is not here any more"),
         (_, Some(known)) => match begin(scope, drain, &known).await {
             Ok((to, task)) => {
                 drain.item(id, ItemState::Moving { to: to.clone(), task });
@@ -364,14 +378,14 @@ async fn move_away(scope: &Rc<Scope>, drain: &Rc<Drain>, id: DomainId) -> ItemSt
                 }
                 (to, task)
             }
-            Err(fault) => return ItemState::Failed { why: fault.message },
+            Err(fault) => return failed(fault.message),
         },
     };
     let ended = scope.board.until(&EntityId::Task(task), |e| e.is_none_or(|e| e.state() != "running")).await;
     match ended {
         Some(task) if task.state() != "done" => {
             let why = if let Facts::Task(facts) = &task.facts { facts.message.to_string() } else { String::new() };
-            ItemState::Failed { why }
+            failed(why)
         }
         _ => ItemState::Moved { to },
     }
@@ -413,7 +427,7 @@ fn on_their_way(scope: &Scope) -> Planned {
 async fn bring_back(scope: &Rc<Scope>, drain: &Rc<Drain>, id: DomainId) -> ItemState {
     let item = drain.note.borrow().items.iter().find(|i| i.id == id).cloned();
     let Some(Item { state: ItemState::Moved { to: at }, .. }) = item else {
-        return ItemState::Failed { why: "it was not moved".to_owned() };
+        return failed("it was not moved");
     };
     if scope.board.get(&EntityId::Domain(id)).is_some() {
         return ItemState::Back;
@@ -438,6 +452,7 @@ async fn bring_back(scope: &Rc<Scope>, drain: &Rc<Drain>, id: DomainId) -> ItemS
     match ended.await {
         Ok(()) => ItemState::Back,
         Err(_) if scope.board.get(&EntityId::Domain(id)).is_some() => ItemState::Back,
-        Err(fault) => ItemState::Failed { why: fault.message },
+        // It is asked for again with the next `undrain`.
+        Err(fault) => ItemState::Failed { why: fault.message, at: Some(at) },
     }
 }

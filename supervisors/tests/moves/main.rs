@@ -150,12 +150,9 @@ impl Lab {
             }
         };
         if tokio::time::timeout(SOON, wait).await.is_err() {
-            for site in &self.sites {
-                for event in site.recorder.events() {
-                    eprintln!("{} {} {} {:?}", site.name, event.entity, event.topic, event.after.as_ref().map(|e| e.state()));
-                }
-            }
-            panic!("it did not become so: {what}");
+            let line = |s: &Site, e: &Event| format!("{} {} {} {:?}", s.name, e.entity, e.topic, e.after.as_ref().map(|a| a.state()));
+            let told = self.sites.iter().flat_map(|s| s.recorder.events().iter().map(|e| line(s, e)).collect::<Vec<_>>());
+            panic!("it did not become so: {what}\n{}", told.collect::<Vec<_>>().join("\n"));
         }
     }
 
