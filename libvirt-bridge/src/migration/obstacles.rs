@@ -65,9 +65,8 @@ impl Session {
         let name = &passport.name;
         if let Some(same) = there(self.domain(passport.domain))? {
             if ask(|| same.is_active())? {
-                let text =
-                    format!("a machine with the same UUID is active on this host; find out which of the two is right and stop the other");
-                tell(K::Duplicate, text);
+                let text = "a machine with the same UUID is active on this host; find out which of the two is right and stop the other";
+                tell(K::Duplicate, text.to_owned());
             } else if ask(|| same.has_managed_save(0)).unwrap_or(false) {
                 let text = format!("an old memory image of {name} is saved on this host; remove it first (virsh managedsave-remove)");
                 tell(K::Duplicate, text);

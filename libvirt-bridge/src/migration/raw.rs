@@ -28,10 +28,10 @@ pub(super) fn start_post_copy(domain: &Domain) -> Result<(), Error> {
 pub(super) fn can_give_cpu(connect: &Connect, arch: &str, machine: &str, kind: &str, cpu: &str) -> Result<bool, Error> {
     let [arch, machine, kind, cpu] = [arch, machine, kind, cpu].map(|text| CString::new(text).unwrap_or_default());
     let or_null = |text: &CStr| if text.is_empty() { null() } else { text.as_ptr() };
-    // SAFETY: the connection is live as long as the reference, the strings outlive the call, and libvirt takes null for
-    // whatever it shall choose itself.
     let answer = ask(|| {
-        checked(unsafe {
+        // SAFETY: the connection is live as long as the reference, the strings outlive the call, and libvirt takes null for
+        // whatever it shall choose itself.
+        let answer = unsafe {
             sys::virConnectCompareHypervisorCPU(
                 connect.as_ptr(),
                 null(),
@@ -41,7 +41,8 @@ pub(super) fn can_give_cpu(connect: &Connect, arch: &str, machine: &str, kind: &
                 cpu.as_ptr(),
                 0,
             )
-        })
+        };
+        checked(answer)
     })?;
     Ok(answer != sys::VIR_CPU_COMPARE_INCOMPATIBLE as c_int)
 }
@@ -49,18 +50,13 @@ pub(super) fn can_give_cpu(connect: &Connect, arch: &str, machine: &str, kind: &
 /// Memory of the host in bytes: what guests could have, free or only holding what can be read again, and all of it
 /// (`virNodeGetMemoryStats`).
 pub(super) fn memory(connect: &Connect) -> Result<(u64, u64), Error> {
+    const ALL: c_int = sys::VIR_NODE_MEMORY_STATS_ALL_CELLS;
     let mut count: c_int = 0;
     // SAFETY: the connection is live; without a buffer libvirt only tells how many values there are.
-    ask(|| {
-        checked(unsafe { sys::virNodeGetMemoryStats(connect.as_ptr(), sys::VIR_NODE_MEMORY_STATS_ALL_CELLS, null_mut(), &mut count, 0) })
-    })?;
+    ask(|| checked(unsafe { sys::virNodeGetMemoryStats(connect.as_ptr(), ALL, null_mut(), &mut count, 0) }))?;
     let mut values = vec![sys::virNodeMemoryStats { field: [0; 80], value: 0 }; usize::try_from(count).unwrap_or(0)];
     // SAFETY: the buffer has room for as many values as libvirt said and is told; it fills in at most so many.
-    ask(|| {
-        checked(unsafe {
-            sys::virNodeGetMemoryStats(connect.as_ptr(), sys::VIR_NODE_MEMORY_STATS_ALL_CELLS, values.as_mut_ptr(), &mut count, 0)
-        })
-    })?;
+    ask(|| checked(unsafe { sys::virNodeGetMemoryStats(connect.as_ptr(), ALL, values.as_mut_ptr(), &mut count, 0) }))?;
     let (mut available, mut total) = (0u64, 0u64);
     for value in values {
         let name: Vec<u8> = value.field.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();

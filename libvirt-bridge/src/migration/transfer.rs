@@ -125,7 +125,13 @@ fn told(config: &LinkConfig, connect: &Connect, trouble: Trouble) -> Fault {
             let text = format!("the connection to {} was lost while {DOING}; it may go on, look where the machine is", config.name);
             Fault::unavailable(text).because(error.message())
         }
-        Trouble::Libvirt(error) => fault::fault(&error, DOING),
+        // libvirt calls most of what breaks on the way an internal error, which says nothing to anybody.
+        Trouble::Libvirt(error) => match fault::fault(&error, DOING) {
+            fault if fault.kind == FaultKind::Internal => {
+                Fault { message: "libvirt gave the transfer up; see the cause and look where the machine is".to_owned(), ..fault }
+            }
+            fault => fault,
+        },
     }
 }
 

@@ -129,6 +129,11 @@ class Node(LibvirtHost):
         self.libvirtd = subprocess.Popen(daemon, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         until(self.answers, 30, f"libvirtd of {self.name} (its log: {self.work}/log/libvirtd.log)", pause=0.05)
 
+    def answers(self):
+        ended = self.libvirtd.poll()
+        assert ended is None, f"libvirtd of {self.name} ended with {ended}: {tail(self.work / 'log/stdout', 5)}\n{tail(self.work / 'log/libvirtd.log', 8)}"
+        return super().answers()
+
     def up(self):
         """Brings it back into order after whatever was broken: not stopped, running, its cable in place."""
         self.mend()
