@@ -7,6 +7,7 @@
 Below the working directory, `shared` is the same for all and the storage pool `shared` of each; `own` is a different directory
 on each host under one name, and its pool `own`: what is there must be copied. From outside a host is reached by its socket, from
 another host as `qemu+tls://h2/system`. Nothing touches the network of the machine itself, and everything goes at the end.
+Several of these may run at once.
 """
 
 import contextlib
@@ -241,8 +242,7 @@ class Hosts:
         if self.switch:
             self.switch.kill()
             self.switch.wait()
-        with contextlib.suppress(OSError):
-            os.rmdir("/etc/pki")  # Made as a place to mount on, where the machine has none; stays if anything is in it.
+        # The empty /etc/pki that was made as a place to mount on stays: removing it would unmount it under other hosts that run.
 
     def _all_guests(self):
         return {p.stem for p in self.work.glob("*.xml")}
