@@ -14,6 +14,7 @@ mod check;
 mod log;
 mod mortal;
 mod steps;
+mod storm;
 mod viewer;
 mod wire;
 mod world;
@@ -33,6 +34,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 use steps::{Act, Expectation, Fate, Step, Trap, Verb};
+pub use storm::{Stormed, Weather, storm};
 use world::{CELL, World};
 
 /// How long a person waits for an answer.

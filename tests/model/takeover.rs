@@ -215,7 +215,7 @@ fn explore(what: &str, model: Takeover) -> Vec<String> {
 
 #[test]
 fn of_several_exchanges_one_allows_changes() {
-    for (exchanges, until, losses) in [(2, 8, 1), (3, 5, 0)] {
+    for (exchanges, until, losses) in [(2, 7, 1), (3, 5, 0)] {
         let found = explore(&format!("takeover, {exchanges} exchanges"), Takeover { exchanges, until, losses, from_hearing: false });
         assert!(found.is_empty(), "{}", found.join("\n"));
     }

@@ -1,0 +1,307 @@
+//! Hours in which anything happens to a whole cell, as a seed decides: people move, start and stop machines while agents die, links are
+//! cut, libvirts vanish, lie and break transfers, and the clock is set. After every event no machine may run twice and none may be
+//! lost; in the end everything heals, and then everybody must agree and nothing be left behind.
+
+use super::wire::{Chance, Way};
+use super::world::{Authorities, CELL, World};
+use super::{Log, PATIENCE, Stage, check};
+use anyhow::{Context, Result};
+use archipel_contract::{
+    DomainId, Fault, FaultKind,
+    domain::DomainState,
+    migration::{MigrationPort, Way as Travel},
+    port::{Authority, Documents},
+};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How large and how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Weather {
+    /// Hosts.
+    pub hosts: usize,
+    /// Virtual machines.
+    pub machines: usize,
+    /// Simulated hours of storm.
+    pub hours: u64,
+}
+
+/// What was seen.
+pub struct Stormed {
+    /// Every event with its time.
+    pub trace: Vec<String>,
+    /// How much time passed in the cell.
+    pub simulated: Duration,
+    /// How many transfers libvirt was asked for.
+    pub transfers: u64,
+}
+
+/// A fault that heals at its time.
+enum Broken {
+    Agent(String),
+    Link(String),
+    Libvirt(String),
+    Daemon(String),
+    Lan(String, String),
+}
+
+const COMMANDS: [&str; 5] = ["domain.start", "domain.shutdown", "domain.force-off", "domain.pause", "domain.resume"];
+const STEPS: [&str; 6] =
+    ["migration.prepare", "migration.copy", "migration.switch", "migration.finish", "migration.answer", "migration.standing"];
+
+/// Lets it storm.
+pub fn storm(seed: u64, weather: Weather) -> Result<Stormed> {
+    let runtime = || {
+        let built = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        built.unwrap_or_else(|e| panic!("no runtime: {e}"))
+    };
+    actix::System::with_tokio_rt(runtime).block_on(async {
+        let log = Log::new();
+        let stage = Stage { world: World::new(seed, log.clone()).await?, log, mark: 0 };
+        let mut storm =
+            Storm { stage, chance: Chance::new(seed ^ 0x5707), weather, machines: Vec::new(), broken: BTreeMap::new(), trace: Vec::new() };
+        let result = storm.play().await;
+        let trace = storm.trace.join("\n");
+        result.with_context(|| format!("with seed {seed} and {weather:?}, after\n{trace}"))?;
+        let transfers = storm.stage.world.sites.values().map(|s| s.fake.script.calls("migration.transfer")).sum();
+        let stormed = Stormed { trace: std::mem::take(&mut storm.trace), simulated: storm.stage.log.elapsed(), transfers };
+        storm.stage.world.end().await;
+        Ok(stormed)
+    })
+}
+
+struct Storm {
+    stage: Stage,
+    chance: Arc<Chance>,
+    weather: Weather,
+    machines: Vec<DomainId>,
+    /// What is broken, by when it heals (in seconds) and a number.
+    broken: BTreeMap<(u64, usize), Broken>,
+    trace: Vec<String>,
+}
+
+impl Storm {
+    fn below(&self, bound: usize) -> usize {
+        usize::try_from(self.chance.below(bound as u64)).unwrap_or(0)
+    }
+
+    fn host(&self) -> String {
+        format!("h{}", self.below(self.weather.hosts))
+    }
+
+    fn machine(&self) -> DomainId {
+        self.machines[self.below(self.machines.len())]
+    }
+
+    fn now(&self) -> u64 {
+        self.stage.log.elapsed().as_secs()
+    }
+
+    fn note(&mut self, what: String) {
+        let line = format!("{:>7} {what}", self.now());
+        self.trace.push(line);
+    }
+
+    async fn play(&mut self) -> Result<()> {
+        let world = &mut self.stage.world;
+        world.authorities = Authorities::Linked;
+        for h in 0..self.weather.hosts {
+            world.host(&format!("h{h}")).await?;
+        }
+        for m in 0..self.weather.machines {
+            let state = if m % 2 == 0 { DomainState::Running } else { DomainState::Shutoff };
+            let fake = &world.site(&format!("h{}", m % self.weather.hosts))?.fake;
+            self.machines.push(fake.add_domain(&format!("m{m}"), state, true));
+        }
+        let pace = self.chance.clone();
+        world.lan.pace(move |_| Box::pin(tokio::time::sleep(Duration::from_millis(50 + pace.below(3_000)))));
+        for h in 0..self.weather.hosts {
+            world.begin(&format!("h{h}")).await?;
+        }
+        world.viewer("viewer", super::viewer::Detail::Counted).await?;
+        self.stage.quiet().await?;
+        let end = self.weather.hours * 3600;
+        while self.now() < end {
+            tokio::time::sleep(Duration::from_millis(200 + self.chance.below(40_000))).await;
+            self.heal(false).await?;
+            self.happens().await?;
+            self.invariants().await?;
+        }
+        self.heal(true).await?;
+        // Whoever waited tries again after half a minute at most; people's requests end, moves end, drains end.
+        for _ in 0..40 {
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            self.invariants().await?;
+        }
+        self.stage.quiet().await?;
+        self.invariants().await?;
+        check::nothing_is_left_behind(&self.stage.world).await?;
+        self.owners_are_where_guests_are().await?;
+        check::everybody_agrees(&mut self.stage.world).await
+    }
+
+    /// One event.
+    async fn happens(&mut self) -> Result<()> {
+        let dice = self.below(100);
+        let (host, other, id) = (self.host(), self.host(), self.machine());
+        let name = self.machines.iter().position(|m| *m == id).unwrap_or_default();
+        match dice {
+            0..35 => {
+                self.note(format!("move m{name} to {host}"));
+                self.ask(&format!("{id}@{CELL}"), "domain.migrate", json!({ "to": host })).await?;
+            }
+            35..60 => {
+                let command = COMMANDS[self.below(COMMANDS.len())];
+                self.note(format!("{command} m{name}"));
+                self.ask(&format!("{id}@{CELL}"), command, json!({})).await?;
+            }
+            60..64 => {
+                self.note(format!("park m{name}"));
+                self.ask(&format!("{id}@{CELL}"), "domain.park", json!({})).await?;
+            }
+            64..70 => {
+                self.note(format!("unpark m{name} on {host} and {other}"));
+                for host in [&host, &other] {
+                    self.ask(&format!("hv.{host}@{CELL}"), "domain.unpark", json!({ "machine": id.to_string() })).await?;
+                }
+            }
+            70..72 => {
+                self.note(format!("drain {host}"));
+                self.ask(&format!("hv.{host}@{CELL}"), "hypervisor.drain", json!({})).await?;
+            }
+            72..75 => {
+                self.note(format!("undrain {host}"));
+                self.ask(&format!("hv.{host}@{CELL}"), "hypervisor.undrain", json!({})).await?;
+            }
+            75..80 => {
+                let step = STEPS[self.below(STEPS.len())];
+                self.note(format!("{step} will fail on {host}"));
+                let fault = Fault::new(FaultKind::Internal, "libvirt failed as it was told to");
+                self.stage.world.site(&host)?.fake.script.fail(step, 1, fault);
+            }
+            80..82 => {
+                self.note(format!("the guest of m{name} crashes"));
+                let hosts = self.stage.world.sites.values().filter(|s| s.fake.executes(id));
+                hosts.for_each(|s| s.fake.enter(id, DomainState::Shutoff, "crashed"));
+            }
+            82..84 => {
+                self.note(format!("virsh moves m{name} to {host}"));
+                let to = self.stage.world.site(&host)?.fake.landing().await;
+                let source = self.stage.world.sites.values().find(|s| s.fake.executes(id)).map(|s| s.fake.clone());
+                if let (Some(source), Ok(to)) = (source, to) {
+                    tokio::spawn(async move { source.transfer(id, to, Travel::default()).await.map(drop) });
+                }
+            }
+            84..85 => {
+                let by = self.chance.below(7_200_000) as i64 - 3_600_000;
+                self.note(format!("the clock is set by {by} ms"));
+                self.stage.world.clock.step(by);
+            }
+            _ => self.breaks(dice, host, other)?,
+        }
+        Ok(())
+    }
+
+    fn breaks(&mut self, dice: usize, host: String, other: String) -> Result<()> {
+        let now = self.now();
+        let until = (now + 5 + self.chance.below(900), self.trace.len());
+        let world = &mut self.stage.world;
+        let site = world.sites.get(&host).context("a host")?;
+        let broken = match dice {
+            85..89 if site.agent.is_some() => {
+                world.kill(&host)?;
+                Broken::Agent(host.clone())
+            }
+            89..93 if site.agent.as_ref().is_some_and(|a| a.wire.way() == Way::Open) => {
+                let way = if dice == 89 { Way::Held } else { Way::Cut };
+                world.wire(&host)?.set(way);
+                Broken::Link(host.clone())
+            }
+            93..95 if site.libvirt => {
+                site.fake.lose("the connection was reset");
+                world.sites.get_mut(&host).context("a host")?.libvirt = false;
+                Broken::Libvirt(host.clone())
+            }
+            95..97 if site.libvirt => {
+                site.fake.libvirt_dies();
+                world.sites.get_mut(&host).context("a host")?.libvirt = false;
+                Broken::Daemon(host.clone())
+            }
+            97..100 if host != other => {
+                world.lan.cut(&host, &other);
+                Broken::Lan(host.clone(), other)
+            }
+            _ => return Ok(()),
+        };
+        let what = match &broken {
+            Broken::Agent(_) => "agent dies",
+            Broken::Link(_) => "link breaks",
+            Broken::Libvirt(_) => "libvirt is lost",
+            Broken::Daemon(_) => "libvirt dies",
+            Broken::Lan(..) => "network between libvirts is cut",
+        };
+        self.note(format!("{host}: {what} until {}", until.0));
+        self.broken.insert(until, broken);
+        Ok(())
+    }
+
+    /// What is due heals, or all of it.
+    async fn heal(&mut self, all: bool) -> Result<()> {
+        let now = self.now();
+        while let Some(entry) = self.broken.first_entry().filter(|e| all || e.key().0 <= now) {
+            let world = &mut self.stage.world;
+            match entry.remove() {
+                Broken::Agent(host) => world.begin(&host).await?,
+                // An agent that died meanwhile begins with a link of its own.
+                Broken::Link(host) if world.site(&host)?.agent.is_some() => world.wire(&host)?.set(Way::Open),
+                Broken::Link(_) => {}
+                Broken::Libvirt(host) => {
+                    let site = world.sites.get_mut(&host).context("a host")?;
+                    site.fake.restore();
+                    site.libvirt = true;
+                }
+                Broken::Daemon(host) => {
+                    let site = world.sites.get_mut(&host).context("a host")?;
+                    site.fake.libvirt_restarts();
+                    site.libvirt = true;
+                }
+                Broken::Lan(a, b) => world.lan.heal(&a, &b),
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, target: &str, command: &'static str, arguments: serde_json::Value) -> Result<()> {
+        let client = self.stage.world.person("admin").await?;
+        let (target, log) = (target.to_owned(), self.stage.log.clone());
+        tokio::spawn(async move {
+            let answer = client.command(&target, command, arguments, None, PATIENCE).await;
+            log.news();
+            drop(answer);
+        });
+        Ok(())
+    }
+
+    async fn invariants(&self) -> Result<()> {
+        check::nothing_runs_twice(&self.stage.world)?;
+        for (n, id) in self.machines.iter().enumerate() {
+            let somewhere = self.stage.world.sites.values().any(|s| s.fake.domain(*id).is_some());
+            let shelf = format!("parked/{id}");
+            let lies = !somewhere && self.stage.world.documents.document(shelf).await?.is_some();
+            anyhow::ensure!(somewhere || lies, "m{n} is on no host and not on the shelf");
+        }
+        Ok(())
+    }
+
+    async fn owners_are_where_guests_are(&self) -> Result<()> {
+        for (n, id) in self.machines.iter().enumerate() {
+            let Some(held) = self.stage.world.authority.ownership(*id).await? else { continue };
+            for (host, _) in self.stage.world.sites.iter().filter(|(_, s)| s.fake.executes(*id)) {
+                anyhow::ensure!(held.owner.as_str() == host, "m{n} runs on {host} and is owned by {} ({:?})", held.owner, held.hold);
+            }
+        }
+        Ok(())
+    }
+}
