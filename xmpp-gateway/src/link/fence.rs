@@ -73,7 +73,8 @@ impl Fence {
             tracing::warn!(before = before.0, now = epoch.0, "the exchange counts its terms anew; its data was lost or restored");
         }
         if let Some(documents) = &self.documents {
-            let expected = version.flatten();
+            // Read anew next time if this is broken off, as nobody knows then whether it was written.
+            let expected = version.take().flatten();
             let written = documents.write_document(KEY.to_owned(), expected, Some(epoch.0.to_string().into_bytes())).await?;
             *version = Some(Some(written));
         }

@@ -140,12 +140,15 @@ pub(crate) struct Window {
     pub(crate) served: AtomicBool,
 }
 
+/// Said when it stands still, and for how long.
+type Freeze = (std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>);
+
 /// One exchange among several.
 pub(crate) struct Node {
     pub(crate) address: String,
     pub(crate) window: Arc<Window>,
     end: Option<oneshot::Sender<()>>,
-    freeze: tokio::sync::mpsc::UnboundedSender<std::sync::mpsc::Receiver<()>>,
+    freeze: tokio::sync::mpsc::UnboundedSender<Freeze>,
     pub(crate) cut: watch::Sender<bool>,
 }
 
@@ -160,14 +163,15 @@ impl Node {
         let address = front.local_addr().unwrap().to_string();
         tokio::spawn(wire(front, inner.clone(), is_cut.clone()));
         let (end, ended) = oneshot::channel();
-        let (freeze, mut freezing) = tokio::sync::mpsc::unbounded_channel::<std::sync::mpsc::Receiver<()>>();
+        let (freeze, mut freezing) = tokio::sync::mpsc::unbounded_channel::<Freeze>();
         let port = Arc::new(Port { shared: shared.clone(), cut: is_cut });
         let (name, seen) = (name.to_owned(), window.clone());
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 tokio::spawn(async move {
-                    while let Some(thaw) = freezing.recv().await {
+                    while let Some((frozen, thaw)) = freezing.recv().await {
+                        let _ = frozen.send(());
                         // On purpose: the whole thread stands still, as a stopped process does.
                         let _ = thaw.recv();
                     }
@@ -189,10 +193,12 @@ impl Node {
         *self.window.exchange.lock() = None;
     }
 
-    /// Like SIGSTOP, until the answer is dropped.
+    /// Like SIGSTOP, until the answer is dropped. It stands still when this returns.
     pub(crate) fn stop(&self) -> std::sync::mpsc::Sender<()> {
         let (thaw, thawed) = std::sync::mpsc::channel();
-        self.freeze.send(thawed).unwrap();
+        let (frozen, stands) = std::sync::mpsc::channel();
+        self.freeze.send((frozen, thawed)).unwrap();
+        stands.recv().unwrap();
         thaw
     }
 
