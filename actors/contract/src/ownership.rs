@@ -133,6 +133,20 @@ impl Ownership {
         (self.owner == *me && self.hold == Hold::Owned).then_some(RightToRun { domain: self.domain, epoch: self.epoch })
     }
 
+    /// Whether it may be forgotten at `expected`: a machine that moves or lies on the shelf is not gone, whatever a host does not
+    /// see any more. The rule of every authority, like [`Ownership::step`].
+    pub fn check_forget(&self, expected: Epoch) -> Result<(), Fault> {
+        let conflict = |why: String| Err(Fault::new(FaultKind::Conflict, format!("{} is not forgotten: {why}", self.domain)));
+        match &self.hold {
+            _ if self.epoch != expected => {
+                conflict(format!("it is at epoch {} on {} and not at {}; look at it again", self.epoch.0, self.owner, expected.0))
+            }
+            Hold::Owned => Ok(()),
+            Hold::Moving { to, .. } => conflict(format!("it is being moved to {to}; end the move first")),
+            Hold::Parked => conflict("it is parked; take it from the shelf first".to_owned()),
+        }
+    }
+
     /// What it is after a step taken at `expected`; `conflict` with the reason when it may not be taken. This is the whole rule:
     /// every authority stores what this answers and decides nothing itself.
     pub fn step(&self, expected: Epoch, step: &OwnershipStep) -> Result<Ownership, Fault> {

@@ -41,14 +41,6 @@ fn write(t: &Transaction<'_>, o: &Ownership) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn conflict(domain: DomainId, expected: Epoch, row: &Row) -> Fault {
-    let now = match row {
-        Some((epoch, Some(o))) => format!("it is at epoch {epoch} on {}", o.owner),
-        _ => "nobody owns it".to_owned(),
-    };
-    Fault::new(FaultKind::Conflict, format!("{domain} is not at epoch {} any more: {now}; look at it again", expected.0))
-}
-
 impl Database {
     fn claim_unowned(&mut self, domains: &[DomainId], owner: &HypervisorName) -> Result<Vec<Ownership>, Fault> {
         self.transact(|t| {
@@ -101,11 +93,12 @@ impl Database {
 
     fn forget(&mut self, domain: DomainId, expected: Epoch) -> Result<(), Fault> {
         self.transact(|t| match row(t, domain)? {
-            Some((epoch, Some(_))) if epoch == expected.0 => {
+            Some((_, Some(held))) => {
+                held.check_forget(expected)?;
                 t.prepare_cached("UPDATE ownership SET owner = NULL, hold = NULL WHERE domain = ?1")?.execute([domain.0.as_bytes()])?;
                 Ok(())
             }
-            other => Err(conflict(domain, expected, &other).into()),
+            _ => Err(Fault::new(FaultKind::Conflict, format!("nobody owns {domain}; there is nothing to forget")).into()),
         })
     }
 

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 use archipel_contract::{
-    DomainId, Fault, FaultKind, Hold, HypervisorName, Ownership, OwnershipStep,
+    DomainId, Fault, FaultKind, HypervisorName, Ownership, OwnershipStep,
     migration::{Parked, ShelfNote},
     port::{Authority, Documents, check_document},
 };
@@ -161,14 +161,10 @@ impl Desk {
 
 /// A machine that moves or lies on the shelf is not gone, whatever its host does not see any more.
 fn may_forget(host: &HypervisorName, held: &Ownership) -> Result<(), Fault> {
-    let id = held.domain;
-    let conflict = |why: String| Err(Fault::new(FaultKind::Conflict, format!("{id} is not forgotten: {why}")));
-    match &held.hold {
-        _ if held.owner != *host => Err(forbidden(format!("{id} is {}'s, so {host} may not forget it", held.owner))),
-        Hold::Owned => Ok(()),
-        Hold::Moving { to, .. } => conflict(format!("it is being moved to {to}; end the move first")),
-        Hold::Parked => conflict("it is parked; take it from the shelf first".to_owned()),
+    if held.owner != *host {
+        return Err(forbidden(format!("{} is {}'s, so {host} may not forget it", held.domain, held.owner)));
     }
+    held.check_forget(held.epoch)
 }
 
 impl Exchange {
@@ -222,6 +218,7 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use archipel_contract::Hold;
     use archipel_contract::{Epoch, MoveId};
 
     fn host(name: &str) -> HypervisorName {

@@ -40,6 +40,7 @@ pub async fn epochs_only_grow(authority: &dyn Authority) {
     assert_eq!(authority.ownership(id).await.expect("read"), Some(moving.clone()));
     assert_eq!(authority.claim_unowned(vec![id], name("b")).await.expect("claim"), vec![moving], "what moves is not unowned");
     refused(authority.step(id, Epoch(1), claim("c")).await);
+    refused(authority.forget(id, Epoch(1)).await);
     let moved = authority.step(id, Epoch(1), claim("b")).await.expect("claim");
     assert_eq!((moved.epoch, moved.owner, moved.hold), (Epoch(2), name("b"), Hold::Owned));
     refused(authority.step(id, Epoch(1), claim("b")).await);
@@ -60,6 +61,7 @@ pub async fn the_shelf(authority: &dyn Authority) {
     }
     let shelf: Vec<DomainId> = authority.parked().await.expect("list").into_iter().map(|o| o.domain).collect();
     assert_eq!(shelf, [one, two], "by id, and nothing else");
+    refused(authority.forget(one, Epoch(1)).await);
     let held = authority.claim_unowned(vec![one], name("b")).await.expect("claim").remove(0);
     assert_eq!((&held.hold, held.right_to_run(&name("a")).is_none()), (&Hold::Parked, true));
     let unpark = |by: &str| OwnershipStep::Unpark { by: name(by) };

@@ -34,14 +34,6 @@ impl Inner {
         self.owned.insert(domain, ownership.clone());
         ownership
     }
-
-    fn check(&self, domain: DomainId, expected: Epoch) -> Result<(), Fault> {
-        match self.owned.get(&domain) {
-            Some(o) if o.epoch == expected => Ok(()),
-            Some(o) => conflict(format!("{domain} is at epoch {} and not {}; read it again", o.epoch.0, expected.0)),
-            None => conflict(format!("nobody owns {domain}; claim it first")),
-        }
-    }
 }
 
 impl Authority for MemoryAuthority {
@@ -82,9 +74,13 @@ impl Authority for MemoryAuthority {
 
     fn forget(&self, domain: DomainId, expected: Epoch) -> BoxFuture<'_, Result<(), Fault>> {
         let mut inner = lock(&self.0);
-        let result = inner.check(domain, expected).map(|()| {
+        let result = match inner.owned.get(&domain) {
+            None => conflict(format!("nobody owns {domain}; there is nothing to forget")),
+            Some(o) => o.check_forget(expected),
+        };
+        if result.is_ok() {
             inner.owned.remove(&domain);
-        });
+        }
         Box::pin(ready(result))
     }
 

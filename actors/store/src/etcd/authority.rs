@@ -98,12 +98,8 @@ impl Etcd {
                 return Ok(());
             }
             match seen.value.and_then(|row| row.held) {
-                Some(held) if held.epoch == expected => {}
-                other => {
-                    let now = other.map_or("nobody owns it".into(), |o| format!("it is at epoch {} on {}", o.epoch.0, o.owner));
-                    let message = format!("{domain} is not at epoch {} any more: {now}; look at it again", expected.0);
-                    return Err(Fault::new(FaultKind::Conflict, message));
-                }
+                Some(held) => held.check_forget(expected)?,
+                None => return Err(Fault::new(FaultKind::Conflict, format!("nobody owns {domain}; there is nothing to forget"))),
             }
             let changes = vec![call.put(&own, &Row { epoch: expected, held: None })?, delete(&self.shelf(domain))];
             let done = call.commit(vec![unchanged(&own, seen.revision)], changes, vec![get(&own)]).await?;
