@@ -78,3 +78,40 @@ def test_disks_are_copied(p):
 
 def test_post_copy(p):
     return suite(p, "post_copy_is_switched_to_in_the_first_pass")
+
+
+def test_a_forked_history_is_noticed(p):
+    """The judge itself: a block of another past, a hole, a repeated block and the guest's own alarm are each refused."""
+    p.hosts.speaks("busy")
+    image = p.hosts.shared / "busy.img"
+    good = image.read_bytes()
+    copy = p.hosts.work / "forked.img"
+
+    def refused(change, word):
+        data = bytearray(good)
+        change(data)
+        copy.write_bytes(bytes(data))
+        try:
+            p.hosts.history("busy", copy)
+        except AssertionError as e:
+            assert word in str(e), e
+        else:
+            raise AssertionError(f"not noticed: {word}")
+
+    third = 3 * 512
+    refused(lambda d: d.__setitem__(slice(third + 16, third + 20), b"fork"), "does not go on from")
+    refused(lambda d: d.__setitem__(slice(third, third + 4), b"\0\0\0\0"), "a hole")
+    refused(lambda d: d.__setitem__(slice(third + 12, third + 16), b"\1\0\0\0"), "after")
+    refused(lambda d: d.__setitem__(slice(third + 4, third + 8), b"else"), "another machine")
+    copy.write_bytes(good)
+    assert p.hosts.history("busy", copy)[1] > 3
+    said = p.hosts.serial("busy")
+    with said.open("ab") as serial:
+        serial.write(b"!")
+    try:
+        p.hosts.history("busy", copy)
+    except AssertionError as e:
+        assert "itself found" in str(e)
+    else:
+        raise AssertionError("the guest's own alarm was not heard")
+    said.write_bytes(said.read_bytes().replace(b"!", b""))
