@@ -27,6 +27,7 @@ fn play(seed: u64) -> Vec<String> {
         stormed.transfers,
         began.elapsed()
     );
+    println!("seed {seed}: {:?}", stormed.answers);
     stormed.trace
 }
 

@@ -3,7 +3,14 @@
 use super::wire::Way;
 use super::world::{CELL, Site, World};
 use anyhow::Result;
-use archipel_contract::{Condition, DomainId, Entity, EntityId, Facts, network::NetworkPort, port::Documents, storage_pool::PoolPort};
+use archipel_contract::{
+    Condition, DomainId, Entity, EntityId, Facts, Hold,
+    fake::MemoryAuthority,
+    migration::Standing,
+    network::NetworkPort,
+    port::{Authority, Documents},
+    storage_pool::PoolPort,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -64,7 +71,7 @@ pub(super) async fn everybody_agrees(world: &mut World) -> Result<()> {
         let there = table.values().filter(|e| e.host.as_str() == name && !matches!(e.id, EntityId::Task(_)));
         let linked = site.agent.as_ref().is_some_and(|a| a.wire.way() == Way::Open);
         if linked && site.libvirt {
-            let truth = truth(site).await?;
+            let truth = truth(site, &world.authority).await?;
             let shown: Vec<&Arc<Entity>> = there.collect();
             compare(name, &truth, &shown, &table, world, &mut wrong);
         } else {
@@ -79,10 +86,15 @@ pub(super) async fn everybody_agrees(world: &mut World) -> Result<()> {
 }
 
 /// What really is on a host.
-async fn truth(site: &Site) -> Result<BTreeMap<EntityId, (Arc<str>, Facts)>> {
+async fn truth(site: &Site, authority: &MemoryAuthority) -> Result<BTreeMap<EntityId, (Arc<str>, Facts)>> {
     let fake = &*site.fake;
     let mut all = BTreeMap::new();
     for record in fake.domains() {
+        // What a move with other tools has left of a machine that was parked since is nobody's: it can never be started.
+        let parked = authority.ownership(record.id).await?.is_some_and(|o| o.hold == Hold::Parked);
+        if parked && fake.really(record.id) == Standing::Departed {
+            continue;
+        }
         all.insert(EntityId::Domain(record.id), (record.name, Facts::Domain(record.facts)));
     }
     for record in NetworkPort::list(fake).await? {

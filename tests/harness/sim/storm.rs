@@ -14,7 +14,7 @@ use archipel_contract::{
 };
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How large and how long.
@@ -36,6 +36,8 @@ pub struct Stormed {
     pub simulated: Duration,
     /// How many transfers libvirt was asked for.
     pub transfers: u64,
+    /// How often people heard which answer.
+    pub answers: BTreeMap<String, u64>,
 }
 
 /// A fault that heals at its time.
@@ -60,13 +62,21 @@ pub fn storm(seed: u64, weather: Weather) -> Result<Stormed> {
     actix::System::with_tokio_rt(runtime).block_on(async {
         let log = Log::new();
         let stage = Stage { world: World::new(seed, log.clone()).await?, log, mark: 0 };
-        let mut storm =
-            Storm { stage, chance: Chance::new(seed ^ 0x5707), weather, machines: Vec::new(), broken: BTreeMap::new(), trace: Vec::new() };
+        let mut storm = Storm {
+            stage,
+            chance: Chance::new(seed ^ 0x5707),
+            weather,
+            machines: Vec::new(),
+            broken: BTreeMap::new(),
+            trace: Vec::new(),
+            answers: Arc::default(),
+        };
         let result = storm.play().await;
         let trace = storm.trace.join("\n");
         result.with_context(|| format!("with seed {seed} and {weather:?}, after\n{trace}"))?;
         let transfers = storm.stage.world.sites.values().map(|s| s.fake.script.calls("migration.transfer")).sum();
-        let stormed = Stormed { trace: std::mem::take(&mut storm.trace), simulated: storm.stage.log.elapsed(), transfers };
+        let answers = storm.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stormed = Stormed { trace: std::mem::take(&mut storm.trace), simulated: storm.stage.log.elapsed(), transfers, answers };
         storm.stage.world.end().await;
         Ok(stormed)
     })
@@ -80,6 +90,7 @@ struct Storm {
     /// What is broken, by when it heals (in seconds) and a number.
     broken: BTreeMap<(u64, usize), Broken>,
     trace: Vec<String>,
+    answers: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl Storm {
@@ -139,7 +150,11 @@ impl Storm {
         self.invariants().await?;
         check::nothing_is_left_behind(&self.stage.world).await?;
         self.owners_are_where_guests_are().await?;
-        check::everybody_agrees(&mut self.stage.world).await
+        let agree = check::everybody_agrees(&mut self.stage.world).await;
+        if agree.is_err() {
+            self.tell_where_everything_is().await?;
+        }
+        agree
     }
 
     /// One event.
@@ -167,11 +182,11 @@ impl Storm {
                     self.ask(&format!("hv.{host}@{CELL}"), "domain.unpark", json!({ "machine": id.to_string() })).await?;
                 }
             }
-            70..72 => {
+            70 => {
                 self.note(format!("drain {host}"));
                 self.ask(&format!("hv.{host}@{CELL}"), "hypervisor.drain", json!({})).await?;
             }
-            72..75 => {
+            71..75 => {
                 self.note(format!("undrain {host}"));
                 self.ask(&format!("hv.{host}@{CELL}"), "hypervisor.undrain", json!({})).await?;
             }
@@ -275,11 +290,12 @@ impl Storm {
 
     async fn ask(&mut self, target: &str, command: &'static str, arguments: serde_json::Value) -> Result<()> {
         let client = self.stage.world.person("admin").await?;
-        let (target, log) = (target.to_owned(), self.stage.log.clone());
+        let (target, log, answers) = (target.to_owned(), self.stage.log.clone(), self.answers.clone());
         tokio::spawn(async move {
             let answer = client.command(&target, command, arguments, None, PATIENCE).await;
             log.news();
-            drop(answer);
+            let word = answer.err().map_or("done", |fault| fault.kind.name());
+            *answers.lock().unwrap_or_else(PoisonError::into_inner).entry(format!("{command}: {word}")).or_default() += 1;
         });
         Ok(())
     }
@@ -291,6 +307,17 @@ impl Storm {
             let shelf = format!("parked/{id}");
             let lies = !somewhere && self.stage.world.documents.document(shelf).await?.is_some();
             anyhow::ensure!(somewhere || lies, "m{n} is on no host and not on the shelf");
+        }
+        Ok(())
+    }
+
+    /// For whoever looks for the cause.
+    async fn tell_where_everything_is(&mut self) -> Result<()> {
+        for (n, id) in self.machines.clone().into_iter().enumerate() {
+            let held = self.stage.world.authority.ownership(id).await?.map(|o| format!("{} {} {:?}", o.owner, o.epoch.0, o.hold));
+            let sites = self.stage.world.sites.iter().filter(|(_, s)| s.fake.domain(id).is_some());
+            let places: Vec<String> = sites.map(|(host, s)| format!("{host} {:?}", s.fake.really(id))).collect();
+            self.note(format!("m{n} {id}: {places:?}, authority {held:?}"));
         }
         Ok(())
     }
