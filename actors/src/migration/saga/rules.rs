@@ -104,8 +104,8 @@ impl Saga {
     fn claimed_unasked(self) -> Saga {
         let saga = Saga { claimed: true, ..self };
         match saga.step {
-            // It is known that it is not here any more.
-            Step::HandingOver { .. } => saga.fresh(Step::Releasing),
+            // It is known that it is not here any more; but what the target is to know of it may still be on its way there.
+            Step::HandingOver { look: true } => saga.fresh(Step::Releasing),
             Step::Undoing { .. } => saga.fresh(Step::Asking { own: None }),
             // The transfer is about to end here, or the question is under way.
             _ => saga,
