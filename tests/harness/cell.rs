@@ -121,7 +121,8 @@ async fn serve(data_dir: &Path, hosts: Vec<Host>) -> Result<(SocketAddr, Arc<Exc
     }
     let incarnation = store.incarnation().await?;
     let lease = store.lead("exchange".into(), "harness".into(), Millis::seconds(3600), clock.now()).await?;
-    let exchange = Exchange::new(ExchangeConfig::new(cell.clone(), accounts.clone(), store.clone(), store.clone(), clock.clone(), lease.epoch));
+    let exchange =
+        Exchange::new(ExchangeConfig::new(cell.clone(), accounts.clone(), store.clone(), store.clone(), clock.clone(), lease.epoch));
     let config = ServerConfig { cell: CELL.into(), accounts: accounts.clone(), tls: None, limits: Limits::default(), features: Vec::new() };
     let server = Server::new(config, exchange.clone())?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;

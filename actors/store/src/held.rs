@@ -232,6 +232,10 @@ impl Held {
                 return Err(Fault::new(FaultKind::Conflict, message));
             }
         }
+        // What moves or is parked is not forgotten; the right given up for it here would be given up for nothing.
+        if let Some(held) = known.held.as_ref().filter(|_| !again) {
+            held.check_forget(expected)?;
+        }
         let left = self.learn(&known, known.leave()).await?;
         if !left.leaving {
             return Err(overtaken(domain));
