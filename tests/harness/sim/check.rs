@@ -5,6 +5,7 @@ use super::world::{CELL, Site, World};
 use anyhow::Result;
 use archipel_contract::{
     Condition, DomainId, Entity, EntityId, Facts, Hold,
+    domain::DomainFacts,
     fake::MemoryAuthority,
     migration::Standing,
     network::NetworkPort,
@@ -125,7 +126,7 @@ fn compare(
                     wrong.push(format!("{name} is on {host} and is shown on {}, where it is not", entity.host));
                 }
             }
-            Some(entity) if entity.name != *name || entity.facts != *facts || entity.condition != Condition::Ok => {
+            Some(entity) if entity.name != *name || !same(&entity.facts, facts) || entity.condition != Condition::Ok => {
                 wrong.push(format!("{name} on {host} is {facts:?}\n    and shown as {}", told(entity)));
             }
             Some(_) => {}
@@ -133,6 +134,16 @@ fn compare(
     }
     for entity in shown.iter().filter(|e| !truth.contains_key(&e.id) && !matches!(e.id, EntityId::Hypervisor(_))) {
         wrong.push(format!("{} is shown on {host}, where it is not", entity.name));
+    }
+}
+
+/// A guest that goes on after a hand-over that failed has another reason with libvirt for doing what it does: nobody is told of that.
+fn same(shown: &Facts, truth: &Facts) -> bool {
+    match (shown, truth) {
+        (Facts::Domain(shown), Facts::Domain(truth)) if truth.reason.as_deref() == Some("migrated") => {
+            DomainFacts { reason: None, ..shown.clone() } == DomainFacts { reason: None, ..truth.clone() }
+        }
+        _ => shown == truth,
     }
 }
 

@@ -122,10 +122,10 @@ fn shown(entity: &Entity, log: &Log) -> String {
 }
 
 /// The number must be the next one, unless the agent began a new life, whose numbers are higher. What changed while its agent
-/// was unreachable leaves one number out: the one it would have come back with, had nothing changed.
+/// was unreachable is not told piece by piece: it comes back with a higher number.
 fn hole(belief: &Belief, event: &Event) -> Option<String> {
     let before = belief.known.get(&event.entity)?;
-    let most = if before.condition == Condition::Unreachable { 2 } else { 1 };
+    let most = if before.condition == Condition::Unreachable { LIFE } else { 1 };
     let next = (before.seq.0 + 1..=before.seq.0 + most).contains(&event.seq.0) || event.seq.0 / LIFE > before.seq.0 / LIFE;
     let fits = if event.epoch == before.epoch { next } else { event.epoch > before.epoch };
     (!fits).then(|| format!("{}: {} {} after {} {}", before.name, event.epoch.0, event.seq.0, before.epoch.0, before.seq.0))
