@@ -59,12 +59,13 @@ class _Slix(slixmpp.ClientXMPP):
 class Client:
     """One signed-in client. `presences`, `chats` and `events` keep what arrived."""
 
-    def __init__(self, daemon, jid=ADMIN, password=PASSWORD, resource="slixmpp", port=None, tls=False):
+    def __init__(self, daemon, jid=ADMIN, password=PASSWORD, resource="slixmpp", port=None, tls=False, authority=None):
         self.presences, self.chats, self.events = Seen("presence"), Seen("chat"), Seen("feed")
         self.pushes = []
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.address, self.tls = ("127.0.0.1", port or daemon.xmpp), tls
+        self.authority = authority  # Whose certificates are believed, as a file; with `tls` it is needed.
         self.jid, self.password = f"{jid}/{resource}", password
 
     def _run(self):
@@ -82,6 +83,7 @@ class Client:
 
     async def _connect(self):
         self.x = _Slix(self.jid, self.password, self)
+        self.x.ca_certs = self.authority
         self.x.connect(self.address, force_starttls=self.tls, disable_starttls=not self.tls)
         await asyncio.wait_for(self.x.ready.wait(), 15)
         assert not self.x.failed, self.x.failed

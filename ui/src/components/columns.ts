@@ -25,6 +25,15 @@ const number = (e: Entity, key: string) => String(numberFact(e, key) ?? '–');
 
 const state: Column = { key: 'state', label: 'column.state', width: 'minmax(136px, 0.7fr)', least: 136, text: (e) => e.state, order: (e) => e.state };
 const name: Column = { key: 'name', label: 'column.name', width: 'minmax(120px, 1.6fr)', least: 120, text: (e) => e.name };
+/** Where it is, and whither it is being moved. */
+const place: Column = {
+  key: 'host',
+  label: 'column.host',
+  width: 'minmax(76px, 0.7fr)',
+  least: 76,
+  text: (e) => e.host + (textFact(e, 'moving_to') ? ` → ${textFact(e, 'moving_to')}` : ''),
+  order: (e) => e.host,
+};
 const host: Column = { key: 'host', label: 'column.host', width: 'minmax(76px, 0.7fr)', least: 76, text: (e) => e.host, order: (e) => e.host };
 const text = (key: string, label: Key, track = 'minmax(84px, 1fr)'): Column => ({
   key,
@@ -51,7 +60,7 @@ export const COLUMNS: Record<Kind, Column[]> = {
   domain: [
     state,
     name,
-    host,
+    place,
     { key: 'vcpus', label: 'column.vcpus', width: '64px', least: 64, right: true, text: (e) => number(e, 'vcpus'), order: (e) => numberFact(e, 'vcpus') ?? 0 },
     { key: 'memory', label: 'column.memory', width: '88px', least: 88, right: true, text: (e) => bytes(e, 'memory'), order: (e) => numberFact(e, 'memory') ?? 0 },
     text('note', 'column.note', 'minmax(84px, 1.4fr)'),
