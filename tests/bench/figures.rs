@@ -29,12 +29,22 @@ impl Timings {
 
 /// Resident memory of this process, in KiB.
 pub(crate) fn resident_kib() -> u64 {
-    field("/proc/self/status", "VmRSS:")
+    resident_kib_of("self")
+}
+
+/// The same of another process, by its id.
+pub(crate) fn resident_kib_of(pid: &str) -> u64 {
+    field(&format!("/proc/{pid}/status"), "VmRSS:")
 }
 
 /// Processor time used by this process so far.
 pub(crate) fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    cpu_time_of("self")
+}
+
+/// The same of another process, by its id.
+pub(crate) fn cpu_time_of(pid: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name in parentheses may hold spaces; what follows it does not.
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks: u64 = rest.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();

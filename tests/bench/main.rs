@@ -10,6 +10,7 @@
 mod bare;
 mod figures;
 mod full;
+mod storm;
 
 use anyhow::{Context, Result, bail};
 use figures::row;
@@ -24,10 +25,13 @@ fn main() -> Result<()> {
             archipel_libvirt::memory::keep_small();
             print_json(&full::measure(n.parse()?, idle.parse()?)?)
         }
-        [] => table(&[100, 1000, 10_000], 60),
-        ["--quick"] => table(&[100, 1000], 5),
+        ["storm", hosts, machines] => print_json(&storm::measure(hosts.parse()?, machines.parse()?)?),
+        [] => table(&[100, 1000, 10_000], 60).and_then(|()| storm(3, 1000)),
+        ["--quick"] => table(&[100, 1000], 5).and_then(|()| storm(3, 100)),
+        ["--storm"] => storm(3, 1000),
+        ["--storm", hosts, machines] => storm(hosts.parse()?, machines.parse()?),
         ["--sizes", sizes] => table(&sizes.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>()?, 60),
-        _ => bail!("usage: bench [--quick | --sizes 100,1000]"),
+        _ => bail!("usage: bench [--quick | --sizes 100,1000 | --storm [HOSTS MACHINES]]"),
     }
 }
 
@@ -42,6 +46,11 @@ fn child<T: DeserializeOwned>(arguments: &[&str]) -> Result<T> {
     anyhow::ensure!(output.status.success(), "{arguments:?} ended with {}", output.status);
     let text = String::from_utf8(output.stdout)?;
     serde_json::from_str(text.lines().last().context("it printed nothing")?).context("it printed something else than its figures")
+}
+
+fn storm(hosts: usize, machines: usize) -> Result<()> {
+    storm::table(hosts, machines, &child(&["storm", &hosts.to_string(), &machines.to_string()])?);
+    Ok(())
 }
 
 fn table(sizes: &[usize], idle: u64) -> Result<()> {
