@@ -107,7 +107,7 @@ impl Config {
             managed: false,
             vigil: Vigil::PATIENT,
             retry: Retry::Never,
-            bounds: Bounds::NODE,
+            bounds: Bounds::ANSWER,
             queue: 4096,
             outgoing: 1024,
         }

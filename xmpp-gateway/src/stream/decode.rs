@@ -36,6 +36,9 @@ impl Bounds {
     pub const PERSON: Bounds = Bounds { bytes: 256 * 1024, depth: 32, attributes: 64, elements: 16 * 1024 };
     /// For agents, which assert pages of entities.
     pub const NODE: Bounds = Bounds { bytes: 1024 * 1024, depth: 32, attributes: 64, elements: 64 * 1024 };
+    /// For what a person's program gets from the server it chose: the list of a cell of ten thousand machines is one answer of
+    /// four mebibytes. The server itself queues no more than this for anybody.
+    pub const ANSWER: Bounds = Bounds { bytes: 8 * 1024 * 1024, depth: 32, attributes: 64, elements: 64 * 1024 };
 }
 
 /// The attributes of a stream header.
