@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout)] // State counts are part of the result.
 
 mod acts;
+mod deeds;
 mod parking;
 mod takeover;
 mod world;
