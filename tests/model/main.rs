@@ -92,8 +92,9 @@ fn explore(what: &str, model: Moves) -> Vec<(&'static str, String)> {
         }
         told.push_str(&format!("  {last}\n"));
         if name == ENDS
-            && let Err((why, end)) = last.smooth()
+            && let Err(stuck) = last.smooth()
         {
+            let (why, end) = *stuck;
             told.push_str(&format!("  {why}: {end}\n"));
         }
         found.push((name, told));
