@@ -27,8 +27,9 @@ real *TOPIC:
 prepush:
     ./ops/test
 
-# The table of ours beside the bare call
+# The table of ours beside the bare call, and a storm over three joined hosts (`just bench --storm`: that alone)
 bench *ARGS:
+    cargo build --release --locked -p archipeld
     cargo run --release --locked -p archipel-tests --bin bench -- {{ ARGS }}
 
 # Build the page (commit what changes in ui/dist)

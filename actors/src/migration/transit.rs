@@ -8,7 +8,7 @@ use crate::{
     task,
 };
 use archipel_contract::{
-    EntityId, Fault, FaultKind, OwnershipStep, Timestamp,
+    Bytes, EntityId, Fault, FaultKind, OwnershipStep, Timestamp,
     migration::{AskStanding, Progress, Receive, Reserve, Standing, Unreserve},
 };
 use std::rc::Rc;
@@ -45,6 +45,10 @@ pub(super) fn say(scope: &Scope, departure: &Departure, saga: &Saga) {
 }
 
 fn told(scope: &Scope, departure: &Departure, progress: &Progress) {
+    // Before the first byte libvirt knows of no size, and "0 of 0" would tell less than what stands there already.
+    if progress.total == Bytes(0) {
+        return;
+    }
     let left = progress.eta().map(|eta| format!(", about {} s left", eta.0.div_ceil(1000))).unwrap_or_default();
     let how = if progress.post_copy { " (post-copy)" } else { "" };
     let words = format!("{} of {} sent{left}{how}", progress.processed, progress.total);
