@@ -9,6 +9,7 @@ import { formatBytes, parseBytes } from '../../src/domain/units';
 import { parseVolumes } from '../../src/domain/volume';
 import { eventWords } from '../../src/i18n/en';
 import { factWord, fill, t, verbWord } from '../../src/i18n/t';
+import { COLUMNS } from '../../src/components/columns';
 import { formatRoute, kindOfLocal, parseRoute } from '../../src/routes';
 
 const machine = (state: string, more: Partial<Entity> = {}): Entity => ({
@@ -111,6 +112,12 @@ test('every topic has words, except progress nobody is told of', () => {
   const silent = ['domain.migrating', 'task.progressed', 'task.removed', 'domain.job', 'domain.block-job'];
   const missing = Object.keys(catalog.events).filter((topic) => !(topic in eventWords));
   expect(missing.sort()).toEqual(silent.sort());
+});
+
+test('a machine on its way shows where it is and whither it goes', () => {
+  const place = COLUMNS.domain.find((c) => c.key === 'host');
+  expect(place?.text(machine('running'), undefined as never)).toBe('a');
+  expect(place?.text(machine('running', { facts: { moving_to: 'b' } }), undefined as never)).toBe('a → b');
 });
 
 test('texts fill in, count and name commands', () => {
