@@ -49,6 +49,9 @@ pub struct Held {
     pub way: Way,
     /// Who asked for the move.
     pub caller: String,
+    /// This libvirt did not know the machine when the place was asked for: a definition found later is the transfer's.
+    #[serde(default)]
+    pub unknown_before: bool,
 }
 
 /// A place held for a machine.
@@ -144,7 +147,9 @@ pub async fn reserve(scope: &Rc<Scope>, command: Reserve, caller: Caller) -> Res
     if scope.moves.arrivals.borrow().contains_key(&saga) {
         return Ok(Reservation { obstacles, room, landing: Some(landing) });
     }
-    let held = Held { saga, epoch: command.epoch, passport, way, caller: command.on_behalf_of };
+    let before = within(SHORT, scope.host.migration.standing(passport.domain)).await?;
+    let unknown_before = before == Standing::Absent;
+    let held = Held { saga, epoch: command.epoch, passport, way, caller: command.on_behalf_of, unknown_before };
     let arrival = place(scope, held).await;
     if scope.moves.given_back.borrow().contains(&saga) {
         vacate(scope, saga);
@@ -233,8 +238,16 @@ fn remember(scope: &Scope, saga: MoveId) {
     scope.moves.vacated.notify_waiters();
 }
 
-/// Copies of disks that were begun here are of no use to anybody.
+/// What the transfer made here is of no use to anybody: a definition (libvirt makes it when the guest arrives, and the guest may have
+/// ended since) and copies of disks. The machine's definition is at its source, which gave the place back.
 async fn sweep(scope: &Scope, arrival: &Arrival) {
+    let (id, port) = (arrival.domain(), &scope.host.migration);
+    if arrival.held.unknown_before && matches!(within(SHORT, port.standing(id)).await, Ok(Standing::Off(_))) {
+        match within(SHORT, port.discard(id)).await {
+            Ok(()) => tracing::info!(domain = %id, "the definition a given-up transfer left is removed"),
+            Err(fault) => tracing::warn!(domain = %id, %fault, "a definition that a given-up transfer made may be left"),
+        }
+    }
     if arrival.held.way.copy_storage {
         match within(LONG, scope.host.migration.remove_copies(arrival.held.passport.clone())).await {
             Ok(removed) => tracing::info!(domain = %arrival.domain(), removed, "half-made copies of disks removed"),

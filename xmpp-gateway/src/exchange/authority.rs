@@ -22,9 +22,10 @@ use archipel_contract::{
     port::{Authority, Documents, check_document},
 };
 use minidom::Element;
-use std::collections::HashSet;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 /// How many asks of all agents are under way at once; more are answered `busy`.
 const UNDER_WAY: usize = 1024;
@@ -38,6 +39,24 @@ pub(crate) struct Desk {
     authority: Arc<dyn Authority>,
     documents: Arc<dyn Documents>,
     room: Arc<Semaphore>,
+    /// For each host the end of the last change it asked for.
+    order: Mutex<HashMap<HypervisorName, oneshot::Receiver<()>>>,
+}
+
+/// A change's place in the row of its host's changes: they are made one after the other, as they were asked for. Were a departure
+/// overtaken by the stay that takes it back, the target could still claim what its source keeps.
+struct Turn {
+    before: Option<oneshot::Receiver<()>>,
+    _done: Option<oneshot::Sender<()>>,
+}
+
+impl Turn {
+    async fn come(&mut self) {
+        if let Some(before) = self.before.take() {
+            // However the one before ended, it has.
+            let _ = before.await;
+        }
+    }
 }
 
 fn forbidden(message: String) -> Fault {
@@ -76,8 +95,19 @@ fn shelved(key: &str) -> Option<DomainId> {
 }
 
 impl Desk {
+    /// The turn of an ask; to be taken in the order in which asks come. What only reads has no need to wait.
+    fn turn(&self, host: &HypervisorName, ask: &Ask) -> Turn {
+        match ask {
+            Ask::Claim(_) | Ask::Step(_) | Ask::Forget(_) | Ask::Write(_) => {
+                let (done, ended) = oneshot::channel();
+                Turn { before: self.order.lock().insert(host.clone(), ended), _done: Some(done) }
+            }
+            Ask::Ownership(_) | Ask::Parked(_) | Ask::Document(_) | Ask::Documents(_) => Turn { before: None, _done: None },
+        }
+    }
+
     pub(crate) fn new(authority: Arc<dyn Authority>, documents: Arc<dyn Documents>) -> Desk {
-        Desk { authority, documents, room: Arc::new(Semaphore::new(UNDER_WAY)) }
+        Desk { authority, documents, room: Arc::new(Semaphore::new(UNDER_WAY)), order: Mutex::default() }
     }
 
     /// What lies on the cell's shelf, by name. A document whose machine is not parked any more is about to be removed.
@@ -187,8 +217,10 @@ impl Exchange {
             return reply.fault(&Fault::busy("too much is asked of the cell's authority at once; try again in a moment"));
         };
         let exchange = self.clone();
+        let mut turn = self.desk.turn(&host, &ask);
         tokio::spawn(async move {
             let _permit = permit;
+            turn.come().await;
             let within = exchange.answer_within;
             let late = || {
                 let message =
@@ -223,6 +255,26 @@ mod tests {
 
     fn host(name: &str) -> HypervisorName {
         name.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn changes_of_one_host_are_made_in_the_order_they_were_asked() {
+        use archipel_contract::fake::{MemoryAuthority, MemoryDocuments};
+        let desk = Desk::new(Arc::new(MemoryAuthority::default()), Arc::new(MemoryDocuments::default()));
+        let domain = DomainId(uuid::Uuid::nil());
+        let step = |by: &str| {
+            let step = OwnershipStep::Park { by: host(by) };
+            Ask::Step(authority::Step { domain, expected: Epoch(1), step })
+        };
+        let (first, mut second, mut other) =
+            (desk.turn(&host("a"), &step("a")), desk.turn(&host("a"), &step("a")), desk.turn(&host("b"), &step("b")));
+        let mut reading = desk.turn(&host("a"), &Ask::Documents(authority::Browse { prefix: "parked/".into(), after: None }));
+        let (mut waits, mut free, mut reads) = (Box::pin(second.come()), Box::pin(other.come()), Box::pin(reading.come()));
+        assert!(futures::poll!(&mut waits).is_pending(), "the one before is not done");
+        assert!(futures::poll!(&mut free).is_ready(), "another host waits for nobody");
+        assert!(futures::poll!(&mut reads).is_ready(), "reading waits for nobody");
+        drop(first);
+        assert!(futures::poll!(&mut waits).is_ready(), "however it ended");
     }
 
     #[test]

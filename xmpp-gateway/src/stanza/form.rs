@@ -440,7 +440,8 @@ mod tests {
         for entry in &catalog::Catalog::shipped().commands {
             let mut given = Map::new();
             for argument in entry.arguments.iter().filter(|a| a.required) {
-                given.insert(argument.name.clone(), "x".into());
+                let value = if argument.kind == catalog::ArgumentKind::Integer { 1.into() } else { "x".into() };
+                given.insert(argument.name.clone(), value);
             }
             let printed = over_the_wire(&of_command(entry, &given).print());
             let back = arguments(entry, &Form::parse(&printed).unwrap()).unwrap_or_else(|f| panic!("{}: {f}", entry.name));

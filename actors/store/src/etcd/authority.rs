@@ -74,7 +74,9 @@ impl Etcd {
                 return Ok(held);
             }
             let after = held.step(expected, step)?;
-            if after == held {
+            // A stay that finds nothing to change is written all the same: a departure that is still on its way to etcd then finds
+            // another revision than the one it has read, and comes too late.
+            if after == held && !matches!(step, OwnershipStep::Stay { .. }) {
                 return Ok(after);
             }
             let listed = match after.hold {
