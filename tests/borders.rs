@@ -217,7 +217,7 @@ fn commands_page() -> String {
                 writeln!(
                     page,
                     "| `--{}` | {} | {} | {} |",
-                    a["name"].as_str().unwrap(),
+                    a["name"].as_str().unwrap().replace('_', "-"),
                     escape(&kind),
                     escape(&default),
                     escape(a["description"].as_str().unwrap())
