@@ -218,6 +218,14 @@ async fn the_hypervisor_tells_its_facts() {
 }
 
 #[tokio::test]
+async fn a_host_with_no_memory_to_tell_of_has_none_left() {
+    let (config, _file) = made_up(1);
+    let (host, _recorder) = connected(config);
+    let room = host.migration.room().await.unwrap();
+    assert_eq!(room.memory_free, Bytes(0), "{room:?}");
+}
+
+#[tokio::test]
 async fn a_host_that_cannot_be_reached_fails_fast_and_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let uri = format!("qemu:///system?socket={}/nobody", dir.path().display());

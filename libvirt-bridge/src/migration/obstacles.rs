@@ -172,8 +172,8 @@ impl Session {
         let node = ask(|| self.connect.node_info())?;
         let (free, all) = match raw::memory(&self.connect) {
             Ok(both) => both,
-            // A driver that cannot tell in detail can tell the sum.
-            Err(error) if fault::is_unknown_flag(&error) => (ask(|| self.connect.free_memory())?, 0),
+            // A driver that cannot tell in detail can tell the sum; where nothing at all is free, the binding takes that for an error.
+            Err(error) if fault::is_unknown_flag(&error) => (ask(|| self.connect.free_memory()).unwrap_or(0), 0),
             Err(error) => return Err(error.into()),
         };
         let mut vcpus = 0;
