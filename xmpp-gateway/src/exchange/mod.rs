@@ -242,15 +242,13 @@ impl Exchange {
             let linked = table.hosts().filter(|(_, live)| *live).count();
             (table.len(), linked, table.hosts().count() - linked)
         };
-        Health {
-            entities,
-            hosts_linked,
-            hosts_lost,
-            people: self.people.lock().sessions(),
-            subscribers: self.feed.subscribers(),
-            waiting: self.links.counts().1,
-            duplicates: self.duplicates(),
-        }
+        // Each lock is let go before the next is taken: within one expression they would all be held until its end, in an order that
+        // is not the order of everybody else.
+        let people = self.people.lock().sessions();
+        let subscribers = self.feed.subscribers();
+        let waiting = self.links.counts().1;
+        let duplicates = self.duplicates();
+        Health { entities, hosts_linked, hosts_lost, people, subscribers, waiting, duplicates }
     }
 
     /// Brings the gauges up to date; to be called at a scrape.

@@ -7,6 +7,13 @@ use super::{
 use crate::ns;
 use archipel_contract::{Epoch, domain::DomainState, port::Accounts};
 use minidom::Element;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 async fn roster(client: &Client) -> Vec<Element> {
     let answer = client.ask_text("get", None, "<query xmlns='jabber:iq:roster'/>").await;
@@ -307,4 +314,32 @@ async fn an_address_in_capitals_is_the_same_address() {
         let answer = admin.ask_text("get", Some(&to), "<ping xmlns='urn:xmpp:ping'/>").await;
         assert_eq!(answer.attr("type"), Some("result"), "{to}: {answer:?}");
     }
+}
+
+#[tokio::test]
+async fn whoever_asks_how_the_exchange_is_holds_nobody_up() {
+    let world = World::new().await;
+    let agent = world.host("alpha", vec![]).await;
+    let _people: Vec<_> = ["a", "b"].map(|resource| world.admin(resource)).into();
+    let (asking, exchange) = (Arc::new(AtomicBool::new(true)), world.exchange.clone());
+    let on = asking.clone();
+    let page = std::thread::spawn(move || {
+        while on.load(Ordering::Relaxed) {
+            exchange.health();
+            exchange.collect();
+        }
+    });
+    let (tell, told) = std::sync::mpsc::channel();
+    let runtime = tokio::runtime::Handle::current();
+    let changes = std::thread::spawn(move || {
+        let _here = runtime.enter();
+        for n in 0..3000u128 {
+            agent.announce(&[event("domain.added", &machine(n, "alpha"))]);
+        }
+        let _ = tell.send(());
+    });
+    told.recv_timeout(Duration::from_secs(60)).expect("the table and the page wait for each other");
+    asking.store(false, Ordering::Relaxed);
+    page.join().unwrap();
+    changes.join().unwrap();
 }
