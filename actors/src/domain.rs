@@ -58,6 +58,7 @@ pub struct DomainActor {
     fresh: bool,
     reading: Option<VecDeque<DomainChange>>,
     desk: Option<Rc<Desk>>,
+    missed: bool,
 }
 
 /// What a read found out: the epoch when the machine was not known before, and the machine.
@@ -89,7 +90,7 @@ pub fn compare(before: Option<&Entity>, epoch: Epoch, mut record: DomainRecord) 
 impl DomainActor {
     /// The actor of this machine; `fresh` when an earlier life of it failed and everything must be read again.
     pub fn new(id: DomainId, scope: Rc<Scope>, life: Arc<Life>, fresh: bool) -> DomainActor {
-        DomainActor { id, scope, life, fresh, reading: None, desk: None }
+        DomainActor { id, scope, life, fresh, reading: None, desk: None, missed: false }
     }
 
     pub(crate) fn scope(&self) -> &Rc<Scope> {
@@ -216,10 +217,15 @@ impl DomainActor {
                     this.scope.board.publish(Change::to(this.id, topic, cause, draft));
                 }
                 this.told();
-                this.fresh = false;
+                (this.fresh, this.missed) = (false, false);
                 for change in buffered {
                     this.observe(change, ctx);
                 }
+            }
+            // A libvirt that is going down knows no machine any more, a moment before it is lost: it is asked twice.
+            Err(fault) if fault.kind == FaultKind::NotFound && known.is_some() && !std::mem::replace(&mut this.missed, true) => {
+                this.reading = Some(buffered);
+                ctx.run_later(READ_AGAIN, |this, ctx| this.read(ctx));
             }
             Err(fault) if fault.kind == FaultKind::NotFound => match known {
                 Some(entity) => this.gone(&entity),
@@ -279,8 +285,6 @@ impl DomainActor {
             if this.reading.take().is_some_and(|reported| !reported.is_empty()) { this.read(ctx) } else { ctx.stop() }
         }));
     }
-
-    // ------------------------------------------------------------ commands
 
     /// Runs a command when its turn comes, if the machine's state allows it then.
     pub(crate) fn run<C, F>(&mut self, ask: Posted<Ask<C>>, after: After, topics: &'static [&'static str], work: F) -> Answer<C>
