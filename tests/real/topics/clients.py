@@ -373,8 +373,13 @@ def run_node(p, name, script, packages, *arguments, suffix="mjs"):
     folder.mkdir()
     (folder / "node_modules").symlink_to(place)
     (folder / f"script.{suffix}").write_text(script)
-    # It trusts the certificate that the daemon made for itself.
-    certificate = p.daemon.data / "xmpp-certificate.pem"
+    # It trusts the cell's own authority, whose certificate is the last that the exchange shows.
+    shown = subprocess.run(
+        ["openssl", "s_client", "-starttls", "xmpp", "-xmpphost", CELL, "-connect", f"127.0.0.1:{p.daemon.xmpp}", "-showcerts"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
+    ).stdout
+    certificate = folder / "authority.pem"
+    certificate.write_text("-----BEGIN" + shown.split("-----BEGIN")[-1].split("-----END")[0] + "-----END CERTIFICATE-----\n")
     return subprocess.Popen(
         [node, str(folder / f"script.{suffix}"), *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(NODE_EXTRA_CA_CERTS=str(certificate)),
