@@ -200,7 +200,7 @@ impl DomainActor {
 
     fn has_read(found: Found, this: &mut Self, ctx: &mut Context<Self>) {
         let buffered = this.reading.take().unwrap_or_default();
-        let known = this.known();
+        let (known, missed) = (this.known(), std::mem::take(&mut this.missed));
         match found {
             Ok((epoch, mut record)) => {
                 let name = record.name.clone();
@@ -217,13 +217,14 @@ impl DomainActor {
                     this.scope.board.publish(Change::to(this.id, topic, cause, draft));
                 }
                 this.told();
-                (this.fresh, this.missed) = (false, false);
+                this.fresh = false;
                 for change in buffered {
                     this.observe(change, ctx);
                 }
             }
             // A libvirt that is going down knows no machine any more, a moment before it is lost: it is asked twice.
-            Err(fault) if fault.kind == FaultKind::NotFound && known.is_some() && !std::mem::replace(&mut this.missed, true) => {
+            Err(fault) if fault.kind == FaultKind::NotFound && known.is_some() && !missed => {
+                this.missed = true;
                 this.reading = Some(buffered);
                 ctx.run_later(READ_AGAIN, |this, ctx| this.read(ctx));
             }

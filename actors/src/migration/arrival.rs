@@ -14,7 +14,7 @@ use crate::{
     strangers,
 };
 use archipel_contract::{
-    Caller, DomainId, EntityId, Epoch, Facts, Fault, FaultKind, Hold, HypervisorName, Millis, MoveId, OwnershipStep,
+    Caller, DomainId, EntityId, Epoch, Facts, Fault, FaultKind, Hold, HypervisorName, Millis, MoveId, Ownership, OwnershipStep,
     command::Done,
     event::Cause,
     hypervisor::HypervisorState,
@@ -239,9 +239,18 @@ fn remember(scope: &Scope, saga: MoveId) {
 }
 
 /// What the transfer made here is of no use to anybody: a definition (libvirt makes it when the guest arrives, and the guest may have
-/// ended since) and copies of disks. The machine's definition is at its source, which gave the place back.
+/// ended since) and copies of disks. The machine's definition is at its source, which gave the place back. That word may be late or
+/// repeated, so the authority is asked whose the machine is, while nobody claims one here.
 async fn sweep(scope: &Scope, arrival: &Arrival) {
     let (id, port) = (arrival.domain(), &scope.host.migration);
+    let _turn = scope.moves.claims.lock().await;
+    match within(SHORT, scope.authority.ownership(id)).await {
+        Ok(Some(held)) if stays_elsewhere(&held, &scope.host.name) => {}
+        held => {
+            tracing::warn!(domain = %id, ?held, "what a given-up transfer may have made here is left: the machine may be meant to be here");
+            return;
+        }
+    }
     if arrival.held.unknown_before && matches!(within(SHORT, port.standing(id)).await, Ok(Standing::Off(_))) {
         match within(SHORT, port.discard(id)).await {
             Ok(()) => tracing::info!(domain = %id, "the definition a given-up transfer left is removed"),
@@ -254,6 +263,11 @@ async fn sweep(scope: &Scope, arrival: &Arrival) {
             Err(fault) => tracing::warn!(domain = %arrival.domain(), %fault, "half-made copies of disks may be left"),
         }
     }
+}
+
+/// Whether a machine is another host's and is not on its way here.
+fn stays_elsewhere(held: &Ownership, me: &HypervisorName) -> bool {
+    held.owner != *me && !matches!(&held.hold, Hold::Moving { to, .. } if to == me)
 }
 
 /// `hypervisor.standing`.
@@ -449,5 +463,21 @@ pub(super) fn wish_of(arrival: &Arrival) -> Wish {
         autostart: held.passport.autostart,
         operations: Vec::new(),
         cause: Cause::Person(held.caller.as_str().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ours_or_on_its_way_here_is_never_swept() {
+        let name = |n: &str| -> HypervisorName { n.parse().unwrap() };
+        let held = |owner: &str, hold| Ownership { hold, ..Ownership::owned(DomainId(uuid::Uuid::nil()), Epoch(2), name(owner)) };
+        let moving = |to: &str| Hold::Moving { saga: MoveId(uuid::Uuid::nil()), to: name(to) };
+        assert!(!stays_elsewhere(&held("b", Hold::Owned), &name("b")), "it was claimed, and the word of its source is late");
+        assert!(!stays_elsewhere(&held("a", moving("b")), &name("b")), "another move brings it here");
+        assert!(stays_elsewhere(&held("a", Hold::Owned), &name("b")));
+        assert!(stays_elsewhere(&held("a", moving("c")), &name("b")));
     }
 }
