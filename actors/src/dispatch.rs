@@ -19,7 +19,8 @@ use crate::{
     ask::bare,
     board::Board,
     directory::Directory,
-    domain_turn, glue, metrics,
+    domain::turn,
+    glue, metrics,
     routes::{self, Errand, Route},
     settle::{self, Interruption},
 };
@@ -312,7 +313,7 @@ impl Inner {
         };
         glue::carry(writing.instrument(tracing::Span::current()));
         if done {
-            domain_turn::known(&home.board, &operation).await;
+            turn::known(&home.board, &operation).await;
         }
         let _ = known.send(());
     }

@@ -17,10 +17,10 @@ use crate::{
     domain::{self, DomainActor},
     life::{Life, Post, Posted, Undelivered},
     migration::adoption,
-    network::{self, NetworkActor},
-    reconcile,
+    network::Network,
+    noun, reconcile,
     scope::{LONG, Scope, within},
-    storage_pool::{self, PoolActor},
+    storage_pool::Pool,
     strangers,
 };
 use actix::prelude::*;
@@ -28,7 +28,7 @@ use archipel_contract::{
     Condition, Entity, EntityId, Epoch, Facts, Fault, FaultKind,
     domain::{DefineDomain, Defined},
     event::Cause,
-    host::{DomainChange, HostChange, HostObserver, NetworkChange, PoolChange},
+    host::{DomainChange, HostChange, HostObserver},
     hypervisor::{HypervisorFacts, HypervisorState, ShowHypervisor},
 };
 use std::rc::Rc;
@@ -148,8 +148,8 @@ async fn hear(scope: Rc<Scope>, mut reports: mpsc::Receiver<HostChange>, fresh: 
                 }
                 domain_changed(&scope, id.into(), change, stranger);
             }
-            HostChange::Network(id, change) => network_changed(&scope, id.into(), change),
-            HostChange::StoragePool(id, change) => pool_changed(&scope, id.into(), change),
+            HostChange::Network(id, change) => noun::reported::<Network>(&scope, id, change),
+            HostChange::StoragePool(id, change) => noun::reported::<Pool>(&scope, id, change),
             HostChange::NodeDevice(device, change) => tracing::debug!(host = %scope.host.name, %device, ?change, "device of the host"),
         }
     }
@@ -179,7 +179,7 @@ async fn word_of_the_link(reports: &mut mpsc::Receiver<HostChange>, pause: Durat
 
 /// The way to the actor a report is for. One that is being restarted reads everything anyway; one nobody knew begins, and so
 /// does one that was given up: it must not go on showing a machine as off that libvirt has just called running.
-fn reach<A: crate::directory::Resident>(scope: &Scope, id: &EntityId, begins: bool) -> Option<Post<A>> {
+pub(crate) fn reach<A: crate::directory::Resident>(scope: &Scope, id: &EntityId, begins: bool) -> Option<Post<A>> {
     if let Some(post) = scope.directory.find(id) {
         return Some(post);
     }
@@ -212,22 +212,6 @@ fn domain_changed(scope: &Rc<Scope>, id: EntityId, change: DomainChange, strange
                 adoption::noticed(scope, id);
             }
         }
-    }
-}
-
-fn network_changed(scope: &Rc<Scope>, id: EntityId, change: NetworkChange) {
-    let begins = change != NetworkChange::Undefined;
-    let Some(post) = reach::<NetworkActor>(scope, &id, begins) else { return };
-    if post.tell(network::Observed(change)) == Err(Undelivered::Full) {
-        scope.catch_up(id, post.ask(network::Observed(NetworkChange::Defined)));
-    }
-}
-
-fn pool_changed(scope: &Rc<Scope>, id: EntityId, change: PoolChange) {
-    let begins = change != PoolChange::Undefined;
-    let Some(post) = reach::<PoolActor>(scope, &id, begins) else { return };
-    if post.tell(storage_pool::Observed(change)) == Err(Undelivered::Full) {
-        scope.catch_up(id, post.ask(storage_pool::Observed(PoolChange::Defined)));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who does it: one actor per noun on actix, and the routes by which every surface reaches them.
 //!
 //! The actors know the contract's ports and nothing of libvirt, XMPP or the database. They are thin: what they know stands
-//! on the [`board`], what a report means is pure ([`domain_change`]), and a request comes only through [`dispatch`].
+//! on the [`board`], what a report means is pure ([`domain::change`]), and a request comes only through [`dispatch`].
 //!
 //! | file | holds |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | [`directory`] | from an id to the way to its actor |
 //! | [`board`] | what is known of each entity; the only way to tell of a change |
 //! | [`hypervisor`] [`domain`] [`storage_pool`] [`network`] [`task`] | the actors |
+//! | [`noun`] | what the actors of nouns that change rarely have in common: reading, comparing, telling |
 //! | [`reconcile`] | makes the board equal to what libvirt lists |
 //! | [`settle`] | what became of an operation whose end nobody saw |
 //! | [`scope`] | what the actors of one hypervisor share; the port for children |
@@ -22,14 +23,13 @@ pub mod board;
 pub mod directory;
 pub mod dispatch;
 pub mod domain;
-pub mod domain_change;
-mod domain_turn;
 mod glue;
 pub mod hypervisor;
 pub mod life;
 pub mod metrics;
 pub mod migration;
 pub mod network;
+pub mod noun;
 pub mod reconcile;
 pub mod routes;
 pub mod scope;

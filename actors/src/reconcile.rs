@@ -3,9 +3,12 @@
 
 use crate::{
     board::{Change, Draft},
-    domain, hypervisor, migration, network,
+    domain, hypervisor, migration,
+    network::Network,
+    noun::{self, Noun},
     scope::{LONG, SHORT, Scope, within},
-    storage_pool, strangers,
+    storage_pool::Pool,
+    strangers,
 };
 use archipel_contract::{
     Condition, Entity, EntityId, Epoch, Facts, Fault,
@@ -54,14 +57,7 @@ pub async fn list(scope: &Rc<Scope>) -> Result<(), Fault> {
         }
         note(id, news, &mut found);
     }
-    for record in networks {
-        let id = EntityId::Network(record.id);
-        let news = network::compare(scope.board.get(&id).as_deref(), record);
-        note(id, news, &mut found);
-    }
-    for record in pools {
-        let id = EntityId::StoragePool(record.id);
-        let news = storage_pool::compare(scope.board.get(&id).as_deref(), record);
+    for (id, news) in noun::listed::<Network>(scope, networks).into_iter().chain(noun::listed::<Pool>(scope, pools)) {
         note(id, news, &mut found);
     }
     for batch in chunks(changes) {
@@ -124,8 +120,8 @@ fn remove(scope: &Rc<Scope>, entity: &Entity) {
         // What libvirt has left of a machine that leaves is the business of its move.
         EntityId::Domain(id) if scope.moves.to(id).is_some() => return,
         EntityId::Domain(_) => domain::forget(scope, entity, Cause::Libvirt),
-        EntityId::Network(_) => scope.board.publish(Change::gone(entity.id.clone(), "network.undefined", Cause::Libvirt)),
-        EntityId::StoragePool(_) => scope.board.publish(Change::gone(entity.id.clone(), "storage-pool.undefined", Cause::Libvirt)),
+        EntityId::Network(_) => scope.board.publish(Change::gone(entity.id.clone(), Network::TOPICS.undefined, Cause::Libvirt)),
+        EntityId::StoragePool(_) => scope.board.publish(Change::gone(entity.id.clone(), Pool::TOPICS.undefined, Cause::Libvirt)),
         EntityId::Hypervisor(_) | EntityId::Task(_) => return,
     }
     scope.keeper.stop(&entity.id);

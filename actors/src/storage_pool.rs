@@ -1,203 +1,88 @@
-//! The actor of one storage pool, and of the volumes in it. Pools change rarely, so every report costs one read; what differs
-//! is told. Listing the volumes again may take long and is a task.
+//! The actor of one storage pool, and of the volumes in it: what a pool is to the [`crate::noun`] actor, and its commands.
+//! Listing the volumes again may take long and is a task.
 
 use crate::{
-    ask::{Ask, bare, ending},
-    board::{Change, Draft},
-    domain::in_control,
-    life::{Life, Posted},
-    scope::{LONG, SHORT, Scope, within},
+    ask::{Ask, ending},
+    board::Draft,
+    life::Posted,
+    noun::{Noun, NounActor, Topics},
+    scope::{LONG, SHORT, within},
     task::{self, Plan},
 };
 use actix::prelude::*;
 use archipel_contract::{
-    Command, Condition, Entity, EntityId, Epoch, Facts, Fault, FaultKind, PoolId,
+    BoxFuture, Command, Condition, Entity, Epoch, Facts, Fault, PoolId, Verdict,
     command::{Done, Started},
-    event::Cause,
-    host::PoolChange,
+    host::{Host, PoolChange},
     storage_pool::*,
     volume::{ListVolumes, ShowVolume, Volume, VolumeRecord},
 };
-use std::rc::Rc;
-use std::sync::Arc;
 
-/// Something libvirt reported about this storage pool.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Observed(pub PoolChange);
+/// A storage pool.
+pub enum Pool {}
 
 /// The actor of one storage pool.
-pub struct PoolActor {
-    id: PoolId,
-    scope: Rc<Scope>,
-    life: Arc<Life>,
-    fresh: bool,
-    /// Being read; `true` when it must be read once more.
-    reading: Option<bool>,
-    /// Its volumes were listed again, which is told even when nothing differs.
-    refreshed: bool,
-    /// Whose command the next change follows.
-    person: Option<Arc<str>>,
-}
+pub type PoolActor = NounActor<Pool>;
 
-/// What a read means for what is known: topic and draft, or nothing when nothing differs.
-pub fn compare(before: Option<&Entity>, record: PoolRecord) -> Option<(&'static str, Draft)> {
-    let state = record.facts.state;
-    let draft = Draft::new(record.name, Epoch(0), Facts::StoragePool(record.facts));
-    let Some(entity) = before else { return Some(("storage-pool.added", draft)) };
-    let topic = match (&entity.facts, state) {
-        (Facts::StoragePool(old), _) if old.state == state || entity.condition != Condition::Ok => "storage-pool.changed",
-        (_, PoolState::Inactive) => "storage-pool.stopped",
-        (Facts::StoragePool(old), _) if old.state == PoolState::Inactive => "storage-pool.started",
-        _ => "storage-pool.changed",
-    };
-    (Draft::of(entity) != draft).then_some((topic, draft))
-}
+impl Noun for Pool {
+    type Id = PoolId;
+    type Record = PoolRecord;
+    type Change = PoolChange;
+    const WORD: &'static str = "storage pool";
+    const TOPICS: Topics = Topics { added: "storage-pool.added", changed: "storage-pool.changed", undefined: "storage-pool.undefined" };
+    const AGAIN: PoolChange = PoolChange::Defined;
 
-impl PoolActor {
-    /// The actor of this storage pool; `fresh` when an earlier life of it failed.
-    pub fn new(id: PoolId, scope: Rc<Scope>, life: Arc<Life>, fresh: bool) -> PoolActor {
-        PoolActor { id, scope, life, fresh, reading: None, refreshed: false, person: None }
+    fn read(host: &Host, id: PoolId) -> BoxFuture<'_, Result<PoolRecord, Fault>> {
+        host.pools.read(id)
     }
-
-    fn known(&self) -> Option<Arc<Entity>> {
-        self.scope.board.get(&EntityId::StoragePool(self.id))
+    fn id(record: &PoolRecord) -> PoolId {
+        record.id
     }
-
-    fn entity(&self) -> Result<Arc<Entity>, Fault> {
-        self.known().ok_or_else(|| Fault::not_found(format!("there is no storage pool {}; list them again", self.id)))
+    fn draft(record: PoolRecord) -> Draft {
+        Draft::new(record.name, Epoch(0), Facts::StoragePool(record.facts))
     }
-
-    /// What is known, if control and state allow this command.
-    fn usable(&self, command: &str) -> Result<Arc<Entity>, Fault> {
-        let entity = self.entity()?;
-        in_control(&entity)?;
-        if let Facts::StoragePool(facts) = &entity.facts {
-            may(command, facts).check(&entity.name)?;
-        }
-        Ok(entity)
-    }
-
-    fn cause(&mut self) -> Cause {
-        match self.person.take() {
-            Some(person) => Cause::Person(person),
-            None if self.fresh => Cause::Archipel,
-            None => Cause::Libvirt,
-        }
-    }
-
-    fn read(&mut self, ctx: &mut Context<Self>) {
-        if let Some(again) = &mut self.reading {
-            *again = true;
-            return;
-        }
-        self.reading = Some(false);
-        let (scope, id) = (self.scope.clone(), self.id);
-        let asked_at = self.known().map(|e| e.seq);
-        let look = async move { within(SHORT, scope.host.pools.read(id)).await };
-        ctx.spawn(look.into_actor(self).map(move |found, this, ctx| {
-            let again = this.reading.take() == Some(true);
-            // A listing of the whole host came in between and may be newer than this read.
-            if found.is_ok() && this.known().map(|e| e.seq) != asked_at {
-                return this.read(ctx);
-            }
-            match found {
-                Ok(record) => {
-                    let refreshed = std::mem::take(&mut this.refreshed);
-                    let known = this.known();
-                    let told = Draft::new(record.name.clone(), Epoch(0), Facts::StoragePool(record.facts.clone()));
-                    let news = compare(known.as_deref(), record).or_else(|| refreshed.then_some(("storage-pool.refreshed", told)));
-                    if let Some((mut topic, draft)) = news {
-                        if refreshed && topic == "storage-pool.changed" {
-                            topic = "storage-pool.refreshed";
-                        }
-                        let cause = this.cause();
-                        this.scope.board.publish(Change::to(this.id, topic, cause, draft));
-                    } else if !again {
-                        this.person = None;
-                    }
-                    this.fresh = false;
-                    if again {
-                        this.read(ctx);
-                    }
-                }
-                Err(fault) if fault.kind == FaultKind::NotFound => {
-                    let cause = this.cause();
-                    this.scope.board.publish(Change::gone(this.id, "storage-pool.undefined", cause));
-                    // Not at once: the command that caused it may still wait for its answer here.
-                    this.scope.keeper.stop(&this.id.into());
-                }
-                // The whole host is silent; its actor lists everything again when it is back.
-                Err(fault) if fault.kind == FaultKind::Unavailable => {}
-                Err(fault) => {
-                    this.life.fail(fault);
-                    ctx.stop();
+    fn topic(before: &Entity, after: &Facts) -> &'static str {
+        match (&before.facts, after) {
+            (Facts::StoragePool(old), Facts::StoragePool(new)) if before.condition == Condition::Ok && old.state != new.state => {
+                match (old.state, new.state) {
+                    (_, PoolState::Inactive) => "storage-pool.stopped",
+                    (PoolState::Inactive, _) => "storage-pool.started",
+                    _ => Self::TOPICS.changed,
                 }
             }
-        }));
-    }
-
-    fn run<C, F>(&mut self, posted: Posted<Ask<C>>, work: F) -> ResponseActFuture<Self, Result<Done, Fault>>
-    where
-        C: Command<Reply = Done>,
-        F: AsyncFnOnce(&dyn PoolPort, PoolId, C) -> Result<&'static str, Fault> + 'static,
-    {
-        let Some(Ask { command, caller }) = posted.take() else { return Box::pin(fut::ready(ending())) };
-        let entity = match self.usable(C::NAME) {
-            Ok(entity) => entity,
-            Err(fault) => return Box::pin(fut::ready(Err(fault))),
-        };
-        let (scope, id) = (self.scope.clone(), self.id);
-        self.person = Some(bare(&caller.jid).into());
-        let work = async move { work(&*scope.host.pools, id, command).await.map(|what| Done::new(format!("{} {what}", entity.name))) };
-        Box::pin(work.into_actor(self).map(|answer, this, ctx| {
-            match &answer {
-                Ok(_) => this.read(ctx),
-                Err(_) => this.person = None,
-            }
-            answer
-        }))
-    }
-}
-
-impl Actor for PoolActor {
-    type Context = Context<Self>;
-    fn started(&mut self, ctx: &mut Self::Context) {
-        if !self.life.is_over() && (self.fresh || self.known().is_none()) {
-            self.read(ctx);
+            _ => Self::TOPICS.changed,
         }
     }
-}
-
-impl Handler<Posted<Observed>> for PoolActor {
-    type Result = ();
-    fn handle(&mut self, posted: Posted<Observed>, ctx: &mut Self::Context) {
-        if let Some(Observed(change)) = posted.take() {
-            self.refreshed |= change == PoolChange::Refreshed;
-            self.read(ctx);
-        }
+    fn may(command: &str, facts: &Facts) -> Verdict {
+        if let Facts::StoragePool(facts) = facts { may(command, facts) } else { Verdict::Allowed }
+    }
+    fn begins(change: &PoolChange) -> bool {
+        *change != PoolChange::Undefined
+    }
+    fn deed(change: &PoolChange) -> Option<&'static str> {
+        (*change == PoolChange::Refreshed).then_some("storage-pool.refreshed")
     }
 }
 
 impl Handler<Posted<Ask<ShowPool>>> for PoolActor {
     type Result = Result<Entity, Fault>;
     fn handle(&mut self, _: Posted<Ask<ShowPool>>, _: &mut Self::Context) -> Self::Result {
-        self.entity().map(|e| Entity::clone(&e))
+        self.show()
     }
 }
 
 impl Handler<Posted<Ask<StartPool>>> for PoolActor {
     type Result = ResponseActFuture<Self, Result<Done, Fault>>;
     fn handle(&mut self, posted: Posted<Ask<StartPool>>, _: &mut Self::Context) -> Self::Result {
-        self.run(posted, async |port: &dyn PoolPort, id, _| within(LONG, port.start(id)).await.map(|()| "is started"))
+        self.run(posted, async |host: &Host, id, _| within(LONG, host.pools.start(id)).await.map(|()| "is started"))
     }
 }
 
 impl Handler<Posted<Ask<StopPool>>> for PoolActor {
     type Result = ResponseActFuture<Self, Result<Done, Fault>>;
     fn handle(&mut self, posted: Posted<Ask<StopPool>>, _: &mut Self::Context) -> Self::Result {
-        self.run(posted, async |port: &dyn PoolPort, id, _| {
-            within(LONG, port.stop(id)).await.map(|()| "is stopped; nothing in it was deleted")
+        self.run(posted, async |host: &Host, id, _| {
+            within(LONG, host.pools.stop(id)).await.map(|()| "is stopped; nothing in it was deleted")
         })
     }
 }
@@ -205,8 +90,8 @@ impl Handler<Posted<Ask<StopPool>>> for PoolActor {
 impl Handler<Posted<Ask<AutostartPool>>> for PoolActor {
     type Result = ResponseActFuture<Self, Result<Done, Fault>>;
     fn handle(&mut self, posted: Posted<Ask<AutostartPool>>, _: &mut Self::Context) -> Self::Result {
-        self.run(posted, async |port: &dyn PoolPort, id, command: AutostartPool| {
-            within(SHORT, port.set_autostart(id, command.enabled)).await?;
+        self.run(posted, async |host: &Host, id, command: AutostartPool| {
+            within(SHORT, host.pools.set_autostart(id, command.enabled)).await?;
             Ok(if command.enabled { "starts with its host" } else { "does not start with its host" })
         })
     }
@@ -217,9 +102,9 @@ impl Handler<Posted<Ask<RefreshPool>>> for PoolActor {
     fn handle(&mut self, posted: Posted<Ask<RefreshPool>>, _: &mut Self::Context) -> Self::Result {
         let Some(ask) = posted.take() else { return ending() };
         let entity = self.usable(RefreshPool::NAME)?;
-        self.person = Some(ask.person().into());
-        let plan = Plan::Refresh { pool: self.id };
-        let task = task::begin(&self.scope, plan, self.id.into(), RefreshPool::NAME, &entity.name, &ask.caller);
+        self.expect(ask.person());
+        let plan = Plan::Refresh { pool: self.id() };
+        let task = task::begin(self.scope(), plan, self.id().into(), RefreshPool::NAME, &entity.name, &ask.caller);
         Ok(Started { task, message: format!("the volumes of {} are being listed again", entity.name) })
     }
 }
@@ -243,7 +128,7 @@ impl Handler<Posted<Ask<ListVolumes>>> for PoolActor {
         if posted.take().is_none() {
             return Box::pin(fut::ready(ending()));
         }
-        let (scope, id, entity) = (self.scope.clone(), self.id, self.usable(ListVolumes::NAME));
+        let (scope, id, entity) = (self.scope().clone(), self.id(), self.usable(ListVolumes::NAME));
         let look = async move {
             let entity = entity?;
             let found = within(SHORT, scope.host.volumes.list(id)).await?;
@@ -257,7 +142,7 @@ impl Handler<Posted<Ask<ShowVolume>>> for PoolActor {
     type Result = ResponseActFuture<Self, Result<Volume, Fault>>;
     fn handle(&mut self, posted: Posted<Ask<ShowVolume>>, _: &mut Self::Context) -> Self::Result {
         let Some(ask) = posted.take() else { return Box::pin(fut::ready(ending())) };
-        let (scope, id, entity) = (self.scope.clone(), self.id, self.usable(ShowVolume::NAME));
+        let (scope, id, entity) = (self.scope().clone(), self.id(), self.usable(ShowVolume::NAME));
         let look = async move {
             let entity = entity?;
             Ok(volume(&entity, within(SHORT, scope.host.volumes.read(id, ask.command.volume)).await?))

@@ -10,7 +10,7 @@ use super::request::done;
 use crate::{
     ask::bare,
     board::{Change, Draft},
-    domain_turn::Turn,
+    domain::turn::Turn,
     hypervisor,
     scope::{LONG, SHORT, Scope, within},
 };

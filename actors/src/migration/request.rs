@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     ask::{Ask, ending},
+    domain::turn::Turn,
     domain::{After, Answer, DomainActor},
-    domain_turn::Turn,
     hypervisor::HypervisorActor,
     life::Posted,
     scope::{SHORT, Scope, within},

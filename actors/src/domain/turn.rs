@@ -9,8 +9,8 @@
 //! once would be told that it is running already. The actor itself answers at once, so that the dispatcher can write the end
 //! down meanwhile; it is the dispatcher who waits for [`known`] before it tells anybody.
 
+use super::in_control;
 use crate::board::Board;
-use crate::domain::in_control;
 use crate::scope::Scope;
 use archipel_contract::{
     Caller, DomainId, Entity, EntityId, Fault, Millis,

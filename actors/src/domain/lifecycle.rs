@@ -1,0 +1,59 @@
+//! What brings a machine up and down. `domain.start` is the one place where the right to run is used.
+
+use super::{After, Answer, DomainActor, command, turn::Turn};
+use crate::{
+    ask::Ask,
+    life::Posted,
+    migration::{no_right, not_elsewhere, rightful},
+    scope::{LONG, SHORT, within},
+    task::{self, Plan},
+};
+use actix::Handler;
+use archipel_contract::{Command, Fault, Millis, command::Started, domain::*};
+
+command!(StartDomain, Event, ["domain.started", "domain.paused"], |turn, command| {
+    // A machine undefined and defined anew at once may have lost its owner after it was claimed; then it is claimed here.
+    let held = within(SHORT, turn.scope.authority.claim_unowned(vec![turn.id], turn.scope.host.name.clone())).await?;
+    let held = held
+        .into_iter()
+        .next()
+        .ok_or_else(|| Fault::internal(format!("the authority did not answer about {}; please report this", turn.id)))?;
+    let held = rightful(&turn.scope, held).await?;
+    let right = held.right_to_run(&turn.scope.host.name).ok_or_else(|| no_right(&turn.name(), &held))?;
+    not_elsewhere(&turn.scope, turn.id, &turn.name()).await?;
+    within(LONG, turn.scope.host.domains.start(right, command.paused)).await?;
+    Ok(turn.done(if command.paused { "is started and paused" } else { "is started" }))
+});
+
+command!(ShutdownDomain, Event, ["domain.shutting-down", "domain.stopped"], |turn, command| {
+    within(SHORT, turn.scope.host.domains.shutdown(turn.id)).await?;
+    let plan = Plan::Shutdown { domain: turn.id, timeout: Millis::seconds(u64::from(command.timeout)) };
+    let name = turn.name();
+    let task = task::begin(&turn.scope, plan, turn.id.into(), ShutdownDomain::NAME, &name, &turn.caller);
+    Ok(Started { task, message: format!("{name} was asked to power off") })
+});
+
+command!(RebootDomain, Event, ["domain.rebooted"], |turn, _| {
+    within(SHORT, turn.scope.host.domains.reboot(turn.id)).await?;
+    Ok(turn.done("was asked to reboot"))
+});
+
+command!(ForceOffDomain, Event, ["domain.stopped", "domain.crashed"], |turn, _| {
+    within(LONG, turn.scope.host.domains.force_off(turn.id)).await?;
+    Ok(turn.done("is off"))
+});
+
+command!(ResetDomain, Event, ["domain.rebooted"], |turn, _| {
+    within(SHORT, turn.scope.host.domains.reset(turn.id)).await?;
+    Ok(turn.done("was reset"))
+});
+
+command!(PauseDomain, Event, ["domain.paused"], |turn, _| {
+    within(SHORT, turn.scope.host.domains.pause(turn.id)).await?;
+    Ok(turn.done("is paused"))
+});
+
+command!(ResumeDomain, Event, ["domain.resumed"], |turn, _| {
+    within(SHORT, turn.scope.host.domains.resume(turn.id)).await?;
+    Ok(turn.done("goes on"))
+});
