@@ -37,5 +37,6 @@ pub mod settle;
 pub mod storage_pool;
 pub mod strangers;
 pub mod task;
+pub mod work;
 
 pub use life::Life;

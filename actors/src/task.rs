@@ -17,6 +17,7 @@ use crate::{
         drain,
     },
     scope::Scope,
+    work::{Doing, Reins, drive},
 };
 use actix::prelude::*;
 use archipel_contract::{
@@ -32,7 +33,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a task does.
-#[derive(Debug, Clone)]
 pub enum Plan {
     /// Follow a guest that was asked to power off until it has.
     Shutdown {
@@ -50,6 +50,13 @@ pub enum Plan {
         /// The pool.
         pool: PoolId,
     },
+    /// Long work of a port, which tells how far it is and can be stopped.
+    Work {
+        /// What goes on at first.
+        words: String,
+        /// The work itself.
+        doing: Doing,
+    },
 }
 
 /// Tells of a new task and begins its actor.
@@ -62,7 +69,8 @@ pub fn begin(scope: &Scope, plan: Plan, target: EntityId, command: &'static str,
         target,
         caller: person.clone(),
         percent: None,
-        message: match plan {
+        message: match &plan {
+            Plan::Work { words, .. } => words.as_str().into(),
             Plan::Shutdown { .. } => "waiting for the guest to power off".into(),
             Plan::Refresh { .. } => "listing the volumes".into(),
             Plan::Migrate | Plan::Drain => "beginning".into(),
@@ -146,14 +154,18 @@ pub struct TaskActor {
     work: Option<SpawnHandle>,
     /// Whether what it does can be stopped half-way.
     cancellable: bool,
+    /// Whether it ends by itself once it was asked to stop, when it has cleaned up.
+    stops_by_itself: bool,
     /// The move it drives, to be forgotten when its end is written down.
     departure: Option<Rc<Departure>>,
+    /// By which long work of a port is stopped.
+    reins: Arc<Reins>,
 }
 
 impl TaskActor {
     /// The actor of this task. Its plan stands in the scope, once.
     pub fn new(id: TaskId, scope: Rc<Scope>, life: Arc<crate::life::Life>) -> TaskActor {
-        TaskActor { id, scope, life, work: None, cancellable: true, departure: None }
+        TaskActor { id, scope, life, work: None, cancellable: true, stops_by_itself: false, departure: None, reins: Reins::new() }
     }
 
     fn known(&self) -> Option<(Arc<Entity>, TaskFacts)> {
@@ -197,7 +209,7 @@ impl TaskActor {
 }
 
 /// Does what is planned, after the journal knows of it.
-async fn carry_out(scope: Rc<Scope>, id: TaskId, facts: TaskFacts, plan: Plan) -> Ending {
+async fn carry_out(scope: Rc<Scope>, id: TaskId, facts: TaskFacts, plan: Plan, reins: Arc<Reins>) -> Ending {
     if let Err(fault) = scope.journal.accept(operation(&scope, id, &facts)).await {
         // What is written down goes on without the journal.
         if !matches!(plan, Plan::Migrate | Plan::Drain) {
@@ -207,6 +219,7 @@ async fn carry_out(scope: Rc<Scope>, id: TaskId, facts: TaskFacts, plan: Plan) -
     }
     let drain = scope.moves.drain.borrow().clone();
     match (plan, scope.moves.by_task(id), drain) {
+        (Plan::Work { doing, .. }, ..) => drive(scope, id, reins, doing).await,
         (Plan::Migrate, Some(departure), _) => departure::drive(scope, departure).await,
         (Plan::Drain, _, Some(drain)) => drain::carry_out(scope, drain).await,
         (Plan::Migrate | Plan::Drain, ..) => (TaskState::Failed, Err(Fault::internal("its work is not known any more"))),
@@ -219,7 +232,7 @@ async fn carry_out(scope: Rc<Scope>, id: TaskId, facts: TaskFacts, plan: Plan) -
 
 async fn work(scope: Rc<Scope>, plan: Plan) -> Result<String, Fault> {
     match plan {
-        Plan::Migrate | Plan::Drain => Err(Fault::internal("this is not done here; please report this")),
+        Plan::Migrate | Plan::Drain | Plan::Work { .. } => Err(Fault::internal("this is not done here; please report this")),
         Plan::Refresh { pool } => {
             scope.host.pools.refresh(pool).await?;
             Ok("the volumes were listed again".to_owned())
@@ -258,9 +271,10 @@ impl Actor for TaskActor {
             let fault = Fault::internal("its actor failed and the work was not run again; look at the target before asking again");
             return self.finish(TaskState::Failed, Err(fault), Cause::Archipel);
         };
-        self.cancellable = matches!(plan, Plan::Shutdown { .. });
+        self.cancellable = matches!(plan, Plan::Shutdown { .. } | Plan::Work { .. });
+        self.stops_by_itself = matches!(plan, Plan::Work { .. });
         self.departure = self.scope.moves.by_task(self.id);
-        let work = carry_out(self.scope.clone(), self.id, facts, plan);
+        let work = carry_out(self.scope.clone(), self.id, facts, plan, self.reins.clone());
         self.work = Some(ctx.spawn(work.into_actor(self).map(|(state, outcome), this, _| {
             this.finish(state, outcome, Cause::Archipel);
         })));
@@ -301,6 +315,10 @@ impl TaskActor {
         may("task.cancel", &facts).check(&entity.name)?;
         if !self.cancellable {
             return Err(Fault::new(FaultKind::Unsupported, "libvirt offers no way to stop this; wait until it ends"));
+        }
+        if self.stops_by_itself {
+            self.reins.stop();
+            return Ok(Done::new("it is being stopped; the task ends when nothing half done is left"));
         }
         if let Some(work) = self.work.take() {
             ctx.cancel_future(work);

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 pub enum Role {
     /// Sees everything, changes nothing.
     Viewer,
-    /// May do everything that people may.
+    /// May do everything but what [`Role::AdminRaw`] is needed for.
     Admin,
+    /// May also hand texts and commands through that Archipel does not understand: definitions as raw XML, commands inside guests.
+    AdminRaw,
     /// The agent of a hypervisor, in its own name. No person ever has it.
     Node,
 }
@@ -23,20 +25,20 @@ impl Role {
         match self {
             Role::Viewer => "viewer",
             Role::Admin => "admin",
+            Role::AdminRaw => "admin-raw",
             Role::Node => "node",
         }
     }
     /// The role with that name, agents' included: for reading what was stored. What a person writes is parsed, and never an agent's.
     pub fn from_name(name: &str) -> Option<Role> {
-        [Role::Viewer, Role::Admin, Role::Node].into_iter().find(|r| r.name() == name)
+        [Role::Viewer, Role::Admin, Role::AdminRaw, Role::Node].into_iter().find(|r| r.name() == name)
     }
     /// Whether somebody with this role may use a command that needs `needed`.
     pub fn covers(self, needed: Role) -> bool {
         match (self, needed) {
-            (Role::Node, needed) => needed != Role::Admin,
+            (Role::Node, needed) => matches!(needed, Role::Node | Role::Viewer),
             (_, Role::Node) => false,
-            (Role::Admin, _) | (_, Role::Viewer) => true,
-            (Role::Viewer, Role::Admin) => false,
+            (held, needed) => held >= needed,
         }
     }
 }
@@ -44,7 +46,8 @@ impl Role {
 impl std::str::FromStr for Role {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
-        [Role::Viewer, Role::Admin].into_iter().find(|r| r.name() == s).ok_or_else(|| format!("{s:?} is not a role (admin or viewer)"))
+        let known = [Role::Viewer, Role::Admin, Role::AdminRaw];
+        known.into_iter().find(|r| r.name() == s).ok_or_else(|| format!("{s:?} is not a role (viewer, admin or admin-raw)"))
     }
 }
 
@@ -87,8 +90,18 @@ mod tests {
     #[test]
     fn agents_and_people_are_apart() {
         assert!(Role::Node.covers(Role::Node) && Role::Node.covers(Role::Viewer));
-        assert!(!Role::Node.covers(Role::Admin), "an agent administers nothing");
+        assert!(!Role::Node.covers(Role::Admin) && !Role::Node.covers(Role::AdminRaw), "an agent administers nothing");
         assert!(!Role::Admin.covers(Role::Node) && !Role::Viewer.covers(Role::Node));
         assert!("node".parse::<Role>().is_err(), "no account can be given it");
+    }
+
+    #[test]
+    fn each_role_of_people_covers_the_ones_before_it() {
+        let ladder = [Role::Viewer, Role::Admin, Role::AdminRaw];
+        for (held, role) in ladder.into_iter().enumerate() {
+            for (needed, other) in ladder.into_iter().enumerate() {
+                assert_eq!(role.covers(other), held >= needed, "{role:?} {other:?}");
+            }
+        }
     }
 }

@@ -40,6 +40,7 @@ pub mod storage_pool;
 pub mod task;
 pub mod unit;
 pub mod volume;
+pub mod work;
 
 #[cfg(feature = "fake")]
 pub mod conformance;

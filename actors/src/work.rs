@@ -1,0 +1,118 @@
+//! Long work of a port as a task: followed, told of, and stopped when somebody asks.
+//!
+//! ```text
+//!   begin --> running --port answers--> done | failed
+//!                |  cancel: the port is told, cleans up, and answers
+//!                +--------------------> cancelled      (done, if the work was quicker)
+//! ```
+//! The work belongs to the task's actor: if that fails, or the daemon does, the task is told as failed and nothing is run again.
+
+use crate::{
+    migration::departure::Ending,
+    scope::Scope,
+    task::{self, Plan},
+};
+use archipel_contract::{BoxFuture, Caller, EntityId, Fault, TaskId, command::Started, task::TaskState, work::Follower};
+use parking_lot::Mutex;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What is to be done, once.
+pub type Doing = Box<dyn FnOnce(Arc<dyn Follower>) -> BoxFuture<'static, Result<String, Fault>>>;
+
+/// Begins long work on an entity and answers the task. `words` say what goes on, and are its first progress.
+pub fn begin<F>(scope: &Scope, target: EntityId, command: &'static str, name: &str, caller: &Caller, words: String, doing: F) -> Started
+where
+    F: FnOnce(Arc<dyn Follower>) -> BoxFuture<'static, Result<String, Fault>> + 'static,
+{
+    let plan = Plan::Work { words: words.clone(), doing: Box::new(doing) };
+    Started { task: task::begin(scope, plan, target, command, name, caller), message: words }
+}
+
+type Progress = (Option<u8>, String);
+
+/// What a running work is held by: its progress comes out, the wish to stop goes in.
+pub struct Reins {
+    told: watch::Sender<Progress>,
+    /// `None` once somebody asked to stop.
+    stops: Mutex<Option<Vec<Box<dyn FnOnce() + Send>>>>,
+}
+
+impl Reins {
+    pub(crate) fn new() -> Arc<Reins> {
+        Arc::new(Reins { told: watch::Sender::new((None, String::new())), stops: Mutex::new(Some(Vec::new())) })
+    }
+
+    /// Asks the work to stop; nothing happens the second time.
+    pub(crate) fn stop(&self) {
+        let stops = self.stops.lock().take();
+        for stop in stops.unwrap_or_default() {
+            stop();
+        }
+    }
+}
+
+impl Follower for Reins {
+    fn advance(&self, percent: Option<u8>, message: &str) {
+        let news = (percent, message.to_owned());
+        self.told.send_if_modified(|old| {
+            let differs = *old != news;
+            *old = news;
+            differs
+        });
+    }
+    fn is_cancelled(&self) -> bool {
+        self.stops.lock().is_none()
+    }
+    fn on_cancel(&self, stop: Box<dyn FnOnce() + Send>) {
+        match &mut *self.stops.lock() {
+            Some(stops) => return stops.push(stop),
+            None => {}
+        }
+        stop();
+    }
+}
+
+/// Does the work and tells how far it is until it has ended.
+pub(crate) async fn drive(scope: Rc<Scope>, id: TaskId, reins: Arc<Reins>, doing: Doing) -> Ending {
+    let mut told = reins.told.subscribe();
+    let mut work = doing(reins.clone());
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            outcome = &mut work => break outcome,
+            Ok(()) = told.changed() => {
+                let (percent, message) = told.borrow_and_update().clone();
+                task::progress(&scope, id, percent, message);
+            }
+        }
+    };
+    match outcome {
+        Err(_) if reins.is_cancelled() => (TaskState::Cancelled, Ok("stopped; nothing half done is left".to_owned())),
+        Err(fault) => (TaskState::Failed, Err(fault)),
+        Ok(message) => (TaskState::Done, Ok(message)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn whoever_works_is_told_once_to_stop_early_or_late() {
+        let (reins, told) = (Reins::new(), Arc::new(AtomicUsize::new(0)));
+        let listener = || {
+            let told = told.clone();
+            Box::new(move || drop(told.fetch_add(1, Ordering::Relaxed)))
+        };
+        reins.on_cancel(listener());
+        assert!(!reins.is_cancelled() && told.load(Ordering::Relaxed) == 0);
+        reins.stop();
+        reins.stop();
+        assert!(reins.is_cancelled() && told.load(Ordering::Relaxed) == 1);
+        reins.on_cancel(listener());
+        assert_eq!(told.load(Ordering::Relaxed), 2, "whoever comes late is told at once");
+    }
+}
