@@ -103,7 +103,8 @@ pub(crate) enum AccountVerb {
 pub(crate) struct Entry {
     /// The account: alice@vm.localhost, or only alice.
     pub(crate) jid: String,
-    /// viewer (sees everything, changes nothing; the default), admin, or node (the agent of a hypervisor, named hv.NAME).
+    /// viewer (sees everything, changes nothing; the default), admin, admin-raw (an admin who may also write raw XML and run
+    /// commands in guests), or node (the agent of a hypervisor, named hv.NAME).
     #[arg(long, value_parser = kind)]
     pub(crate) role: Option<AccountKind>,
     /// Read the password from standard input; a line feed at its end does not belong to it.
@@ -125,7 +126,7 @@ pub(crate) struct Name {
 fn kind(text: &str) -> Result<AccountKind, String> {
     match text {
         "node" => Ok(AccountKind::Node),
-        _ => text.parse::<Role>().map(AccountKind::Person).map_err(|_| format!("{text:?} is not a role (admin, viewer or node)")),
+        _ => text.parse::<Role>().map(AccountKind::Person).map_err(|_| format!("{text:?} is not a role (viewer, admin, admin-raw or node)")),
     }
 }
 
