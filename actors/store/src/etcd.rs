@@ -13,6 +13,9 @@
 //!            member B as well --first answer--> done, and asked first from now on    `unavailable`
 //! ```
 //!
+//! What an exchange changes belongs to one term of its leadership ([`Etcd::in_term`]): every such transaction also compares that the key
+//! of that very term is there. What was still on its way when the term ended comes too late, whoever sent it and whenever it arrives.
+//!
 //! `unavailable` does not say that a change was not made: as with every lost answer, whoever asked looks again. Nobody's clock
 //! here decides whether a lease has run out; etcd decides, and a holder counts its own from before it asked.
 //!
@@ -37,7 +40,7 @@ mod journal;
 mod leadership;
 mod members;
 
-use archipel_contract::{CellName, Fault, Millis};
+use archipel_contract::{CellName, Epoch, Fault, Millis};
 use members::Members;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,6 +92,27 @@ impl EtcdConfig {
 pub struct Etcd {
     members: Arc<Members>,
     prefix: Arc<str>,
+    /// Changes are made only as long as this lasts; without one, always.
+    term: Option<Arc<Term>>,
+}
+
+/// One term of a role.
+struct Term {
+    /// The key of whoever leads the role.
+    key: String,
+    /// The revision that made it for this term: the next term's is another one.
+    made: i64,
+    role: String,
+    epoch: Epoch,
+}
+
+impl Term {
+    fn over(role: &str, epoch: Epoch) -> Fault {
+        Fault::unavailable(format!(
+            "term {} of the {role} is over, so nothing more is changed in it; look at what stands now and ask again: whoever leads now answers",
+            epoch.0
+        ))
+    }
 }
 
 impl Etcd {
@@ -102,7 +126,7 @@ impl Etcd {
                 config.prefix
             )));
         }
-        Ok(Etcd { members: Arc::new(Members::new(config)?), prefix: format!("{prefix}/").into() })
+        Ok(Etcd { members: Arc::new(Members::new(config)?), prefix: format!("{prefix}/").into(), term: None })
     }
 
     fn key(&self, rest: impl std::fmt::Display) -> String {

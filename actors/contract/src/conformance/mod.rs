@@ -11,6 +11,7 @@ pub mod documents;
 pub mod host;
 pub mod journal;
 pub mod migration;
+pub mod terms;
 
 use crate::{
     Millis,

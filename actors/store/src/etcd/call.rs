@@ -1,7 +1,7 @@
 //! One call: its deadline, its mark, and the two things it can do, which are to read and to compare and set.
 
-use super::Etcd;
 use super::leadership::missing_lease;
+use super::{Etcd, Term};
 use archipel_contract::Fault;
 use etcd_client::{Client, Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
 use serde::de::DeserializeOwned;
@@ -27,6 +27,8 @@ struct Written<T> {
 pub(super) struct Seen<T> {
     /// The revision that wrote it, 0 when there is nothing.
     pub(super) revision: i64,
+    /// The revision that wrote it when there was nothing, 0 when there is nothing.
+    pub(super) made: i64,
     /// The lease it is bound to, 0 when there is none.
     pub(super) lease: i64,
     /// The mark of the call that wrote it.
@@ -37,9 +39,15 @@ pub(super) struct Seen<T> {
 
 impl<T: DeserializeOwned> Seen<T> {
     pub(super) fn of(found: &[KeyValue]) -> Result<Seen<T>, Fault> {
-        let Some(kv) = found.first() else { return Ok(Seen { revision: 0, lease: 0, mark: None, value: None }) };
+        let Some(kv) = found.first() else { return Ok(Seen { revision: 0, made: 0, lease: 0, mark: None, value: None }) };
         let written: Written<T> = parse(kv)?;
-        Ok(Seen { revision: kv.mod_revision(), lease: kv.lease(), mark: Some(written.mark), value: Some(written.value) })
+        Ok(Seen {
+            revision: kv.mod_revision(),
+            made: kv.create_revision(),
+            lease: kv.lease(),
+            mark: Some(written.mark),
+            value: Some(written.value),
+        })
     }
 }
 
@@ -105,6 +113,11 @@ impl Call<'_> {
         seen.mark == Some(self.mark)
     }
 
+    /// Whether this call wrote what lies there.
+    fn marked(&self, kv: &KeyValue) -> bool {
+        serde_json::from_slice::<Written<serde::de::IgnoredAny>>(kv.value()).is_ok_and(|written| written.mark == self.mark)
+    }
+
     /// A value as it is put down, under the mark of this call.
     pub(super) fn written<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, Fault> {
         serde_json::to_vec(&Written { mark: self.mark, value })
@@ -117,7 +130,13 @@ impl Call<'_> {
 
     /// Reads one key.
     pub(super) async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Seen<T>, Fault> {
-        self.commit(vec![], vec![get(key)], vec![]).await?.seen(0)
+        self.look(vec![get(key)]).await?.seen(0)
+    }
+
+    /// Reads several keys at once.
+    pub(super) async fn look(&self, keys: Vec<TxnOp>) -> Result<Outcome, Fault> {
+        let done = self.transact(None, vec![], keys, vec![]).await?;
+        done.ok_or_else(|| Fault::internal("etcd misses a lease where nothing was to be changed; please report this"))
     }
 
     /// One transaction: if everything in `when` holds, `changes` are made, else `otherwise`. It may be sent more than once.
@@ -133,6 +152,21 @@ impl Call<'_> {
         changes: Vec<TxnOp>,
         otherwise: Vec<TxnOp>,
     ) -> Result<Option<Outcome>, Fault> {
+        self.transact(self.etcd.term.as_deref(), when, changes, otherwise).await
+    }
+
+    /// The same, as a change of that term if there is one.
+    async fn transact(
+        &self,
+        term: Option<&Term>,
+        mut when: Vec<Compare>,
+        changes: Vec<TxnOp>,
+        mut otherwise: Vec<TxnOp>,
+    ) -> Result<Option<Outcome>, Fault> {
+        if let Some(term) = term {
+            when.push(Compare::create_revision(term.key.as_str(), CompareOp::Equal, term.made));
+            otherwise.push(get(&term.key));
+        }
         let txn = Txn::new().when(when).and_then(changes).or_else(otherwise);
         let attempt = |client: Client| {
             let txn = txn.clone();
@@ -151,6 +185,13 @@ impl Call<'_> {
                 TxnOpResponse::Get(mut got) => found.push(got.take_kvs()),
                 TxnOpResponse::Delete(deleted) => removed += deleted.deleted(),
                 TxnOpResponse::Put(_) | TxnOpResponse::Txn(_) => {}
+            }
+        }
+        if let Some(term) = term.filter(|_| !answer.succeeded()) {
+            let lasts = found.pop().is_some_and(|leading| leading.first().is_some_and(|kv| kv.create_revision() == term.made));
+            // A first attempt may have been made before the term ended; whoever asked recognises it by its mark.
+            if !lasts && !found.iter().flatten().any(|kv| self.marked(kv)) {
+                return Err(Term::over(&term.role, term.epoch));
             }
         }
         Ok(Some(Outcome { made: answer.succeeded(), revision: answer.header().map_or(0, |h| h.revision()), found, removed }))

@@ -71,7 +71,7 @@ impl Journal for Etcd {
     fn recall(&self, operation: Operation) -> BoxFuture<'_, Result<Option<Acceptance>, Fault>> {
         Box::pin(async move {
             let keys = self.operation(&operation.caller, operation.id);
-            stands(&self.call().commit(vec![], vec![get(&keys.open), get(&keys.done)], vec![]).await?, &operation)
+            stands(&self.call().look(vec![get(&keys.open), get(&keys.done)]).await?, &operation)
         })
     }
 
@@ -79,7 +79,7 @@ impl Journal for Etcd {
         Box::pin(async move {
             let (call, keys) = (self.call(), self.operation(&caller, id));
             let read = || vec![get(&keys.open), get(&keys.done)];
-            let mut found = call.commit(vec![], read(), vec![]).await?;
+            let mut found = call.look(read()).await?;
             loop {
                 // The first outcome stands: it may have been answered already.
                 if found.seen::<Done>(1)?.value.is_some() {

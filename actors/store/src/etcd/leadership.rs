@@ -9,17 +9,19 @@
 //! lease after an election of its own leader. The holder counts from the time it gave before it asked, so it stops first.
 //!
 //! Keeping a lease alive is answered by etcd's leader alone, and one that was cut off may answer for a moment though it is none any
-//! more. So the key is read again afterwards, which takes a majority. What remains is fenced by the epoch.
+//! more. So the key is read again afterwards, which takes a majority. What remains is fenced by the epoch, and what the holder writes into
+//! etcd by the key itself: each term makes it anew, and every change of a term compares which one made it.
 
-use super::Etcd;
 use super::call::{Call, Seen, delete, get, unchanged};
 use super::members::Member;
+use super::{Etcd, Term};
 use archipel_contract::port::Leadership;
 use archipel_contract::{Epoch, Fault, FaultKind, Millis, Timestamp};
 use etcd_client::{Error, EventType, PutOptions, TxnOp, WatchFilterType, WatchOptions};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two attempts to watch, when all watches broke though the key could be read.
@@ -49,12 +51,27 @@ impl Etcd {
         self.key(format_args!("lead/{role}"))
     }
 
+    /// The same data, for what is changed as the leader of `role` in that term: it is changed only as long as the term lasts, and
+    /// refused as `unavailable` afterwards, also what was sent before and arrives late. Reading goes on. Refused when the term is over
+    /// already.
+    pub async fn in_term(&self, role: &str, epoch: Epoch) -> Result<Etcd, Fault> {
+        let key = self.leader(role);
+        let leading: Seen<Leader> = self.call().read(&key).await?;
+        match leading.value {
+            Some(leader) if leader.epoch == epoch => {
+                let term = Term { key, made: leading.made, role: role.to_owned(), epoch };
+                Ok(Etcd { term: Some(Arc::new(term)), ..self.clone() })
+            }
+            _ => Err(Term::over(role, epoch)),
+        }
+    }
+
     pub(super) async fn try_to_lead(&self, role: &str, holder: &str, lease: Millis, now: Timestamp) -> Result<Leadership, Fault> {
         let (call, key, epochs) = (self.call(), self.leader(role), self.key(format_args!("lead-epoch/{role}")));
         let seconds = lease.0.div_ceil(1000).max(1);
         let until = |granted: u64| Timestamp(now.0.saturating_add(lease.0.min(granted.saturating_mul(1000))));
         loop {
-            let found = call.commit(vec![], vec![get(&key), get(&epochs)], vec![]).await?;
+            let found = call.look(vec![get(&key), get(&epochs)]).await?;
             let leading: Seen<Leader> = found.seen(0)?;
             let highest: Seen<Epoch> = found.seen(1)?;
             let ours = call.wrote(&leading);
@@ -123,7 +140,7 @@ impl Etcd {
     pub(super) async fn wait_for_vacancy(&self, role: &str) -> Result<(), Fault> {
         let key = self.leader(role);
         loop {
-            let found = self.call().commit(vec![], vec![get(&key)], vec![]).await?;
+            let found = self.call().look(vec![get(&key)]).await?;
             if found.seen::<Leader>(0)?.value.is_none() {
                 return Ok(());
             }
