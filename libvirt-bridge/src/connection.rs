@@ -103,7 +103,7 @@ const WITHDRAWN: u8 = 2;
 /// All ports of one hypervisor. Dropping the last one closes the link.
 pub(crate) struct Link {
     shared: Arc<Shared>,
-    /// How many transfers of machines run on threads of their own.
+    /// How many long works run on threads of their own.
     pub(crate) transfers: Arc<AtomicUsize>,
 }
 

@@ -6,7 +6,7 @@
 //!                              reads   2 threads
 //!                              changes 2 threads                     libvirt's event thread
 //!                              long    1 thread                          │ callbacks: translate, never block
-//!   transfers ──▶ a thread and a connection each ──▶ libvirt             │
+//!   long work ──▶ a thread and a connection each ──▶ libvirt             │
 //!   link thread: connect ▶ register ▶ up ▶ (lost) ▶ pause ▶ connect      ▼
 //!                                                                     relay ──▶ HostObserver
 //! ```
@@ -14,6 +14,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `connection` | the link: its threads, lanes, deadlines, reconnecting |
+//! | `apart` | work that takes as long as it takes: moves, snapshots with memory, backups |
 //! | `count` | how often libvirt was called |
 //! | `event` | the relay to the observer, and the meaning of each event; `event/raw` is the C side |
 //! | `domain` `network` `storage_pool` `volume` `hypervisor` | one port of the contract each |
@@ -26,6 +27,7 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+mod apart;
 pub mod bare;
 mod connection;
 mod count;
@@ -77,7 +79,7 @@ pub struct LinkConfig {
     pub keepalive_seconds: u16,
     /// How many of them may stay unanswered before the connection counts as dead. 3.
     pub keepalive_count: u16,
-    /// How many machines may be on their way from here at a time; one more is refused with `busy`. 32.
+    /// How many long works (moves, snapshots, backups) may be under way at a time; one more is refused with `busy`. 32.
     pub transfers: usize,
     /// Where the libvirt of another host reaches this one; `None`: `qemu+tls://HOSTNAME/system`.
     pub peer_uri: Option<String>,

@@ -1,137 +1,37 @@
-//! The move itself: a thread and a connection of its own for each, as it takes as long as it takes.
-//!
-//! ```text
-//!   asked --> thread --> connected --> begun ------> libvirt answers --> told
-//!                |            |
-//!                +-- 30 s ----+--> withdrawn: nothing was done
-//! ```
-//! A connection of its own, because libvirtd answers five calls of one client at a time: a few transfers on the common
-//! connection, and every other call, signs of life included, would wait for the first of them to end. libvirt's own
-//! daemons do the moving (peer to peer), so it goes on when this process ends.
+//! The move itself, apart from all other calls. libvirt's own daemons do the moving (peer to peer), so it goes on when this
+//! process ends.
 
 use super::raw;
 use crate::{
-    LinkConfig,
     connection::{Link, Trouble},
-    count::{self, ask},
-    event::raw::start_event_loop,
-    fault,
+    count::ask,
 };
 use archipel_contract::{
     BoxFuture, Bytes, DomainId, Fault, FaultKind, Millis,
     migration::{Landing, Transferred, Transport, Way},
 };
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread,
-    time::Instant,
-};
-use tokio::sync::oneshot;
+use std::time::Instant;
 use virt::{
     connect::Connect,
     domain::{Domain, MigrateParameters},
-    error::Error,
     sys,
 };
 
 const DOING: &str = "moving a virtual machine";
 
-/// One of the transfers that may be under way; dropping it makes room.
-struct Slot(Arc<AtomicUsize>);
-
-impl Slot {
-    fn take(link: &Link) -> Result<Slot, Fault> {
-        let most = link.config().transfers;
-        let slot = Slot(link.transfers.clone());
-        if slot.0.fetch_add(1, Ordering::AcqRel) >= most {
-            let name = &link.config().name;
-            return Err(Fault::busy(format!("{most} machines are on their way from {name} already; wait until one has arrived")));
-        }
-        Ok(slot)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl Link {
     /// Moves a machine; with `resuming` it goes on with a post-copy that broke.
     pub(super) fn carry(&self, id: DomainId, to: Landing, way: Way, resuming: bool) -> BoxFuture<'_, Result<Transferred, Fault>> {
+        let moving = self.apart(DOING, move |connect| transfer(connect, id, &to, &way, resuming));
         Box::pin(async move {
-            self.reachable()?;
-            let slot = Slot::take(self)?;
-            let config = self.config().clone();
-            let patience = config.deadline;
-            let (begin, begun) = oneshot::channel::<()>();
-            let (send, receive) = oneshot::channel();
-            let given_up = Arc::new(AtomicBool::new(false));
-            let withdrawn = given_up.clone();
-            let body = move || {
-                let answer = catch_unwind(AssertUnwindSafe(|| {
-                    let connect = connect(&config)?;
-                    // Exactly one side gets to say how it goes on: the caller who waited too long, or this thread.
-                    if withdrawn.swap(true, Ordering::AcqRel) {
-                        return Err(Fault::unavailable("nobody waits for this any more"));
-                    }
-                    let _ = begin.send(());
-                    transfer(&connect, id, &to, &way, resuming).map_err(|trouble| told(&config, &connect, trouble))
-                }));
-                drop(slot);
-                let defect = || Fault::internal(format!("a defect in the libvirt bridge showed while {DOING}; please report it"));
-                // A receiver that is gone wants no answer; that is its own affair.
-                let _ = send.send(answer.unwrap_or_else(|_| Err(defect())));
-            };
-            if let Err(error) = thread::Builder::new().name("lv-move".to_owned()).stack_size(1 << 20).spawn(body) {
-                return Err(Fault::busy("the host has no thread left to move a machine with; try again later").because(error));
-            }
-            let late = tokio::time::timeout(patience, begun).await.is_err();
-            if late && !given_up.swap(true, Ordering::AcqRel) {
-                count::TIMEOUTS.fetch_add(1, Ordering::Relaxed);
-                let (name, seconds) = (&self.config().name, patience.as_secs_f32());
-                let text = format!("{name} did not answer for {seconds} s, so nothing was done while {DOING}; ask again later");
-                return Err(Fault::new(FaultKind::Timeout, text));
-            }
-            receive
-                .await
-                .unwrap_or_else(|_| Err(Fault::internal(format!("the thread that was {DOING} ended without a word; look where it is"))))
+            // libvirt calls most of what breaks on the way an internal error, which says nothing to anybody.
+            moving.await.map_err(|fault| match fault.kind {
+                FaultKind::Internal => {
+                    Fault { message: "libvirt gave the transfer up; see the cause and look where the machine is".to_owned(), ..fault }
+                }
+                _ => fault,
+            })
         })
-    }
-}
-
-fn connect(config: &LinkConfig) -> Result<Connect, Fault> {
-    let open = || {
-        start_event_loop()?;
-        let connect = ask(|| Connect::open(Some(&config.uri)))?;
-        if config.keepalive_seconds > 0 {
-            // A driver that knows no signs of life works without.
-            let _ = ask(|| connect.set_keep_alive(i32::from(config.keepalive_seconds), u32::from(config.keepalive_count)));
-        }
-        Ok(connect)
-    };
-    open().map_err(|error: Error| fault::fault(&error, DOING))
-}
-
-fn told(config: &LinkConfig, connect: &Connect, trouble: Trouble) -> Fault {
-    match trouble {
-        Trouble::Ours(fault) => fault,
-        Trouble::Libvirt(error) if fault::may_mean_dead(&error) && !matches!(ask(|| connect.is_alive()), Ok(true)) => {
-            let text = format!("the connection to {} was lost while {DOING}; it may go on, look where the machine is", config.name);
-            Fault::unavailable(text).because(error.message())
-        }
-        // libvirt calls most of what breaks on the way an internal error, which says nothing to anybody.
-        Trouble::Libvirt(error) => match fault::fault(&error, DOING) {
-            fault if fault.kind == FaultKind::Internal => {
-                Fault { message: "libvirt gave the transfer up; see the cause and look where the machine is".to_owned(), ..fault }
-            }
-            fault => fault,
-        },
     }
 }
 
