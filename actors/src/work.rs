@@ -12,21 +12,23 @@ use crate::{
     scope::Scope,
     task::{self, Plan},
 };
-use archipel_contract::{BoxFuture, Caller, EntityId, Fault, TaskId, command::Started, task::TaskState, work::Follower};
+use archipel_contract::{Caller, EntityId, Fault, TaskId, command::Started, task::TaskState, work::Follower};
+use futures::future::LocalBoxFuture;
 use parking_lot::Mutex;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::watch;
 
 /// What is to be done, once.
-pub type Doing = Box<dyn FnOnce(Arc<dyn Follower>) -> BoxFuture<'static, Result<String, Fault>>>;
+pub type Doing = Box<dyn FnOnce(Arc<dyn Follower>) -> LocalBoxFuture<'static, Result<String, Fault>>>;
 
 /// Begins long work on an entity and answers the task. `words` say what goes on, and are its first progress.
-pub fn begin<F>(scope: &Scope, target: EntityId, command: &'static str, name: &str, caller: &Caller, words: String, doing: F) -> Started
+pub fn begin<F, W>(scope: &Scope, target: EntityId, command: &'static str, name: &str, caller: &Caller, words: String, doing: F) -> Started
 where
-    F: FnOnce(Arc<dyn Follower>) -> BoxFuture<'static, Result<String, Fault>> + 'static,
+    F: FnOnce(Arc<dyn Follower>) -> W + 'static,
+    W: Future<Output = Result<String, Fault>> + 'static,
 {
-    let plan = Plan::Work { words: words.clone(), doing: Box::new(doing) };
+    let plan = Plan::Work { words: words.clone(), doing: Box::new(|follower| Box::pin(doing(follower))) };
     Started { task: task::begin(scope, plan, target, command, name, caller), message: words }
 }
 
