@@ -21,6 +21,7 @@ pub mod change;
 mod definition;
 mod lifecycle;
 mod reading;
+mod snapshot;
 pub(crate) mod turn;
 
 pub use reading::{compare, forget};
@@ -87,7 +88,7 @@ impl DomainActor {
         F: AsyncFnOnce(&Turn, C) -> Result<C::Reply, Fault> + 'static,
     {
         let Some(Ask { command, caller }) = ask.take() else { return Box::pin(fut::ready(ending())) };
-        let desk = self.desk.get_or_insert_default().clone();
+        let desk = self.desk.get_or_insert_with(|| self.scope.desks.of(self.id)).clone();
         let turn = Turn { id: self.id, scope: self.scope.clone(), desk, caller };
         let wanted = serde_json::to_value(&command).unwrap_or_default();
         let begun = async move {

@@ -1,6 +1,6 @@
 //! What all actors of one hypervisor share, and the port through which they ask for children.
 
-use crate::{board::Board, directory::Directory, migration::Moves, task::Plan};
+use crate::{board::Board, directory::Directory, domain::turn::Desks, migration::Moves, task::Plan};
 use archipel_contract::{
     CellName, EntityId, Fault, FaultKind, TaskId,
     host::Host,
@@ -40,6 +40,8 @@ pub struct Scope {
     pub local: Arc<dyn Documents>,
     /// What the cell keeps: machines that are parked.
     pub shelf: Arc<dyn Documents>,
+    /// Whose turn it is on each machine.
+    pub desks: Desks,
     /// Machines that come and go.
     pub moves: Moves,
     /// The time.

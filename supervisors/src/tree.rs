@@ -367,6 +367,7 @@ fn plant(
                 peers,
                 local: tree.local.clone(),
                 shelf: tree.shelf.clone(),
+                desks: Default::default(),
                 moves: Moves::default(),
                 clock: tree.clock.clone(),
                 keeper: Rc::new(Nursery(nursery.clone())),

@@ -5,13 +5,16 @@
 //!   asked --> waiting (at most TURNS) --> checked against the policy --> carried out --> settled --> the next one's turn
 //!                                                                             \--> written down and settled --> answered
 //! ```
+//! What is no command and must not meet one half-way takes the turn as well: giving a machine up, and telling the authority that it
+//! leaves. Else a start that was found rightful could reach libvirt when the right is another host's already.
+//!
 //! libvirt answers a call before its event has come round. Without waiting for that, whoever pauses a machine and resumes it at
 //! once would be told that it is running already. The actor itself answers at once, so that the dispatcher can write the end
 //! down meanwhile; it is the dispatcher who waits for [`known`] before it tells anybody.
 
 use super::in_control;
 use crate::board::Board;
-use crate::scope::Scope;
+use crate::scope::{SHORT, Scope};
 use archipel_contract::{
     Caller, DomainId, Entity, EntityId, Fault, Millis,
     command::Done,
@@ -20,10 +23,11 @@ use archipel_contract::{
 };
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
 /// Commands that may wait for their turn on one machine.
 const TURNS: usize = 16;
@@ -32,12 +36,48 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 /// What commands of one machine share; made with the first command.
 #[derive(Default)]
-pub(crate) struct Desk {
+pub struct Desk {
     pub(crate) turn: Arc<Mutex<()>>,
     waiting: Cell<usize>,
     /// Something about the machine was told.
     pub(crate) news: Notify,
     pub(crate) consequence: RefCell<Option<Consequence>>,
+}
+
+/// The desks of one hypervisor's machines. They outlive an actor that fails while somebody else has the turn.
+#[derive(Default)]
+pub struct Desks(RefCell<HashMap<DomainId, Weak<Desk>>>);
+
+impl Desks {
+    /// The desk of a machine.
+    pub(crate) fn of(&self, id: DomainId) -> Rc<Desk> {
+        let mut desks = self.0.borrow_mut();
+        if let Some(desk) = desks.get(&id).and_then(Weak::upgrade) {
+            return desk;
+        }
+        if desks.len() == desks.capacity() {
+            desks.retain(|_, desk| desk.strong_count() > 0);
+        }
+        let desk = Rc::<Desk>::default();
+        desks.insert(id, Rc::downgrade(&desk));
+        desk
+    }
+}
+
+/// The machine's turn: while it is held, no command is carried out on it.
+pub(crate) struct Taken {
+    _place: OwnedMutexGuard<()>,
+    /// Others find the same desk for as long as it is held.
+    _desk: Rc<Desk>,
+}
+
+/// Waits for the machine's turn.
+pub(crate) async fn take(scope: &Scope, id: DomainId) -> Result<Taken, Fault> {
+    let desk = scope.desks.of(id);
+    match tokio::time::timeout(SHORT, desk.turn.clone().lock_owned()).await {
+        Ok(place) => Ok(Taken { _place: place, _desk: desk }),
+        Err(_) => Err(Fault::busy("a command is being carried out on this machine; ask again when it has ended")),
+    }
 }
 
 /// The event that a command will cause, so that it can be told who caused it.

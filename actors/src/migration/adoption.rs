@@ -11,7 +11,9 @@ use super::arrival::{self, Wish};
 use super::{PEER, ask, asker};
 use crate::{
     board::Change,
+    domain::turn,
     scope::{SHORT, Scope, within},
+    strangers,
 };
 use archipel_contract::{
     Caller, DomainId, EntityId, Fault, FaultKind, Hold, HypervisorName, MoveId, OwnershipStep,
@@ -123,6 +125,8 @@ async fn look(scope: &Rc<Scope>, id: DomainId) -> Result<bool, Fault> {
 pub async fn give_up(scope: &Rc<Scope>, command: Yield, caller: Caller) -> Result<Yielded, Fault> {
     let to = asker(scope, &caller)?;
     let (me, id) = (&scope.host.name, command.domain);
+    // A start that was found rightful before this must have reached libvirt, or not begin any more.
+    let _turn = turn::take(scope, id).await?;
     if let Some(to) = scope.moves.to(id) {
         return Err(Fault::busy(format!("{me} moves it to {to} at this moment; ask again")));
     }
@@ -148,22 +152,27 @@ pub async fn give_up(scope: &Rc<Scope>, command: Yield, caller: Caller) -> Resul
         tracing::warn!(domain = %id, %fault, "what is left of a machine that went elsewhere may start with this host");
     }
     scope.moves.yielded.borrow_mut().insert(id);
-    went(scope, id, &to);
+    went(scope, id, &to).await;
     Ok(Yielded { epoch: held.epoch })
 }
 
-/// A machine that other tools took away is not shown here any more.
-fn went(scope: &Scope, id: DomainId, to: &HypervisorName) {
+/// A machine that other tools took away is not shown here any more. Its definition, which they left, is a stranger from now on.
+async fn went(scope: &Scope, id: DomainId, to: &HypervisorName) {
     let entity = EntityId::Domain(id);
     scope.board.publish(Change::gone(entity.clone(), "domain.migrated", Cause::Libvirt).with_detail(Some(format!("to {to}").into())));
     scope.keeper.stop(&entity);
+    match within(SHORT, scope.host.domains.read(id)).await {
+        Ok(record) => strangers::note(scope, &record),
+        Err(fault) if fault.kind == FaultKind::NotFound => strangers::forget(scope, id),
+        Err(fault) => tracing::debug!(domain = %id, %fault, "what other tools have left of a machine is told of with the next listing"),
+    }
 }
 
 /// Its new host has claimed it: what was reported of it in between is not shown either.
 pub(super) async fn claimed(scope: &Rc<Scope>, id: DomainId, to: &HypervisorName) -> Result<(), Fault> {
     let held = within(SHORT, scope.authority.ownership(id)).await?;
     if held.is_some_and(|h| h.owner != scope.host.name) && scope.moves.to(id).is_none() {
-        went(scope, id, to);
+        went(scope, id, to).await;
     }
     scope.moves.yielded.borrow_mut().remove(&id);
     Ok(())

@@ -242,20 +242,33 @@ pub fn refusal(name: &str, to: &HypervisorName, obstacles: &[Obstacle]) -> Fault
 /// The ownership of a machine of ours, free of a move that nobody drives any more.
 ///
 /// A `depart` may reach the authority after its saga has ended, and whoever was to claim a yielded machine may be gone. Nobody else
-/// can end that state. Staying is safe where the guest is here or nowhere but in its definition: whoever would claim is then refused.
+/// can end that state. Staying is safe where the guest is here; where only its definition is, whoever was to claim it is asked first,
+/// because a machine is yielded to a host that runs it already.
 pub async fn rightful(scope: &Scope, held: Ownership) -> Result<Ownership, Fault> {
     let me = &scope.host.name;
-    let Hold::Moving { saga, .. } = &held.hold else { return Ok(held) };
+    let Hold::Moving { saga, to } = &held.hold else { return Ok(held) };
     if held.owner != *me || scope.moves.departures.borrow().contains_key(&held.domain) {
         return Ok(held);
     }
-    match within(SHORT, scope.host.migration.standing(held.domain)).await? {
-        Standing::Here(_) | Standing::Off(_) => {
-            let step = OwnershipStep::Stay { by: me.clone(), saga: *saga };
-            within(SHORT, scope.authority.step(held.domain, held.epoch, step)).await
-        }
-        _ => Ok(held),
+    let stays = match within(SHORT, scope.host.migration.standing(held.domain)).await? {
+        Standing::Here(_) => true,
+        Standing::Off(_) => !may_be_on(scope, to, held.domain).await?,
+        _ => false,
+    };
+    if !stays {
+        return Ok(held);
     }
+    let step = OwnershipStep::Stay { by: me.clone(), saga: *saga };
+    within(SHORT, scope.authority.step(held.domain, held.epoch, step)).await
+}
+
+/// Whether the guest may be on that host of the cell; one that does not answer may have it.
+async fn may_be_on(scope: &Scope, host: &HypervisorName, id: DomainId) -> Result<bool, Fault> {
+    if !hypervisors(scope).await?.iter().any(|e| e.host == *host) {
+        return Ok(false);
+    }
+    let there = ask(scope, host, &archipel_contract::migration::AskStanding { domain: id }, SHORT).await;
+    Ok(!matches!(there, Ok(Standing::Absent | Standing::Off(_) | Standing::Departed)))
 }
 
 /// Why it may not be started here.
@@ -273,9 +286,8 @@ pub fn no_right(name: &str, held: &Ownership) -> Fault {
 
 /// Refuses to start a machine that libvirt moved away, as long as its guest may execute elsewhere in the cell.
 pub async fn not_elsewhere(scope: &Scope, id: DomainId, name: &str) -> Result<(), Fault> {
-    let known = scope.board.get(&EntityId::Domain(id));
-    let migrated = known.and_then(|e| e.domain().and_then(|f| f.reason.clone())).is_some_and(|r| r.starts_with("migrat"));
-    if !migrated || within(SHORT, scope.host.migration.standing(id)).await? != Standing::Departed {
+    // libvirt itself is asked: that it was started and moved away may have happened while nobody listened.
+    if within(SHORT, scope.host.migration.standing(id)).await? != Standing::Departed {
         return Ok(());
     }
     for host in hypervisors(scope).await?.into_iter().map(|e| e.host).filter(|h| *h != scope.host.name) {

@@ -4,6 +4,7 @@ use super::departure::{Departure, LATELY};
 use super::saga::{Answer, Input, Output, Saga, Step};
 use super::{PEER, ask, refusal};
 use crate::{
+    domain::turn,
     scope::{LONG, SHORT, Scope, within},
     task,
 };
@@ -64,7 +65,11 @@ pub(super) async fn perform(scope: Rc<Scope>, departure: Rc<Departure>, output: 
         Output::Reserve => Input::Reserved(reserve(&scope, &departure, &saga).await),
         Output::Depart => {
             let depart = OwnershipStep::Depart { by: me, saga: saga.id, to: saga.to.clone() };
-            Input::Departed(step(depart).await.map(drop))
+            // A start that was found rightful before this must have reached libvirt, or find that it moves.
+            Input::Departed(match turn::take(&scope, id).await {
+                Ok(_turn) => step(depart).await.map(drop),
+                Err(fault) => Err(fault),
+            })
         }
         Output::Disarm => Input::Disarmed(within(SHORT, scope.host.domains.set_autostart(id, false)).await),
         Output::Transfer => Input::Transferred(transfer(&scope, &departure, &saga).await),

@@ -210,3 +210,82 @@ fn a_move_that_nobody_drives_any_more_does_not_hold_its_machine() {
         lab.at_rest(id, "alpha").await;
     });
 }
+
+#[test]
+fn a_machine_that_was_given_up_is_not_taken_back_while_it_may_run_elsewhere() {
+    story(&["alpha", "beta"], async |lab| {
+        let id = lab.fake("alpha").add_domain("web1", DomainState::Shutoff, true);
+        lab.begin_all().await;
+        // Given up, and both agents end before anybody claims it: only the authority knows of it.
+        yields(lab, id).await.unwrap();
+        lab.end("alpha").await;
+        lab.begin_again("alpha").await;
+        lab.board.silence(&"beta".parse().unwrap(), true);
+        let fault = lab.refused("alpha", id, "domain.start", json!({})).await;
+        assert!(fault.message.contains("nobody may start it"), "{fault}");
+        assert_eq!(lab.fake("alpha").script.calls("domain.start"), 0);
+        // It is not there, and so it stays.
+        lab.board.silence(&"beta".parse().unwrap(), false);
+        lab.ask("alpha", id, "domain.start", json!({})).await.unwrap();
+        lab.at_rest(id, "alpha").await;
+    });
+}
+
+fn yields(lab: &Lab, id: DomainId) -> impl Future<Output = Result<Value, Fault>> + '_ {
+    let node = Caller { jid: "hv.beta@vm.localhost/x".into(), role: Role::Node, operation: OperationId::fresh() };
+    lab.as_caller("alpha", node, hv("alpha"), "hypervisor.yield", json!({"domain": id, "saga": uuid::Uuid::from_u128(9)}))
+}
+
+#[test]
+fn a_machine_that_is_being_started_is_not_given_up() {
+    story(&["alpha", "beta"], async |lab| {
+        let id = lab.fake("alpha").add_domain("web1", DomainState::Shutoff, true);
+        lab.begin_all().await;
+        // Its right to run was looked at, and libvirt takes its time.
+        lab.fake("alpha").script.hold("domain.start", "");
+        let start = lab.ask("alpha", id, "domain.start", json!({}));
+        let yielded = async {
+            lab.until("libvirt was asked to start it", |l| l.fake("alpha").script.calls("domain.start") == 1).await;
+            let looked = lab.fake("alpha").script.calls("migration.standing");
+            let mut asked = std::pin::pin!(yields(lab, id));
+            // Whoever else is asked meanwhile has the whole agent to itself, and still nobody looks at the machine.
+            tokio::select! {
+                answer = &mut asked => panic!("it was answered while the machine is being started: {answer:?}"),
+                shown = lab.ask("alpha", hv("alpha"), "hypervisor.info", json!({})) => drop(shown.unwrap()),
+            }
+            assert_eq!(lab.fake("alpha").script.calls("migration.standing"), looked);
+            assert_eq!(lab.ownership(id).await.hold, Hold::Owned);
+            lab.fake("alpha").script.release();
+            asked.await
+        };
+        let (started, yielded) = futures::join!(start, yielded);
+        started.unwrap();
+        let fault = yielded.unwrap_err();
+        assert!(fault.kind == FaultKind::WrongState && fault.message.contains("on alpha as well"), "{fault}");
+        lab.at_rest(id, "alpha").await;
+    });
+}
+
+#[test]
+fn a_machine_that_is_being_given_up_is_not_started() {
+    story(&["alpha", "beta"], async |lab| {
+        let id = lab.fake("alpha").add_domain("web1", DomainState::Shutoff, true);
+        lab.begin_all().await;
+        lab.fake("alpha").script.hold("migration.standing", "");
+        let before = lab.fake("alpha").script.calls("migration.standing");
+        let start = async {
+            lab.until("it is being looked at", |l| l.fake("alpha").script.calls("migration.standing") == before + 1).await;
+            let mut start = std::pin::pin!(lab.ask("alpha", id, "domain.start", json!({})));
+            tokio::select! {
+                answer = &mut start => panic!("it was answered while the machine is being given up: {answer:?}"),
+                shown = lab.ask("alpha", hv("alpha"), "hypervisor.info", json!({})) => drop(shown.unwrap()),
+            }
+            lab.fake("alpha").script.release();
+            start.await
+        };
+        let (yielded, started) = futures::join!(yields(lab, id), start);
+        yielded.unwrap();
+        assert_eq!(started.unwrap_err().kind, FaultKind::NotFound);
+        assert_eq!(lab.fake("alpha").script.calls("domain.start"), 0);
+    });
+}
