@@ -13,6 +13,7 @@
 //! | [`hypervisor`] [`domain`] [`storage_pool`] [`network`] [`task`] | the actors |
 //! | [`noun`] | what the actors of nouns that change rarely have in common: reading, comparing, telling |
 //! | [`reconcile`] | makes the board equal to what libvirt lists |
+//! | [`tickets`] | who may open what once over HTTP |
 //! | [`settle`] | what became of an operation whose end nobody saw |
 //! | [`scope`] | what the actors of one hypervisor share; the port for children |
 #![forbid(unsafe_code)]
@@ -37,6 +38,7 @@ pub mod settle;
 pub mod storage_pool;
 pub mod strangers;
 pub mod task;
+pub mod tickets;
 pub mod work;
 
 pub use life::Life;

@@ -33,6 +33,7 @@ use archipel_actors::{
     scope::{Keeper, Scope},
     storage_pool::PoolActor,
     task::TaskActor,
+    tickets::Tickets,
 };
 use archipel_contract::{
     CellName, Entity, EntityId, Fault, HypervisorName,
@@ -76,6 +77,7 @@ pub struct Agent {
     routes: Arc<Routes>,
     boards: Arc<Vec<Arc<Board>>>,
     restarts: Arc<Restarts>,
+    tickets: Arc<Tickets>,
     orders: mpsc::Sender<Order>,
     exit: watch::Receiver<Option<String>>,
     arbiter: Option<Arbiter>,
@@ -321,17 +323,18 @@ pub async fn start_on(tree: Tree, arbiter: ArbiterHandle) -> Result<Agent, Fault
         reviver: Arc::new(reviver),
     });
     let routes = Arc::new(routes);
+    let tickets = Arc::<Tickets>::default();
     let plant = {
-        let (boards, restarts, routes) = (boards.clone(), restarts.clone(), routes.clone());
+        let (boards, restarts, routes, tickets) = (boards.clone(), restarts.clone(), routes.clone(), tickets.clone());
         move || {
-            let local = plant(tree, &boards, directories, restarts, exit, open);
+            let local = plant(tree, &boards, directories, restarts, tickets, exit, open);
             actix_rt::spawn(obey(local, inbox, routes));
         }
     };
     if !arbiter.spawn_fn(plant) {
         return Err(Fault::internal("the agent's thread has ended before it began; please report this"));
     }
-    Ok(Agent { routes, boards, restarts, orders, exit: exited, arbiter: None })
+    Ok(Agent { routes, boards, restarts, tickets, orders, exit: exited, arbiter: None })
 }
 
 /// Builds the tree on the agent's own thread.
@@ -340,6 +343,7 @@ fn plant(
     boards: &[Arc<Board>],
     directories: Vec<Arc<Directory>>,
     restarts: Arc<Restarts>,
+    tickets: Arc<Tickets>,
     exit: watch::Sender<Option<String>>,
     open: Vec<archipel_contract::port::Operation>,
 ) -> Local {
@@ -368,6 +372,7 @@ fn plant(
                 local: tree.local.clone(),
                 shelf: tree.shelf.clone(),
                 desks: Default::default(),
+                tickets: tickets.clone(),
                 moves: Moves::default(),
                 clock: tree.clock.clone(),
                 keeper: Rc::new(Nursery(nursery.clone())),
@@ -422,6 +427,11 @@ impl Agent {
     /// Everything known of one hypervisor.
     pub fn inventory_of(&self, host: &HypervisorName) -> Option<Arc<dyn Inventory>> {
         self.boards.iter().find(|b| b.host() == host).map(|b| b.clone() as Arc<dyn Inventory>)
+    }
+
+    /// Who may open what once over HTTP.
+    pub fn tickets(&self) -> &Arc<Tickets> {
+        &self.tickets
     }
 
     /// Lists everything again: the cell may have learned of other owners while this agent could not hear it.

@@ -8,25 +8,34 @@
 //! | `/metrics` | Prometheus text |
 //! | `/health` | JSON; 200, or 503 with the reasons |
 //! | `/.well-known/host-meta`, `host-meta.json` | XEP-0156: where the WebSocket is, and those of the other exchanges |
-//! | `/console/<token>` | 404: no console was offered |
+//! | `/console/<token>` | a machine's console as a WebSocket, for whoever has the ticket and its secret |
+//! | `/volume/<token>` | the contents of a volume, to (PUT) and fro (GET), for whoever has the ticket and its secret |
 //!
 //! One worker thread serves all of it: the page is small and packed beforehand, and stanzas are handed on at once.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod assets;
+mod console;
 mod origin;
 mod socket;
 mod standby;
+mod ticket;
+mod volume;
 mod well_known;
 
 #[cfg(test)]
 mod stale;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_opened;
 
+pub use console::{Console, ConsoleAcceptor, FAILED, TAKEN_OVER};
 pub use socket::{MAX_FRAME, Socket, SocketAcceptor};
 pub use standby::Standby;
+pub use ticket::Unopened;
+pub use volume::{Download, Part, Upload, VolumeAcceptor};
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::DefaultHeaders;
@@ -64,6 +73,10 @@ pub type Question<T> = Arc<dyn Fn() -> BoxFuture<'static, T> + Send + Sync>;
 pub struct Hooks {
     /// Takes XMPP WebSockets; without it (a process that is no exchange) `/xmpp-websocket` is 404.
     pub websocket: Option<Arc<dyn SocketAcceptor>>,
+    /// Opens consoles; without it (a process that is no agent) `/console` is 404.
+    pub consoles: Option<Arc<dyn ConsoleAcceptor>>,
+    /// Reads and writes volumes; without it `/volume` is 404.
+    pub volumes: Option<Arc<dyn VolumeAcceptor>>,
     /// The text of `/metrics`.
     pub metrics: Question<String>,
     /// The body of `/health`.
@@ -112,7 +125,9 @@ pub fn serve(config: HttpConfig, hooks: Hooks) -> Result<Http, Fault> {
             .route("/health", web::get().to(health))
             .route("/.well-known/host-meta", web::get().to(well_known::host_meta))
             .route("/.well-known/host-meta.json", web::get().to(well_known::host_meta_json))
-            .route("/console/{token}", web::get().to(no_console))
+            .route("/console/{token}", web::get().to(console::upgrade))
+            .route("/volume/{token}", web::get().to(volume::download))
+            .route("/volume/{token}", web::put().to(volume::upload))
             .default_service(web::to(assets::answer))
     })
     .workers(1)
@@ -166,10 +181,4 @@ async fn health(shared: web::Data<Shared>) -> HttpResponse {
     let health = (shared.hooks.health)().await;
     let mut answer = if health.healthy { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     answer.insert_header(("cache-control", "no-store")).content_type("application/json").body(health.details.to_string())
-}
-
-async fn no_console() -> HttpResponse {
-    HttpResponse::NotFound()
-        .content_type("text/plain; charset=utf-8")
-        .body("no console waits behind this token; ask the machine for a fresh one\n")
 }

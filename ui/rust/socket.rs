@@ -23,11 +23,11 @@ pub const MAX_FRAME: usize = 256 * 1024;
 const QUEUE: usize = 64;
 
 /// After this silence the browser is pinged; after twice as long it is taken for gone.
-const SILENCE: Duration = Duration::from_secs(60);
+pub(crate) const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long one message may wait for a browser that does not read. Then whatever waits is dropped: a browser that keeps the
 /// connection open and reads nothing must not keep our memory, too. Longer than the acceptor's own patience.
-const STALL: Duration = Duration::from_secs(90);
+pub(crate) const STALL: Duration = Duration::from_secs(90);
 
 /// One open WebSocket. Each text is one frame: one whole element, or `<open/>` and `<close/>`.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ async fn read(mut stream: AggregatedMessageStream, mut session: Session, incomin
 }
 
 /// Whether something could not be said: the socket is closed, or its browser does not read.
-async fn stalls(said: impl Future<Output = Result<(), Closed>>) -> bool {
+pub(crate) async fn stalls(said: impl Future<Output = Result<(), Closed>>) -> bool {
     !matches!(timeout(STALL, said).await, Ok(Ok(())))
 }
 
@@ -141,6 +141,6 @@ async fn write(mut session: Session, mut outgoing: mpsc::Receiver<String>) {
     let _ = timeout(STALL, session.close(Some(closing(CloseCode::Normal, "")))).await;
 }
 
-fn closing(code: CloseCode, description: &str) -> CloseReason {
+pub(crate) fn closing(code: CloseCode, description: &str) -> CloseReason {
     CloseReason { code, description: (!description.is_empty()).then(|| description.to_owned()) }
 }

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Hands every socket to the test.
 struct Taken(mpsc::UnboundedSender<Socket>);
@@ -28,6 +28,8 @@ fn bed_with(allowed: &[&str], healthy: bool) -> Bed {
         HttpConfig { listen: "127.0.0.1:0".into(), allowed_origins: allowed.iter().map(|s| s.to_string()).collect(), pages: Vec::new() };
     let hooks = Hooks {
         websocket: Some(Arc::new(Taken(taken))),
+        consoles: None,
+        volumes: None,
         metrics: Arc::new(|| Box::pin(async { "answer 42\n".to_owned() })),
         health: Arc::new(move || Box::pin(async move { Health { healthy, details: serde_json::json!({"reasons": ["libvirt is away"]}) } })),
     };
@@ -38,21 +40,21 @@ fn bed() -> Bed {
     bed_with(&[], true)
 }
 
-async fn within<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("nothing happened within the deadline")
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|l| l.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim()))
     }
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 }
@@ -93,7 +95,7 @@ impl Bed {
 }
 
 /// A client's frame: masked, with a mask of zeros.
-async fn send(stream: &mut TcpStream, first: u8, payload: &[u8]) {
+pub(crate) async fn send(stream: &mut TcpStream, first: u8, payload: &[u8]) {
     let mut frame = vec![first];
     match payload.len() {
         n @ 0..126 => frame.push(0x80 | n as u8),
@@ -112,7 +114,7 @@ async fn send(stream: &mut TcpStream, first: u8, payload: &[u8]) {
 }
 
 /// A server's frame: its first byte and its payload; `None` at the end of the stream.
-async fn receive(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+pub(crate) async fn receive(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     let first = within(stream.read_u8()).await.ok()?;
     let length = match within(stream.read_u8()).await.unwrap() {
         126 => usize::from(within(stream.read_u16()).await.unwrap()),
@@ -125,7 +127,7 @@ async fn receive(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
 }
 
 const TEXT: u8 = 0x81;
-const CLOSE: u8 = 0x88;
+pub(crate) const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
 
@@ -321,7 +323,13 @@ async fn an_occupied_port_is_named_with_its_key() {
     let address = other.local_addr().unwrap().to_string();
     let bed = bed();
     let config = HttpConfig { listen: address.clone(), allowed_origins: vec![], pages: vec![] };
-    let hooks = Hooks { websocket: None, metrics: Arc::new(|| Box::pin(async { String::new() })), health: Arc::new(|| unreachable!()) };
+    let hooks = Hooks {
+        websocket: None,
+        consoles: None,
+        volumes: None,
+        metrics: Arc::new(|| Box::pin(async { String::new() })),
+        health: Arc::new(|| unreachable!()),
+    };
     let fault = serve(config, hooks).err().unwrap();
     assert!(fault.message.contains(&address) && fault.message.contains("http.listen"), "{fault}");
     bed.http.stop().await;
@@ -345,6 +353,8 @@ async fn a_standby_says_where_the_active_exchange_is_and_takes_no_socket() {
     let mut bed = bed();
     let hooks = Hooks {
         websocket: Some(Arc::new(Waiting(active))),
+        consoles: None,
+        volumes: None,
         metrics: Arc::new(|| Box::pin(async { String::new() })),
         health: Arc::new(|| Box::pin(async { Health { healthy: true, details: serde_json::json!({}) } })),
     };
@@ -368,6 +378,8 @@ async fn the_pages_of_all_exchanges_may_connect_and_are_named() {
     let (taken, sockets) = mpsc::unbounded_channel();
     let hooks = Hooks {
         websocket: Some(Arc::new(Taken(taken))),
+        consoles: None,
+        volumes: None,
         metrics: Arc::new(|| Box::pin(async { String::new() })),
         health: Arc::new(|| Box::pin(async { Health { healthy: true, details: serde_json::json!({}) } })),
     };

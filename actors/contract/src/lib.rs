@@ -38,6 +38,7 @@ pub mod policy;
 pub mod port;
 pub mod storage_pool;
 pub mod task;
+pub mod ticket;
 pub mod unit;
 pub mod volume;
 pub mod work;

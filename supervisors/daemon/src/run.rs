@@ -181,6 +181,8 @@ async fn farewell(agent: Option<&Agent>, seat: &Seat, standby: Option<&Standby>,
 fn hooks(admin: Arc<Admin>, seat: Option<Arc<Seat>>) -> Hooks {
     let for_metrics = admin.clone();
     Hooks {
+        consoles: None,
+        volumes: None,
         websocket: seat.map(|seat| Arc::new(Door(seat)) as Arc<dyn SocketAcceptor>),
         metrics: Arc::new(move || {
             let admin = for_metrics.clone();

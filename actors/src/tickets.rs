@@ -1,0 +1,252 @@
+//! The tickets an agent has given out: each opens one thing, once, soon, for whoever asked.
+//!
+//! ```text
+//!            its own timer
+//!   open --------------------> expired --+
+//!    |  secret fits                      +--> remembered for a while, for the log, then forgotten
+//!    +-----------------------> used -----+
+//!    |  secret does not fit: still open (whoever only saw the token must not be able to use it up)
+//! ```
+//! To whoever presents one, all refusals are one: the same answer, after the same work. What was wrong is told in the agent's log.
+//! The store knows tokens and secrets by their digests only, so nothing that is compared is what was presented.
+
+use crate::ask::bare;
+use archipel_contract::{
+    Fault, HypervisorName,
+    ticket::{Opens, Proof, SECONDS, SECRET_LENGTH, Ticket, Token},
+};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use subtle::ConstantTimeEq;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+/// Tickets that may wait, of everybody together.
+const OPEN: usize = 512;
+/// Tickets that may wait, of one person.
+const OPEN_OF_ONE: usize = 32;
+/// Ended tickets that are remembered to tell in the log what was wrong.
+const REMEMBERED: usize = 512;
+
+type Key = [u8; 32];
+
+/// The tickets of one agent.
+pub struct Tickets {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    open: HashMap<Key, Waiting>,
+    /// Oldest first.
+    ended: VecDeque<(Key, Arc<str>, End)>,
+}
+
+struct Waiting {
+    person: Arc<str>,
+    proof: Proof,
+    opens: Opens,
+    until: Instant,
+    /// `None` until the timer was begun.
+    timer: Option<AbortHandle>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Used,
+    Expired,
+}
+
+/// What was opened, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// The bare JID of whoever asked for the ticket.
+    pub person: Arc<str>,
+    /// What it opens.
+    pub opens: Opens,
+}
+
+/// The ticket opens nothing. Why is nobody's business but the log's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused;
+
+impl Default for Tickets {
+    fn default() -> Self {
+        Tickets { inner: Mutex::default() }
+    }
+}
+
+fn digest(text: &str) -> Key {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+impl Tickets {
+    /// Gives out a ticket of this hypervisor to the person with that JID. Must be called inside a tokio runtime, whose timer ends it.
+    pub fn issue(self: &Arc<Self>, host: &HypervisorName, jid: &str, proof: Proof, opens: Opens, message: String) -> Result<Ticket, Fault> {
+        let person: Arc<str> = bare(jid).into();
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|e| Fault::internal("the host gives no random numbers; look at its log").because(e))?;
+        let token = Token::new(host.clone(), &BASE64_URL_SAFE_NO_PAD.encode(random))
+            .map_err(|e| Fault::internal("a token could not be made; please report this").because(e))?;
+        let path = format!("/{}/{token}", opens.folder());
+        let key = digest(token.as_str());
+        let until = Instant::now() + Duration::from_secs(SECONDS.into());
+        {
+            let mut inner = self.inner.lock();
+            if inner.open.len() >= OPEN || inner.open.values().filter(|w| w.person == person).count() >= OPEN_OF_ONE {
+                return Err(Fault::busy(format!("too many tickets wait to be used already; ask again in {SECONDS} s")));
+            }
+            tracing::info!(target: "archipel::audit", who = %person, what = %opens.words(), "gave out a ticket");
+            inner.open.insert(key, Waiting { person, proof, opens, until, timer: None });
+        }
+        // One timer a ticket, at the ticket's own time; using it ends the timer.
+        let timer = tokio::spawn(expire(Arc::downgrade(self), key, until)).abort_handle();
+        if let Some(waiting) = self.inner.lock().open.get_mut(&key) {
+            waiting.timer = Some(timer);
+        }
+        Ok(Ticket { token, path, seconds: SECONDS, host: host.clone(), message })
+    }
+
+    /// Uses up the ticket, if it waits, the secret is the one whose proof came with the command, and it opens a thing of that kind.
+    pub fn redeem(&self, token: &str, secret: &str, folder: &str) -> Result<Admitted, Refused> {
+        let (key, proof) = (digest(token), BASE64_URL_SAFE_NO_PAD.encode(digest(secret)));
+        let now = Instant::now();
+        let mut inner = self.inner.lock();
+        // Whatever is wrong, one look-up and one comparison are made.
+        let found = inner.open.get(&key);
+        let wanted = found.map_or("-------------------------------------------", |w| w.proof.as_str());
+        let fits = bool::from(wanted.as_bytes().ct_eq(proof.as_bytes())) & SECRET_LENGTH.contains(&secret.len());
+        let wrong = match found {
+            Some(waiting) if now >= waiting.until => "has expired",
+            Some(_) if !fits => "is somebody else's: the secret does not fit",
+            Some(waiting) if waiting.opens.folder() != folder => "opens something else",
+            Some(_) => {
+                let Some(waiting) = inner.end(key, End::Used) else { return Err(Refused) };
+                tracing::info!(target: "archipel::audit", who = %waiting.person, what = %waiting.opens.words(), "used a ticket");
+                return Ok(Admitted { person: waiting.person, opens: waiting.opens });
+            }
+            None => match inner.ended.iter().find(|(ended, ..)| *ended == key) {
+                Some((_, _, End::Used)) => "was used already",
+                Some((_, _, End::Expired)) => "has expired",
+                None => "is not known",
+            },
+        };
+        let owner = inner.open.get(&key).map(|w| w.person.clone());
+        let owner = owner.or_else(|| inner.ended.iter().find(|(ended, ..)| *ended == key).map(|(_, person, _)| person.clone()));
+        drop(inner);
+        tracing::warn!(target: "archipel::audit", owner = owner.as_deref().unwrap_or("nobody"), wrong, "refused a ticket");
+        Err(Refused)
+    }
+
+    /// How many wait to be used.
+    pub fn open(&self) -> usize {
+        self.inner.lock().open.len()
+    }
+}
+
+impl Inner {
+    fn end(&mut self, key: Key, end: End) -> Option<Waiting> {
+        let waiting = self.open.remove(&key)?;
+        if let Some(timer) = &waiting.timer {
+            timer.abort();
+        }
+        if self.ended.len() >= REMEMBERED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((key, waiting.person.clone(), end));
+        Some(waiting)
+    }
+}
+
+async fn expire(tickets: Weak<Tickets>, key: Key, at: Instant) {
+    tokio::time::sleep_until(at).await;
+    if let Some(tickets) = tickets.upgrade() {
+        tickets.inner.lock().end(key, End::Expired);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use archipel_contract::{
+        DomainId, FaultKind,
+        ticket::{ConsoleLine, ConsolePass},
+    };
+
+    const SECRET: &str = "0123456789012345678901234567890123456789";
+
+    fn opens() -> Opens {
+        let domain = DomainId(uuid::Uuid::from_u128(7));
+        Opens::Console(ConsolePass { domain, line: ConsoleLine::Vnc, take_over: false })
+    }
+
+    fn proof(secret: &str) -> Proof {
+        BASE64_URL_SAFE_NO_PAD.encode(digest(secret)).parse().unwrap()
+    }
+
+    fn issue(tickets: &Arc<Tickets>, jid: &str) -> Result<Ticket, Fault> {
+        tickets.issue(&"alpha".parse().unwrap(), jid, proof(SECRET), opens(), "opens".into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ticket_opens_once_what_was_asked_for() {
+        let tickets = Arc::<Tickets>::default();
+        let ticket = issue(&tickets, "ada@c/laptop").unwrap();
+        assert_eq!(ticket.path, format!("/console/{}", ticket.token));
+        let admitted = tickets.redeem(ticket.token.as_str(), SECRET, "console").unwrap();
+        assert_eq!((&*admitted.person, admitted.opens), ("ada@c", opens()));
+        assert_eq!(tickets.redeem(ticket.token.as_str(), SECRET, "console"), Err(Refused), "replayed");
+        assert_eq!(tickets.open(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ticket_that_was_only_seen_opens_nothing_and_stays_its_owners() {
+        let tickets = Arc::<Tickets>::default();
+        let ticket = issue(&tickets, "ada@c").unwrap();
+        for stolen in ["", "guess", &SECRET.replace('0', "1"), proof(SECRET).as_str()] {
+            assert_eq!(tickets.redeem(ticket.token.as_str(), stolen, "console"), Err(Refused), "{stolen:?}");
+        }
+        assert_eq!(tickets.redeem(ticket.token.as_str(), SECRET, "volume"), Err(Refused), "of another kind");
+        assert!(tickets.redeem(ticket.token.as_str(), SECRET, "console").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ticket_expires_at_its_own_time() {
+        let tickets = Arc::<Tickets>::default();
+        let first = issue(&tickets, "ada@c").unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let second = issue(&tickets, "ada@c").unwrap();
+        tokio::time::sleep(Duration::from_millis(20_001)).await;
+        assert_eq!(tickets.open(), 1, "only the first one's time is over");
+        assert_eq!(tickets.redeem(first.token.as_str(), SECRET, "console"), Err(Refused));
+        assert!(tickets.redeem(second.token.as_str(), SECRET, "console").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_fills_the_store() {
+        let tickets = Arc::<Tickets>::default();
+        for _ in 0..OPEN_OF_ONE {
+            issue(&tickets, "ada@c/1").unwrap();
+        }
+        assert_eq!(issue(&tickets, "ada@c/2").unwrap_err().kind, FaultKind::Busy);
+        let mut others = 0;
+        while issue(&tickets, &format!("p{}@c", others / 8)).is_ok() {
+            others += 1;
+        }
+        assert_eq!(OPEN_OF_ONE + others, OPEN);
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        assert_eq!(tickets.open(), 0);
+        assert!(issue(&tickets, "ada@c").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_secret_never_fits() {
+        let tickets = Arc::<Tickets>::default();
+        let ticket = tickets.issue(&"alpha".parse().unwrap(), "ada@c", proof("short"), opens(), String::new()).unwrap();
+        assert_eq!(tickets.redeem(ticket.token.as_str(), "short", "console"), Err(Refused));
+    }
+}
