@@ -10,7 +10,7 @@ use crate::{
 };
 use archipel_contract::{
     Bytes, EntityId, Fault, FaultKind, OwnershipStep, Timestamp,
-    migration::{AskStanding, Progress, Receive, Reserve, Standing, Unreserve},
+    migration::{AskStanding, Progress, Receive, Reserve, Standing, Transferred, Unreserve},
 };
 use std::rc::Rc;
 use std::time::Duration;
@@ -85,7 +85,11 @@ pub(super) async fn perform(scope: Rc<Scope>, departure: Rc<Departure>, output: 
                 (dossier.landing.clone(), dossier.way.clone())
             };
             Input::Recovered(match landing {
-                Some(landing) => migration.recover_post_copy(id, landing, way).await.map(|t| departure.note(|d| d.transferred = Some(t))),
+                // How long its guest stood still meanwhile nobody has measured: libvirt's figure is that of the hand-over before.
+                Some(landing) => {
+                    let recovered = migration.recover_post_copy(id, landing, way).await;
+                    recovered.map(|t| departure.note(|d| d.transferred = Some(Transferred { downtime: None, ..t })))
+                }
                 None => Err(Fault::internal("where it was going is not known any more; please report this")),
             })
         }

@@ -4,7 +4,9 @@
 //!   state, reason                    job                 standing
 //!   shutoff (migrated)               -                   Departed
 //!   not active                       -                   Off
-//!   (postcopy-failed)                any                 Split
+//!   running (postcopy-failed)        any                 Here: libvirt says so only at the target, of a guest that it has started;
+//!                                                        it executes as far as the memory goes that it has
+//!   otherwise (postcopy-failed)      any                 Split
 //!   active                           outgoing            Leaving, in post-copy as well: it is over there and not yet whole
 //!   paused (postcopy)                none                Split: libvirt lost the job, and the memory is on both sides
 //!   paused                           incoming            Arriving
@@ -81,6 +83,7 @@ fn standing(state: DomainState, reason: Option<&str>, active: bool, job: JobNow)
     match (reason, job) {
         (Some("migrated"), _) if !active && state == DomainState::Shutoff => Standing::Departed,
         _ if !active => Standing::Off(state),
+        (Some("postcopy-failed"), _) if state == DomainState::Running => Standing::Here(state),
         (Some("postcopy-failed"), _) => Standing::Split,
         (_, JobNow::Outgoing) => Standing::Leaving,
         (_, JobNow::Incoming) if state == DomainState::Paused => Standing::Arriving,
@@ -107,7 +110,8 @@ mod tests {
         assert_eq!(at(Paused, "postcopy", JobNow::None), Standing::Split);
         assert_eq!(at(Running, "migrated", JobNow::Incoming), Standing::Here(Running), "it executes, though the job is not over");
         assert_eq!(at(Running, "postcopy", JobNow::Incoming), Standing::Here(Running));
-        assert_eq!(at(Running, "postcopy-failed", JobNow::None), Standing::Split);
+        assert_eq!(at(Running, "postcopy-failed", JobNow::Incoming), Standing::Here(Running), "the target, where it was started");
+        assert_eq!(at(Running, "postcopy-failed", JobNow::None), Standing::Here(Running), "libvirtd was started anew since");
         assert_eq!(at(Paused, "postcopy-failed", JobNow::Outgoing), Standing::Split);
         assert_eq!(at(Paused, "user", JobNow::None), Standing::Here(Paused));
         assert_eq!(at(Paused, "user", JobNow::Outgoing), Standing::Leaving);

@@ -18,6 +18,8 @@ use virt::{
 };
 
 const DOING: &str = "moving a virtual machine";
+const STILL_RUNS: &str = "libvirt takes the transfer for one that still runs, and it may heal by itself; if it does not within a minute, \
+                          end the dead connection at the target, as the runbook of migration says";
 
 impl Link {
     /// Moves a machine; with `resuming` it goes on with a post-copy that broke.
@@ -26,6 +28,8 @@ impl Link {
         Box::pin(async move {
             // libvirt calls most of what breaks on the way an internal error, which says nothing to anybody.
             moving.await.map_err(|fault| match fault.kind {
+                // Its QEMU takes the connection for alive: it is, and goes on sending, or the source alone has noticed its end.
+                FaultKind::WrongState if resuming && fault.cause.is_some() => Fault { message: STILL_RUNS.to_owned(), ..fault },
                 FaultKind::Internal => {
                     Fault { message: "libvirt gave the transfer up; see the cause and look where the machine is".to_owned(), ..fault }
                 }
