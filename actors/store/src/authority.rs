@@ -31,6 +31,19 @@ fn row(t: &Transaction<'_>, domain: DomainId) -> Result<Row, Refusal> {
     Ok(found.map(understood).transpose()?)
 }
 
+/// Every machine there ever was: its highest epoch, and how it is held unless it was forgotten.
+pub(crate) fn every_ownership(t: &Transaction<'_>) -> Result<Vec<(DomainId, Epoch, Option<Ownership>)>, Refusal> {
+    let sql = format!("SELECT {COLUMNS} FROM ownership ORDER BY domain");
+    let rows = t.prepare_cached(&sql)?.query_map([], read)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut all = Vec::with_capacity(rows.len());
+    for row in rows {
+        let domain = row.0;
+        let (epoch, held) = understood(row)?;
+        all.push((domain, Epoch(epoch), held));
+    }
+    Ok(all)
+}
+
 fn write(t: &Transaction<'_>, o: &Ownership) -> Result<(), Refusal> {
     let hold = match &o.hold {
         Hold::Owned => None,
@@ -149,6 +162,11 @@ impl Authority for Store {
 
     fn ownership(&self, domain: DomainId) -> BoxFuture<'_, Result<Option<Ownership>, Fault>> {
         Box::pin(self.run(move |db| db.transact(|t| Ok(row(t, domain)?.and_then(|(_, held)| held)))))
+    }
+
+    fn ownerships(&self, domains: Vec<DomainId>) -> BoxFuture<'_, Result<Vec<Option<Ownership>>, Fault>> {
+        let read = move |t: &Transaction<'_>| domains.iter().map(|id| Ok(row(t, *id)?.and_then(|(_, held)| held))).collect();
+        Box::pin(self.run(move |db| db.transact(read)))
     }
 
     fn step(&self, domain: DomainId, expected: Epoch, step: OwnershipStep) -> BoxFuture<'_, Result<Ownership, Fault>> {

@@ -31,19 +31,27 @@
 //! | `document/<key>` | a document; its version is the key's `mod_revision` |
 //! | `account/<name>`, `roster/<name>/<jid>` | accounts and their rosters |
 //! | `incarnation` | a counter |
+//! | `carried` | who brought the content of a cell that had one exchange, and whether all of it is there |
 
 mod accounts;
 mod authority;
 mod call;
+mod carry;
 mod documents;
 mod journal;
 mod leadership;
 mod members;
+mod watch;
+
+pub use carry::Carried;
+pub use watch::{Watch, Watched};
 
 use archipel_contract::{CellName, Epoch, Fault, Millis};
 use members::Members;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::watch as watch_channel;
+use tokio::time::Instant;
 
 /// How long a call may take unless configured otherwise: longer than etcd's election of a new leader (1 to 2 s with its defaults),
 /// so that nobody notices the loss of one member.
@@ -94,6 +102,8 @@ pub struct Etcd {
     prefix: Arc<str>,
     /// Changes are made only as long as this lasts; without one, always.
     term: Option<Arc<Term>>,
+    /// Nothing is asked before this is true.
+    gate: Option<watch_channel::Receiver<bool>>,
 }
 
 /// One term of a role.
@@ -126,7 +136,24 @@ impl Etcd {
                 config.prefix
             )));
         }
-        Ok(Etcd { members: Arc::new(Members::new(config)?), prefix: format!("{prefix}/").into(), term: None })
+        Ok(Etcd { members: Arc::new(Members::new(config)?), prefix: format!("{prefix}/").into(), term: None, gate: None })
+    }
+
+    /// The same, but nothing is asked before `gate` is true; until then everything is `unavailable`, as if etcd were not there.
+    #[must_use]
+    pub fn behind(&self, gate: watch_channel::Receiver<bool>) -> Etcd {
+        Etcd { gate: Some(gate), ..self.clone() }
+    }
+
+    async fn opened(&self, end: Instant) -> Result<(), Fault> {
+        let Some(gate) = self.gate.as_ref().filter(|gate| !*gate.borrow()) else { return Ok(()) };
+        let mut gate = gate.clone();
+        let opened = matches!(tokio::time::timeout_at(end, gate.wait_for(|open| *open)).await, Ok(Ok(_)));
+        if opened {
+            Ok(())
+        } else {
+            Err(Fault::unavailable("what this host has of the cell is not in etcd yet; the log says what it waits for"))
+        }
     }
 
     fn key(&self, rest: impl std::fmt::Display) -> String {

@@ -17,13 +17,15 @@
 
 mod accounts;
 mod authority;
+mod content;
 mod database;
 mod documents;
 pub mod etcd;
 mod held;
 mod journal;
 
-pub use etcd::{Etcd, EtcdConfig};
+pub use content::Content;
+pub use etcd::{Carried, Etcd, EtcdConfig, Watch, Watched};
 pub use held::Held;
 
 use archipel_contract::Fault;

@@ -1,12 +1,13 @@
 //! Accounts and rosters. A removed account stays as an empty value, so that a late attempt to add it cannot let somebody in again.
 
 use super::Etcd;
-use super::call::{Call, Seen, delete, delete_prefix, get, unchanged};
+use super::call::{Call, Seen, delete, delete_prefix, get, plain, unchanged};
 use archipel_contract::port::{Account, AccountKind, Accounts, RosterEntry, ScramKeys};
 use archipel_contract::{BoxFuture, Fault, FaultKind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// An account as it lies in etcd: bytes as base64.
 #[derive(Serialize, Deserialize)]
@@ -43,6 +44,16 @@ impl Kept {
             read().map_err(|e| Fault::internal(format!("the stored keys of {} cannot be read", self.local)).because(e))?;
         Ok(Account { local: self.local, kind: self.kind, salt, iterations: self.iterations, sha1, sha256 })
     }
+}
+
+/// An account as it lies in etcd.
+pub(super) fn entry(etcd: &Etcd, account: &Account) -> Result<(String, Value), Fault> {
+    Ok((etcd.account(&account.local), plain(&Some(Kept::from(account)))?))
+}
+
+/// An entry of somebody's roster as it lies in etcd.
+pub(super) fn roster_entry(etcd: &Etcd, local: &str, entry: &RosterEntry) -> Result<(String, Value), Fault> {
+    Ok((format!("{}{}", etcd.rosters(local), entry.jid), plain(entry)?))
 }
 
 fn missing(local: &str) -> Fault {

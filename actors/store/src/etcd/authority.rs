@@ -1,11 +1,12 @@
 //! Who owns which machine. The rule is [`Ownership::step`]; here is only how its answer is written down.
 
 use super::Etcd;
-use super::call::{BATCH, Seen, delete, get, unchanged};
+use super::call::{BATCH, Seen, delete, get, plain, unchanged};
 use archipel_contract::port::{Authority, Leadership};
 use archipel_contract::{BoxFuture, DomainId, Epoch, Fault, FaultKind, Hold, HypervisorName, Millis, Ownership, OwnershipStep, Timestamp};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// How many batches of one bulk claim are under way at once.
 const AT_ONCE: usize = 8;
@@ -21,6 +22,13 @@ impl Row {
     fn of(held: &Ownership) -> Row {
         Row { epoch: held.epoch, held: Some(held.clone()) }
     }
+}
+
+/// How a machine stands, as it lies in etcd.
+pub(super) fn entries(etcd: &Etcd, domain: DomainId, epoch: Epoch, held: Option<&Ownership>) -> Result<Vec<(String, Value)>, Fault> {
+    let row = plain(&Row { epoch, held: held.cloned() })?;
+    let shelf = held.filter(|held| held.hold == Hold::Parked).map(|_| (etcd.shelf(domain), row.clone()));
+    Ok(std::iter::once((etcd.own(domain), row)).chain(shelf).collect())
 }
 
 impl Etcd {

@@ -6,6 +6,7 @@ use archipel_contract::Fault;
 use etcd_client::{Client, Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -74,6 +75,11 @@ impl Outcome {
     pub(super) fn seen<T: DeserializeOwned>(&self, at: usize) -> Result<Seen<T>, Fault> {
         Seen::of(self.found.get(at).map_or(&[], Vec::as_slice))
     }
+}
+
+/// A value as it is put down, without the mark.
+pub(super) fn plain<T: Serialize>(value: &T) -> Result<Value, Fault> {
+    serde_json::to_value(value).map_err(|e| Fault::internal("a value for etcd cannot be written").because(e))
 }
 
 /// Compares equal as long as nobody changed what was seen at that key, or, for revision 0, wrote it.
@@ -163,6 +169,7 @@ impl Call<'_> {
         changes: Vec<TxnOp>,
         mut otherwise: Vec<TxnOp>,
     ) -> Result<Option<Outcome>, Fault> {
+        self.etcd.opened(self.end).await?;
         if let Some(term) = term {
             when.push(Compare::create_revision(term.key.as_str(), CompareOp::Equal, term.made));
             otherwise.push(get(&term.key));
@@ -199,6 +206,7 @@ impl Call<'_> {
 
     /// One page of the keys from `from` on and before `end`, in order, and where the next one begins.
     pub(super) async fn page(&self, from: &[u8], end: &[u8], keys_only: bool) -> Result<(Vec<KeyValue>, Option<Vec<u8>>), Fault> {
+        self.etcd.opened(self.end).await?;
         let mut options = GetOptions::new().with_range(end).with_limit(PAGE);
         if keys_only {
             options = options.with_keys_only().with_limit(BATCH as i64 / 2);

@@ -7,9 +7,15 @@ use archipel_contract::port::{Documents, Versioned, check_document};
 use archipel_contract::{BoxFuture, Fault, FaultKind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 
 fn bytes(text: &str) -> Result<Vec<u8>, Fault> {
     STANDARD.decode(text).map_err(|e| Fault::internal("a document in etcd cannot be read; please report this").because(e))
+}
+
+/// A document as it lies in etcd.
+pub(super) fn entry(etcd: &Etcd, key: &str, body: &[u8]) -> (String, Value) {
+    (etcd.key(format_args!("document/{key}")), Value::from(STANDARD.encode(body)))
 }
 
 impl Etcd {

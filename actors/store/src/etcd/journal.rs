@@ -6,8 +6,8 @@
 //! An operation lies at one key at a time, so what a crash interrupted is one range and nothing is searched for.
 
 use super::Etcd;
-use super::call::{Outcome, delete, get, unchanged};
-use archipel_contract::port::{Acceptance, Journal, Operation};
+use super::call::{Outcome, delete, get, plain, unchanged};
+use archipel_contract::port::{Acceptance, DoneOperation, Journal, Operation};
 use archipel_contract::{BoxFuture, Fault, FaultKind, OperationId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -35,6 +35,18 @@ impl Etcd {
     fn aged(&self, completed: Timestamp, tail: &str) -> String {
         self.key(format_args!("aged/{:020}/{tail}", completed.0))
     }
+}
+
+/// An operation that was accepted and not done, as it lies in etcd.
+pub(super) fn open_entry(etcd: &Etcd, operation: &Operation) -> Result<(String, Value), Fault> {
+    Ok((etcd.operation(&operation.caller, operation.id).open, plain(operation)?))
+}
+
+/// One that was done.
+pub(super) fn done_entries(etcd: &Etcd, done: &DoneOperation) -> Result<[(String, Value); 2], Fault> {
+    let keys = etcd.operation(&done.operation.caller, done.operation.id);
+    let value = plain(&Done { operation: done.operation.clone(), outcome: done.outcome.clone() })?;
+    Ok([(keys.done, value), (etcd.aged(done.at, &keys.tail), Value::Null)])
 }
 
 /// How an operation that was accepted before stands (what lies at its open and its done key), compared with one that asks now.
