@@ -54,6 +54,7 @@ scenarios! {
     a_cut_longer_than_the_window_is_unknown_until_it_heals
     a_cut_shorter_than_the_window_is_not_noticed
     a_dead_agent_comes_back_with_higher_numbers
+    a_departure_that_nobody_saw_is_not_started_again
     a_drain_goes_on_after_its_agent_died
     a_guest_that_dies_on_the_way_is_not_started
     a_host_is_drained_and_filled_again

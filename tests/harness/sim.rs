@@ -10,6 +10,7 @@
 //! A scenario is a folder: `README.md` says in one sentence what must be true, `steps` what happens, `expected.log` what was
 //! seen. The log must not depend on the seed. At the end of every scenario viewers, exchange and hosts must agree.
 
+mod census;
 mod check;
 mod log;
 mod mortal;
@@ -142,7 +143,7 @@ impl Stage {
                 }
             }
             Act::Copy { name, from, to, state } => {
-                world.copied = true;
+                world.census.copied();
                 let mut record = machine(world, from, name)?;
                 record.facts.state = *state;
                 world.site(to)?.fake.adopt(record);

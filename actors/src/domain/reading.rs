@@ -21,7 +21,7 @@ use crate::{
 use actix::prelude::*;
 use archipel_contract::{
     Condition, DomainId, Entity, EntityId, Epoch, Facts, Fault, FaultKind, Hold, Ownership, domain::DomainRecord, event::Cause,
-    host::DomainChange,
+    host::DomainChange, hypervisor::HypervisorState,
 };
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -31,19 +31,24 @@ use std::time::Duration;
 const BUFFERED: usize = 256;
 /// The pause before a read is tried again that libvirt had no time for.
 const READ_AGAIN: Duration = Duration::from_millis(500);
+/// The pause before the cell is asked again whose a machine is.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// libvirt's word, in events and lists alike, for what a migration took away or brought.
+const MIGRATED: &str = "migrated";
 
 /// What a read found out: the epoch when the machine was not known before, and the machine.
 type Found = Result<(Epoch, DomainRecord), Fault>;
 
 /// What a read means for what is known: topic and draft, or nothing when nothing differs.
 ///
-/// The words for the reason of a state differ between libvirt's events and its lists, so they alone are no news.
+/// The words for the reason of a state differ between libvirt's events and its lists, so they alone are no news, but for the one that
+/// says that a guest came from another host or went there: whether a machine may be started hangs on it.
 pub fn compare(before: Option<&Entity>, epoch: Epoch, mut record: DomainRecord) -> Option<(&'static str, Draft)> {
     let Some((entity, old)) = before.and_then(|e| e.domain().map(|f| (e, f))) else {
         return Some(("domain.added", Draft::new(record.name, epoch, Facts::Domain(record.facts))));
     };
     let state = record.facts.state;
-    if old.state == state {
+    if old.state == state && record.facts.reason.as_deref() != Some(MIGRATED) {
         record.facts.reason.clone_from(&old.reason);
     }
     let reason = record.facts.reason.clone();
@@ -185,8 +190,15 @@ impl DomainActor {
             },
             // The whole host is silent: its actor says so, and lists everything again when it is back.
             Err(fault) if fault.kind == FaultKind::Unavailable => {
-                if known.is_none() {
-                    ctx.stop();
+                // libvirt answers, so it is the cell that does not: whose a machine is that came meanwhile is asked until it does.
+                let lists_again = hypervisor::facts(&this.scope).is_none_or(|(_, f)| f.state != HypervisorState::Connected);
+                match known {
+                    Some(_) => {}
+                    None if lists_again => ctx.stop(),
+                    None => {
+                        this.reading = Some(buffered);
+                        ctx.run_later(ASK_AGAIN, |this, ctx| this.read(ctx));
+                    }
                 }
             }
             Err(fault) if fault.kind == FaultKind::Conflict => {

@@ -1,10 +1,13 @@
-//! Hours in which anything happens to a whole cell, as a seed decides: people move, start and stop machines while agents die, links are
-//! cut, libvirts vanish, lie and break transfers, and the clock is set. After every event no machine may run twice and none may be
-//! lost; in the end everything heals, and then everybody must agree and nothing be left behind.
+//! Hours in which anything happens to a whole cell, as a seed decides: people move, start and stop machines while agents die (also in
+//! the middle of what they do), links are cut or held, libvirts vanish, lie, dawdle and break transfers, and the clock is set.
+//!
+//! No guest may ever execute on two hosts: that is counted at every change of every libvirt. After every event no machine may be lost.
+//! In the end everything heals, and then everybody must agree and nothing be left behind.
 
+use super::log::{Log, Operator};
 use super::wire::{Chance, Way};
 use super::world::{Authorities, CELL, World};
-use super::{Log, PATIENCE, Stage, check};
+use super::{PATIENCE, Stage, check};
 use anyhow::{Context, Result};
 use archipel_contract::{
     DomainId, Fault, FaultKind,
@@ -30,8 +33,12 @@ pub struct Weather {
 
 /// What was seen.
 pub struct Stormed {
-    /// Every event with its time.
-    pub trace: Vec<String>,
+    /// What happened and what everybody was told, with the time of each.
+    pub log: String,
+    /// How many things happened to the cell.
+    pub events: u64,
+    /// At how many changes of machines it was looked whether one runs twice.
+    pub changes: u64,
     /// How much time passed in the cell.
     pub simulated: Duration,
     /// How many transfers libvirt was asked for.
@@ -47,11 +54,30 @@ enum Broken {
     Libvirt(String),
     Daemon(String),
     Lan(String, String),
+    Slow(String),
 }
 
 const COMMANDS: [&str; 5] = ["domain.start", "domain.shutdown", "domain.force-off", "domain.pause", "domain.resume"];
 const STEPS: [&str; 6] =
     ["migration.prepare", "migration.copy", "migration.switch", "migration.finish", "migration.answer", "migration.standing"];
+
+/// Calls of libvirt that may say that they failed although they did not. What a transfer says is a step of its own.
+const LIES: [&str; 8] = [
+    "domain.start",
+    "domain.shutdown",
+    "domain.force-off",
+    "domain.pause",
+    "domain.resume",
+    "domain.set-autostart",
+    "migration.define",
+    "migration.discard",
+];
+/// A process that dies in the middle of what it does has looked at its disk or at the cell at most so often more.
+const LOOKS: u64 = 60;
+/// How many milliseconds what is said takes at most.
+const DISTANCE: u64 = 20;
+/// How long a call of a slow libvirt takes at most, in milliseconds.
+const SLOW: u64 = 20_000;
 
 /// Lets it storm.
 pub fn storm(seed: u64, weather: Weather) -> Result<Stormed> {
@@ -61,6 +87,7 @@ pub fn storm(seed: u64, weather: Weather) -> Result<Stormed> {
     };
     actix::System::with_tokio_rt(runtime).block_on(async {
         let log = Log::new();
+        let _operator = tracing::subscriber::set_default(Operator(log.clone()));
         let stage = Stage { world: World::new(seed, log.clone()).await?, log, mark: 0 };
         let mut storm = Storm {
             stage,
@@ -68,15 +95,16 @@ pub fn storm(seed: u64, weather: Weather) -> Result<Stormed> {
             weather,
             machines: Vec::new(),
             broken: BTreeMap::new(),
-            trace: Vec::new(),
+            events: 0,
             answers: Arc::default(),
         };
         let result = storm.play().await;
-        let trace = storm.trace.join("\n");
-        result.with_context(|| format!("with seed {seed} and {weather:?}, after\n{trace}"))?;
+        let log = &storm.stage.log;
+        result.with_context(|| format!("{}\nwith seed {seed} and {weather:?}: this is how it ended", log.text()))?;
         let transfers = storm.stage.world.sites.values().map(|s| s.fake.script.calls("migration.transfer")).sum();
         let answers = storm.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let stormed = Stormed { trace: std::mem::take(&mut storm.trace), simulated: storm.stage.log.elapsed(), transfers, answers };
+        let (simulated, events, changes) = (log.elapsed(), storm.events, storm.stage.world.census.changes());
+        let stormed = Stormed { log: log.text(), events, changes, simulated, transfers, answers };
         storm.stage.world.end().await;
         Ok(stormed)
     })
@@ -88,8 +116,8 @@ struct Storm {
     weather: Weather,
     machines: Vec<DomainId>,
     /// What is broken, by when it heals (in seconds) and a number.
-    broken: BTreeMap<(u64, usize), Broken>,
-    trace: Vec<String>,
+    broken: BTreeMap<(u64, u64), Broken>,
+    events: u64,
     answers: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
@@ -111,27 +139,32 @@ impl Storm {
     }
 
     fn note(&mut self, what: String) {
-        let line = format!("{:>7} {what}", self.now());
-        self.trace.push(line);
+        self.events += 1;
+        self.stage.log.step(&what);
     }
 
     async fn play(&mut self) -> Result<()> {
         let world = &mut self.stage.world;
         world.authorities = Authorities::Linked;
+        world.distance = DISTANCE;
         for h in 0..self.weather.hosts {
             world.host(&format!("h{h}")).await?;
         }
         for m in 0..self.weather.machines {
             let state = if m % 2 == 0 { DomainState::Running } else { DomainState::Shutoff };
-            let fake = &world.site(&format!("h{}", m % self.weather.hosts))?.fake;
-            self.machines.push(fake.add_domain(&format!("m{m}"), state, true));
+            let (fake, name) = (&world.site(&format!("h{}", m % self.weather.hosts))?.fake, format!("m{m}"));
+            let id = fake.add_domain(&name, state, true);
+            self.stage.log.name(id.to_string(), &name);
+            self.machines.push(id);
         }
         let pace = self.chance.clone();
         world.lan.pace(move |_| Box::pin(tokio::time::sleep(Duration::from_millis(50 + pace.below(3_000)))));
+        world.viewer("viewer", super::viewer::Detail::Full).await?;
         for h in 0..self.weather.hosts {
-            world.begin(&format!("h{h}")).await?;
+            self.stage.world.begin(&format!("h{h}")).await?;
+            // Keys are stretched on other threads; one login at a time keeps the order the same in every play.
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        world.viewer("viewer", super::viewer::Detail::Counted).await?;
         self.stage.quiet().await?;
         let end = self.weather.hours * 3600;
         while self.now() < end {
@@ -139,7 +172,9 @@ impl Storm {
             self.heal(false).await?;
             self.happens().await?;
             self.invariants().await?;
+            self.stage.world.bury();
         }
+        self.note("everything heals".to_owned());
         self.heal(true).await?;
         // Whoever waited tries again after half a minute at most; people's requests end, moves end, drains end.
         for _ in 0..40 {
@@ -190,11 +225,15 @@ impl Storm {
                 self.note(format!("undrain {host}"));
                 self.ask(&format!("hv.{host}@{CELL}"), "hypervisor.undrain", json!({})).await?;
             }
-            75..80 => {
+            75..78 => {
                 let step = STEPS[self.below(STEPS.len())];
                 self.note(format!("{step} will fail on {host}"));
-                let fault = Fault::new(FaultKind::Internal, "libvirt failed as it was told to");
-                self.stage.world.site(&host)?.fake.script.fail(step, 1, fault);
+                self.stage.world.site(&host)?.fake.script.fail(step, 1, failed());
+            }
+            78..80 => {
+                let call = LIES[self.below(LIES.len())];
+                self.note(format!("{call} will be done on {host} and said to have failed"));
+                self.stage.world.site(&host)?.fake.script.lie(call, 1, failed());
             }
             80..82 => {
                 self.note(format!("the guest of m{name} crashes"));
@@ -220,42 +259,55 @@ impl Storm {
     }
 
     fn breaks(&mut self, dice: usize, host: String, other: String) -> Result<()> {
-        let now = self.now();
-        let until = (now + 5 + self.chance.below(900), self.trace.len());
+        // Most are short, so that much gets done; some are longer than the window of a session.
+        let longest = if self.chance.below(4) == 0 { 900 } else { 60 };
+        let until = (self.now() + 5 + self.chance.below(longest), self.events);
+        let (asks, done) = (self.chance.below(LOOKS), self.chance.below(2) == 0);
         let world = &mut self.stage.world;
-        let site = world.sites.get(&host).context("a host")?;
-        let broken = match dice {
-            85..89 if site.agent.is_some() => {
+        let lives = world.lives(&host);
+        let site = world.sites.get_mut(&host).context("a host")?;
+        let broken = match (dice, &site.agent) {
+            (85..87, Some(_)) if lives => {
                 world.kill(&host)?;
                 Broken::Agent(host.clone())
             }
-            89..93 if site.agent.as_ref().is_some_and(|a| a.wire.way() == Way::Open) => {
-                let way = if dice == 89 { Way::Held } else { Way::Cut };
-                world.wire(&host)?.set(way);
+            (87..89, Some(agent)) if lives => {
+                agent.process.doom(asks, done);
+                Broken::Agent(host.clone())
+            }
+            (89..93, Some(agent)) if lives && agent.wire.way() == Way::Open => {
+                agent.wire.set(if dice == 89 { Way::Held } else { Way::Cut });
                 Broken::Link(host.clone())
             }
-            93..95 if site.libvirt => {
+            (93..95, _) if site.libvirt => {
                 site.fake.lose("the connection was reset");
-                world.sites.get_mut(&host).context("a host")?.libvirt = false;
+                site.libvirt = false;
                 Broken::Libvirt(host.clone())
             }
-            95..97 if site.libvirt => {
+            (95..97, _) if site.libvirt => {
                 site.fake.libvirt_dies();
-                world.sites.get_mut(&host).context("a host")?.libvirt = false;
+                site.libvirt = false;
                 Broken::Daemon(host.clone())
             }
-            97..100 if host != other => {
+            (97, _) => {
+                let chance = self.chance.clone();
+                site.fake.script.slow_down(move |_| Box::pin(tokio::time::sleep(Duration::from_millis(chance.below(SLOW)))));
+                Broken::Slow(host.clone())
+            }
+            (98.., _) if host != other => {
                 world.lan.cut(&host, &other);
                 Broken::Lan(host.clone(), other)
             }
             _ => return Ok(()),
         };
         let what = match &broken {
-            Broken::Agent(_) => "agent dies",
-            Broken::Link(_) => "link breaks",
-            Broken::Libvirt(_) => "libvirt is lost",
-            Broken::Daemon(_) => "libvirt dies",
-            Broken::Lan(..) => "network between libvirts is cut",
+            Broken::Agent(_) if dice < 87 => "agent dies".to_owned(),
+            Broken::Agent(_) => format!("agent dies when it has asked {asks} times more, done: {done},"),
+            Broken::Link(_) => "link breaks".to_owned(),
+            Broken::Libvirt(_) => "libvirt is lost".to_owned(),
+            Broken::Daemon(_) => "libvirt dies".to_owned(),
+            Broken::Slow(_) => "libvirt is slow".to_owned(),
+            Broken::Lan(..) => "network between libvirts is cut".to_owned(),
         };
         self.note(format!("{host}: {what} until {}", until.0));
         self.broken.insert(until, broken);
@@ -268,9 +320,15 @@ impl Storm {
         while let Some(entry) = self.broken.first_entry().filter(|e| all || e.key().0 <= now) {
             let world = &mut self.stage.world;
             match entry.remove() {
-                Broken::Agent(host) => world.begin(&host).await?,
+                Broken::Agent(host) => {
+                    // One that was to die in the middle of something may have had nothing to do.
+                    if world.site(&host)?.agent.is_some() {
+                        world.kill(&host)?;
+                    }
+                    world.begin(&host).await?;
+                }
                 // An agent that died meanwhile begins with a link of its own.
-                Broken::Link(host) if world.site(&host)?.agent.is_some() => world.wire(&host)?.set(Way::Open),
+                Broken::Link(host) if world.lives(&host) => world.wire(&host)?.set(Way::Open),
                 Broken::Link(_) => {}
                 Broken::Libvirt(host) => {
                     let site = world.sites.get_mut(&host).context("a host")?;
@@ -282,8 +340,10 @@ impl Storm {
                     site.fake.libvirt_restarts();
                     site.libvirt = true;
                 }
+                Broken::Slow(host) => world.site(&host)?.fake.script.hurry(),
                 Broken::Lan(a, b) => world.lan.heal(&a, &b),
             }
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         Ok(())
     }
@@ -294,19 +354,19 @@ impl Storm {
         tokio::spawn(async move {
             let answer = client.command(&target, command, arguments, None, PATIENCE).await;
             log.news();
-            let word = answer.err().map_or("done", |fault| fault.kind.name());
+            let word = answer.as_ref().err().map_or("done", |fault| fault.kind.name());
             *answers.lock().unwrap_or_else(PoisonError::into_inner).entry(format!("{command}: {word}")).or_default() += 1;
+            log.write("admin", &target, &format!("{target} {command}: {}", super::said(answer)));
         });
         Ok(())
     }
 
     async fn invariants(&self) -> Result<()> {
         check::nothing_runs_twice(&self.stage.world)?;
-        for (n, id) in self.machines.iter().enumerate() {
-            let somewhere = self.stage.world.sites.values().any(|s| s.fake.domain(*id).is_some());
-            let shelf = format!("parked/{id}");
-            let lies = !somewhere && self.stage.world.documents.document(shelf).await?.is_some();
-            anyhow::ensure!(somewhere || lies, "m{n} is on no host and not on the shelf");
+        for id in self.stage.world.census.on_no_host() {
+            let lies = self.stage.world.documents.document(format!("parked/{id}")).await?.is_some();
+            let n = self.machines.iter().position(|m| *m == id).unwrap_or_default();
+            anyhow::ensure!(lies, "m{n} is on no host and not on the shelf");
         }
         Ok(())
     }
@@ -331,4 +391,8 @@ impl Storm {
         }
         Ok(())
     }
+}
+
+fn failed() -> Fault {
+    Fault::new(FaultKind::Internal, "libvirt failed as it was told to")
 }

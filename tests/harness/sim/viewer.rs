@@ -121,11 +121,15 @@ fn shown(entity: &Entity, log: &Log) -> String {
     }
 }
 
-/// The number must be the next one, unless the agent began a new life, whose numbers are higher. What changed while its agent
-/// was unreachable is not told piece by piece: it comes back with a higher number.
+/// The number must be the next one, unless the agent began a new life, whose numbers are higher.
+///
+/// While an agent is unreachable its queue may overflow, and what it had said may be lost with its session; when it is back it says
+/// how everything is now. So the one change that ends that an entity is unreachable may leave numbers out. Nothing is missing after
+/// it, because it carries the whole entity; at the end of every run the beliefs of all viewers are compared with the truth.
 fn hole(belief: &Belief, event: &Event) -> Option<String> {
     let before = belief.known.get(&event.entity)?;
-    let most = if before.condition == Condition::Unreachable { LIFE } else { 1 };
+    let is_back = event.after.as_ref().is_none_or(|e| e.condition != Condition::Unreachable);
+    let most = if before.condition == Condition::Unreachable && is_back { LIFE } else { 1 };
     let next = (before.seq.0 + 1..=before.seq.0 + most).contains(&event.seq.0) || event.seq.0 / LIFE > before.seq.0 / LIFE;
     let fits = if event.epoch == before.epoch { next } else { event.epoch > before.epoch };
     (!fits).then(|| format!("{}: {} {} after {} {}", before.name, event.epoch.0, event.seq.0, before.epoch.0, before.seq.0))

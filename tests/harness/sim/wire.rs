@@ -4,11 +4,14 @@
 use archipel_contract::{BoxFuture, Fault};
 use archipel_xmpp::client::{Connected, Connector, tls::Trust};
 use archipel_xmpp::server::{Peer, Server};
+use futures::FutureExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 /// What fits into a wire before whoever writes must wait.
 const ROOM: usize = 16 * 1024;
@@ -31,6 +34,31 @@ impl Chance {
     }
 }
 
+/// How long bytes are on their way. It depends on the wire, the direction and the time and on nothing else: two things that happen
+/// at once elsewhere arrive here one after the other, and always in the same order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Distance {
+    /// What makes this wire unlike all others.
+    pub(super) salt: u64,
+    /// How many milliseconds it takes at most.
+    pub(super) most: u64,
+    /// When time began.
+    pub(super) began: Instant,
+}
+
+impl Distance {
+    fn back(self) -> Distance {
+        Distance { salt: !self.salt, ..self }
+    }
+
+    fn now(self) -> Duration {
+        let at = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let chance = Chance::new(self.salt ^ at.wrapping_mul(0x5851_f42d_4c95_7f2d));
+        chance.below(1);
+        Duration::from_millis(1 + chance.below(self.most))
+    }
+}
+
 /// How a wire is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
@@ -46,13 +74,15 @@ pub(super) enum Way {
 pub(super) struct Wire {
     server: Arc<Server>,
     chance: Arc<Chance>,
+    distance: Option<Distance>,
     way: watch::Sender<Way>,
     pumps: Mutex<Vec<AbortHandle>>,
 }
 
 impl Wire {
-    pub(super) fn to(server: &Arc<Server>, chance: &Arc<Chance>) -> Arc<Wire> {
-        Arc::new(Wire { server: server.clone(), chance: chance.clone(), way: watch::Sender::new(Way::Open), pumps: Mutex::default() })
+    /// A wire over which bytes take time if it has a distance.
+    pub(super) fn to(server: &Arc<Server>, chance: Arc<Chance>, distance: Option<Distance>) -> Arc<Wire> {
+        Arc::new(Wire { server: server.clone(), chance, distance, way: watch::Sender::new(Way::Open), pumps: Mutex::default() })
     }
 
     pub(super) fn way(&self) -> Way {
@@ -73,8 +103,9 @@ impl Wire {
         let (far, end) = tokio::io::duplex(ROOM);
         let (from_client, to_client) = tokio::io::split(near);
         let (from_server, to_server) = tokio::io::split(far);
-        let there = tokio::spawn(pump(from_client, to_server, self.chance.clone(), self.way.subscribe()));
-        let back = tokio::spawn(pump(from_server, to_client, self.chance.clone(), self.way.subscribe()));
+        let there = tokio::spawn(pump(from_client, to_server, self.chance.clone(), self.distance, self.way.subscribe()));
+        let distance = self.distance.map(Distance::back);
+        let back = tokio::spawn(pump(from_server, to_client, self.chance.clone(), distance, self.way.subscribe()));
         self.pumps.lock().unwrap_or_else(PoisonError::into_inner).extend([there.abort_handle(), back.abort_handle()]);
         tokio::spawn(self.server.clone().accept_stream(end, Peer::in_process("simulation")));
         client
@@ -82,13 +113,30 @@ impl Wire {
 }
 
 /// Carries bytes one way until either side ends.
-async fn pump(mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>, chance: Arc<Chance>, mut way: watch::Receiver<Way>) {
+async fn pump(
+    mut from: ReadHalf<DuplexStream>,
+    mut to: WriteHalf<DuplexStream>,
+    chance: Arc<Chance>,
+    distance: Option<Distance>,
+    mut way: watch::Receiver<Way>,
+) {
     let mut piece = vec![0; ROOM];
     loop {
         let most = usize::try_from(1 + chance.below(ROOM as u64)).unwrap_or(ROOM);
-        let Ok(count) = from.read(&mut piece[..most]).await else { return };
-        for _ in 0..chance.below(3) {
-            tokio::task::yield_now().await;
+        let Ok(mut count) = from.read(&mut piece[..most]).await else { return };
+        if let Some(distance) = distance {
+            tokio::time::sleep(distance.now()).await;
+            // What was written meanwhile goes along, whether it was written in one piece or in several.
+            while count > 0
+                && count < ROOM
+                && let Some(Ok(more @ 1..)) = from.read(&mut piece[count..]).now_or_never()
+            {
+                count += more;
+            }
+        } else {
+            for _ in 0..chance.below(3) {
+                tokio::task::yield_now().await;
+            }
         }
         if way.wait_for(|now| *now == Way::Open).await.is_err() {
             return;

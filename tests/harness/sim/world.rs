@@ -1,9 +1,10 @@
 //! The simulated cell: hosts that exist in memory, the real agents, the real exchange and server, viewers and people.
 
+use super::census::Census;
 use super::log::Log;
 use super::mortal::{Mortal, Process, Reach};
 use super::viewer::{Detail, Viewer};
-use super::wire::{Chance, Plug, Way, Wire};
+use super::wire::{Chance, Distance, Plug, Way, Wire};
 use anyhow::{Context, Result};
 use archipel_contract::{
     CellName, Epoch, HypervisorName, Millis, Role, Timestamp,
@@ -75,8 +76,7 @@ pub(super) struct Running {
     pub(super) watcher: Arc<LinkWatcher>,
     pub(super) wire: Arc<Wire>,
     link: tokio::task::JoinHandle<()>,
-    alive: Arc<AtomicBool>,
-    ear: Arc<Ear>,
+    pub(super) process: Process,
 }
 
 /// The connection of one process to its host. The host outlives the process, and the next one connects to it again.
@@ -138,12 +138,15 @@ pub(super) struct World {
     pub(super) viewers: Vec<Viewer>,
     pub(super) authorities: Authorities,
     pub(super) queue: Option<usize>,
-    /// Somebody copied a machine with its guest: then it may run twice.
-    pub(super) copied: bool,
+    /// Where every machine is, at every moment.
+    pub(super) census: Arc<Census>,
     cell: CellName,
     pub(super) clock: Arc<SimClock>,
     pub(super) lan: Arc<FakeLan>,
     chance: Arc<Chance>,
+    seed: u64,
+    /// How many milliseconds bytes are on their way at most; none in scenarios, whose logs do not depend on what comes first.
+    pub(super) distance: u64,
     pub(super) authority: Arc<MemoryAuthority>,
     pub(super) documents: Arc<MemoryDocuments>,
     accounts: Arc<MemoryAccounts>,
@@ -167,11 +170,13 @@ impl World {
             viewers: Vec::new(),
             authorities: Authorities::Shared,
             queue: None,
-            copied: false,
+            census: Census::new(),
             cell: CELL.parse()?,
             clock: Arc::new(SimClock { began: Instant::now(), set: AtomicI64::new(0) }),
             lan,
             chance: Chance::new(seed),
+            seed,
+            distance: 0,
             authority: Arc::default(),
             documents: Arc::default(),
             accounts,
@@ -214,6 +219,7 @@ impl World {
         let authority = if self.authorities == Authorities::Own { Arc::default() } else { self.authority.clone() };
         let fake = FakeHost::new(name);
         self.lan.join(&fake);
+        fake.witness(self.census.clone());
         let site = Site { fake, libvirt: true, agent: None, journal: Arc::default(), local: Arc::default(), authority };
         self.sites.insert(name.to_owned(), site);
         Ok(())
@@ -221,13 +227,12 @@ impl World {
 
     /// Begins the process of an agent: a higher incarnation each time.
     pub(super) async fn begin(&mut self, host: &str) -> Result<()> {
-        let wire = Wire::to(&self.server()?, &self.chance);
+        let wire = self.new_wire()?;
         let (cell, clock, own) = (self.cell.clone(), self.clock.clone(), self.authorities != Authorities::Linked);
         let site = self.site_mut(host)?;
         anyhow::ensure!(site.agent.is_none(), "the agent of {host} lives already");
-        let alive = Arc::new(AtomicBool::new(true));
         let incarnation = site.authority.incarnation().await?;
-        let process = Process(alive.clone());
+        let process = Process::begin();
         let me: HypervisorName = host.parse()?;
         let mut config = LinkConfig::new(cell.clone(), me.clone(), PASSWORD, Arc::new(Plug(wire.clone())), clock.clone());
         config.pauses = Pauses::new(PAUSE, PAUSE);
@@ -247,7 +252,7 @@ impl World {
             }),
             journal: Arc::new(Mortal { inner: site.journal.clone(), process: process.clone() }),
             peers: vec![link.peers()],
-            local: Arc::new(Mortal { inner: site.local.clone(), process }),
+            local: Arc::new(Mortal { inner: site.local.clone(), process: process.clone() }),
             shelf: link.authority(),
             clock,
             incarnation,
@@ -255,20 +260,40 @@ impl World {
         // On this very thread, whose clock is the paused one.
         let tree = tree::start_on(tree, actix::Arbiter::current()).await?;
         let link = tokio::spawn(link.run(tree.dispatcher(), tree.inventory(), incarnation));
-        site.agent = Some(Running { tree, watcher, wire, link, alive, ear });
+        let (cut, speaks) = (wire.clone(), link.abort_handle());
+        process.ends_with(move || {
+            ear.deafen();
+            cut.set(Way::Cut);
+            speaks.abort();
+        });
+        site.agent = Some(Running { tree, watcher, wire, link, process });
         Ok(())
     }
 
     /// Ends the process of an agent without a word to anybody.
     pub(super) fn kill(&mut self, host: &str) -> Result<()> {
         let agent = self.site_mut(host)?.agent.take().with_context(|| format!("the agent of {host} does not live"))?;
-        agent.alive.store(false, Ordering::SeqCst);
-        agent.ear.deafen();
-        agent.wire.set(Way::Cut);
-        agent.link.abort();
+        agent.process.die();
         // What is left of it hears nothing and reaches nobody any more. An end in order would say something to somebody.
         self.dead.push(agent.tree);
         Ok(())
+    }
+
+    /// Whether the agent of that host has a process that lives.
+    pub(super) fn lives(&self, host: &str) -> bool {
+        self.sites.get(host).and_then(|s| s.agent.as_ref()).is_some_and(|a| a.process.lives())
+    }
+
+    /// The actors of dead processes end as well. Nobody hears that, but an operator may be told that they took their time.
+    pub(super) fn bury(&mut self) {
+        self.dead.drain(..).for_each(|tree| drop(tokio::spawn(tree.shutdown())));
+    }
+
+    fn new_wire(&mut self) -> Result<Arc<Wire>> {
+        let server = self.server()?;
+        self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        let distance = Distance { salt: self.seed, most: self.distance, began: self.clock.began };
+        Ok(Wire::to(&server, self.chance.clone(), (self.distance > 0).then_some(distance)))
     }
 
     /// The wire of an agent, a viewer or a person.
@@ -280,7 +305,7 @@ impl World {
     }
 
     async fn connect(&mut self, account: &str, name: &str) -> Result<(Client, Incoming)> {
-        let wire = Wire::to(&self.server()?, &self.chance);
+        let wire = self.new_wire()?;
         self.wires.insert(name.to_owned(), wire.clone());
         let retry = Retry::Forever(Pauses::new(PAUSE, PAUSE));
         let config = Config { retry, ..Config::lasting(account, CELL, PASSWORD, Arc::new(Plug(wire))) };

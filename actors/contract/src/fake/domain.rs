@@ -9,7 +9,8 @@ use crate::{
 use uuid::Uuid;
 
 fn find(model: &mut Model, id: DomainId) -> Result<&mut DomainRecord, Fault> {
-    model.domains.get_mut(&id).ok_or_else(|| Fault::not_found(format!("there is no virtual machine {id}; list them again")))
+    let absent = || Fault::not_found(format!("there is no virtual machine {id}; list them again"));
+    if model.forgetful { Err(absent()) } else { model.domains.get_mut(&id).ok_or_else(absent) }
 }
 
 /// A machine that arrives, or is at its hand-over, belongs to libvirt's job: only cutting its power is possible then.
@@ -39,7 +40,10 @@ fn free(model: &Model, name: &str) -> Result<(), Fault> {
 
 impl DomainPort for FakeHost {
     fn list(&self) -> BoxFuture<'_, Result<Vec<DomainRecord>, Fault>> {
-        self.call("domain.list", String::new(), |model| Ok(model.domains.values().cloned().collect()))
+        self.call("domain.list", String::new(), |model| {
+            let known = model.domains.values().filter(|_| !model.forgetful);
+            Ok(known.cloned().collect())
+        })
     }
 
     fn read(&self, id: DomainId) -> BoxFuture<'_, Result<DomainRecord, Fault>> {

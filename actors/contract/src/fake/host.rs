@@ -4,6 +4,7 @@
 
 use super::lan::FakeLan;
 use super::migration::Needs;
+use super::population::Population;
 use super::voyage::Voyage;
 use super::{Script, lock};
 use crate::{
@@ -22,7 +23,7 @@ use uuid::Uuid;
 
 /// A hypervisor that exists in memory only.
 pub struct FakeHost {
-    name: HypervisorName,
+    pub(super) name: HypervisorName,
     /// What shall go wrong.
     pub script: Script,
     pub(super) model: Mutex<Model>,
@@ -56,12 +57,14 @@ pub(super) struct Model {
     observer: Option<Arc<dyn HostObserver>>,
     overflowed: bool,
     to_drop: usize,
-    pub(super) domains: BTreeMap<DomainId, DomainRecord>,
+    pub(super) domains: Population,
     pub(super) networks: BTreeMap<NetworkId, NetworkRecord>,
     pub(super) pools: BTreeMap<PoolId, PoolRecord>,
     pub(super) volumes: BTreeMap<PoolId, Vec<VolumeRecord>>,
     /// Whether guests power off when they are asked.
     pub(super) guests_listen: bool,
+    /// libvirt says that it knows no machine at all.
+    pub(super) forgetful: bool,
 }
 
 impl Model {
@@ -139,11 +142,12 @@ impl FakeHost {
             observer: None,
             overflowed: false,
             to_drop: 0,
-            domains: BTreeMap::new(),
+            domains: Population::default(),
             networks: BTreeMap::new(),
             pools: BTreeMap::new(),
             volumes: BTreeMap::new(),
             guests_listen: true,
+            forgetful: false,
             libvirt: true,
             memory: Bytes(16 << 30),
             needs: BTreeMap::new(),
@@ -206,7 +210,6 @@ impl FakeHost {
 
     /// Adds a machine as if somebody else had defined it; tells about it.
     pub fn add_domain(&self, name: &str, state: DomainState, persistent: bool) -> DomainId {
-        let mut model = lock(&self.model);
         let seed =
             self.name.as_str().bytes().chain(name.bytes()).fold(7u128, |n, b| n.wrapping_mul(0x1_0000_01b3).wrapping_add(u128::from(b)));
         let id = DomainId(Uuid::from_u128(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)));
@@ -222,53 +225,43 @@ impl FakeHost {
             note: None,
             moving_to: None,
         };
-        model.domains.insert(id, DomainRecord { id, name: name.into(), facts });
-        if persistent {
-            model.tell_domain(id, DomainChange::Defined("added"));
-        }
-        if state.is_active() {
-            model.tell_domain(id, DomainChange::State(state, "booted"));
-        }
+        self.change(|model| {
+            model.domains.insert(id, DomainRecord { id, name: name.into(), facts });
+            if persistent {
+                model.tell_domain(id, DomainChange::Defined("added"));
+            }
+            if state.is_active() {
+                model.tell_domain(id, DomainChange::State(state, "booted"));
+            }
+        });
         id
     }
 
     /// Puts a machine here as it stands, id included, as if its disk and definition were copied from elsewhere; tells about it.
     pub fn adopt(&self, record: DomainRecord) {
-        let mut model = lock(&self.model);
         let (id, state) = (record.id, record.facts.state);
-        model.domains.insert(id, record);
-        model.tell_domain(id, DomainChange::Defined("added"));
-        if state.is_active() {
-            model.tell_domain(id, DomainChange::State(state, "booted"));
-        }
+        self.change(|model| {
+            model.domains.insert(id, record);
+            model.tell_domain(id, DomainChange::Defined("added"));
+            if state.is_active() {
+                model.tell_domain(id, DomainChange::State(state, "booted"));
+            }
+        });
     }
 
     /// Changes a machine behind everybody's back, without telling.
     pub fn set_silently(&self, id: DomainId, change: impl FnOnce(&mut DomainRecord)) {
-        if let Some(record) = lock(&self.model).domains.get_mut(&id) {
-            change(record);
-        }
+        self.change(|model| model.domains.get_mut(&id).map(change));
     }
 
     /// Takes a machine away without telling.
     pub fn remove_silently(&self, id: DomainId) {
-        lock(&self.model).domains.remove(&id);
+        self.change(|model| model.domains.remove(&id));
     }
 
     /// Puts a machine into a state as if somebody else had done it; tells about it.
     pub fn enter(&self, id: DomainId, state: DomainState, reason: &'static str) {
         self.change(|model| model.enter(id, state, reason));
-    }
-
-    /// Changes the model, and wakes whoever waited for that.
-    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Model) -> T) -> T {
-        let (done, wakers) = {
-            let mut model = lock(&self.model);
-            let done = work(&mut model);
-            (done, std::mem::take(&mut model.to_wake))
-        };
-        wakers.into_iter().for_each(Waker::wake);
-        done
     }
 
     pub(super) fn name_of(&self) -> &str {
@@ -287,6 +280,11 @@ impl FakeHost {
     /// Whether guests power off when they are asked.
     pub fn guests_listen(&self, listen: bool) {
         lock(&self.model).guests_listen = listen;
+    }
+
+    /// libvirt says, without being lost, that it knows no machine, as it does for a moment when it goes down; or knows them again.
+    pub fn forgets(&self, forgetful: bool) {
+        lock(&self.model).forgetful = forgetful;
     }
 
     /// The connection breaks.
@@ -372,13 +370,14 @@ impl FakeHost {
         work: impl FnOnce(&mut Model) -> Result<T, Fault> + Send + 'a,
     ) -> BoxFuture<'a, Result<T, Fault>> {
         Box::pin(async move {
-            self.script.play(operation, &about).await?;
-            self.change(|model| {
+            let number = self.script.play(operation, &about).await?;
+            let done = self.change(|model| {
                 if !model.connected {
                     return Err(Fault::unavailable(format!("libvirt on {} does not answer; try again later", self.name)));
                 }
                 work(model)
-            })
+            })?;
+            self.script.told_instead(operation, number).map_or(Ok(done), Err)
         })
     }
 }

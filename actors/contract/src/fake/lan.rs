@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 /// How long a step of a voyage takes: asked with the name of the step, for example `migration.copy`.
-pub type Pace = dyn Fn(&'static str) -> BoxFuture<'static, ()> + Send + Sync;
+pub type Pace = dyn Fn(&str) -> BoxFuture<'static, ()> + Send + Sync;
 
 /// Hosts that reach each other by the addresses of their landings.
 #[derive(Default)]
@@ -50,7 +50,7 @@ impl FakeLan {
     }
 
     /// Every step of every voyage takes as long as this says. Without it, steps take no time.
-    pub fn pace(&self, pace: impl Fn(&'static str) -> BoxFuture<'static, ()> + Send + Sync + 'static) {
+    pub fn pace(&self, pace: impl Fn(&str) -> BoxFuture<'static, ()> + Send + Sync + 'static) {
         lock(&self.0).pace = Some(Arc::new(pace));
     }
 

@@ -347,7 +347,13 @@ impl MigrationPort for FakeHost {
     }
 
     fn standing(&self, id: DomainId) -> BoxFuture<'_, Result<Standing, Fault>> {
-        self.call("migration.standing", id.to_string(), move |model| Ok(model.standing(id)))
+        self.call(
+            "migration.standing",
+            id.to_string(),
+            move |model| {
+                if model.forgetful { Ok(Standing::Absent) } else { Ok(model.standing(id)) }
+            },
+        )
     }
 
     fn define(&self, id: DomainId, definition: String) -> BoxFuture<'_, Result<(), Fault>> {

@@ -14,6 +14,7 @@ mod lan;
 mod migration;
 mod network;
 mod peers;
+mod population;
 mod script;
 mod storage_pool;
 mod voyage;
@@ -28,6 +29,7 @@ pub use journal::MemoryJournal;
 pub use lan::{FakeLan, Pace};
 pub use migration::Needs;
 pub use peers::Switchboard;
+pub use population::Witness;
 pub use script::Script;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,10 +1,10 @@
 //! What shall go wrong, and when: the part of a fake that a test writes.
 
-use super::lock;
-use crate::Fault;
+use super::{Pace, lock};
+use crate::{BoxFuture, Fault};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
 /// Faults to come. An operation is named like the port's method, for example `domain.start`; `about` is the id it is
@@ -16,6 +16,8 @@ pub struct Script(Mutex<Inner>);
 struct Inner {
     calls: BTreeMap<String, u64>,
     failures: Vec<(String, u64, Fault)>,
+    lies: Vec<(String, u64, Fault)>,
+    pace: Option<Arc<Pace>>,
     held: BTreeSet<(String, String)>,
     panics: BTreeSet<(String, String)>,
     waiting: Vec<Waker>,
@@ -31,6 +33,20 @@ impl Script {
         let mut inner = lock(&self.0);
         let at = inner.calls.get(operation).copied().unwrap_or(0) + nth;
         inner.failures.push((operation.to_owned(), at, fault));
+    }
+    /// The `nth` call of this operation from now on (1 is the next one) does what it shall, and says that fault all the same.
+    pub fn lie(&self, operation: &str, nth: u64, fault: Fault) {
+        let mut inner = lock(&self.0);
+        let at = inner.calls.get(operation).copied().unwrap_or(0) + nth;
+        inner.lies.push((operation.to_owned(), at, fault));
+    }
+    /// Every call takes as long as this says; asked with the name of the operation.
+    pub fn slow_down(&self, pace: impl Fn(&str) -> BoxFuture<'static, ()> + Send + Sync + 'static) {
+        lock(&self.0).pace = Some(Arc::new(pace));
+    }
+    /// Calls take no time again.
+    pub fn hurry(&self) {
+        lock(&self.0).pace = None;
     }
     /// Calls of this operation wait until they are released; without a release they hang for ever.
     pub fn hold(&self, operation: &str, about: &str) {
@@ -63,17 +79,19 @@ impl Script {
         lock(&self.0).calls.values().sum()
     }
 
-    /// One call begins: counts it, and fails, waits or panics as written.
-    pub(super) async fn play(&self, operation: &str, about: &str) -> Result<(), Fault> {
-        let planned = {
+    /// One call begins: counts it, and fails, waits or panics as written. Answers its number.
+    pub(super) async fn play(&self, operation: &str, about: &str) -> Result<u64, Fault> {
+        let (planned, now, wait) = {
             let mut inner = lock(&self.0);
             let count = inner.calls.entry(operation.to_owned()).or_default();
             *count += 1;
             let now = *count;
             assert!(!matches(&inner.panics, operation, about), "scripted panic in {operation} of {about}");
-            let found = inner.failures.iter().position(|(o, at, _)| o == operation && *at == now);
-            found.map(|i| inner.failures.swap_remove(i).2)
+            (take(&mut inner.failures, operation, now), now, inner.pace.as_ref().map(|pace| pace(operation)))
         };
+        if let Some(wait) = wait {
+            wait.await;
+        }
         poll_fn(|context| {
             let mut inner = lock(&self.0);
             if matches(&inner.held, operation, about) {
@@ -83,6 +101,16 @@ impl Script {
             Poll::Ready(())
         })
         .await;
-        planned.map_or(Ok(()), Err)
+        planned.map_or(Ok(now), Err)
     }
+
+    /// What is said instead of the truth of the call with that number, if it is to be a lie.
+    pub(super) fn told_instead(&self, operation: &str, number: u64) -> Option<Fault> {
+        take(&mut lock(&self.0).lies, operation, number)
+    }
+}
+
+fn take(faults: &mut Vec<(String, u64, Fault)>, operation: &str, number: u64) -> Option<Fault> {
+    let found = faults.iter().position(|(o, at, _)| o == operation && *at == number);
+    found.map(|i| faults.swap_remove(i).2)
 }
