@@ -24,6 +24,7 @@ mod reading;
 mod snapshot;
 pub(crate) mod turn;
 
+pub(crate) use reading::MIGRATED;
 pub use reading::{compare, forget};
 
 use crate::{

@@ -11,18 +11,21 @@ use crate::{
     strangers,
 };
 use archipel_contract::{
-    Condition, Entity, EntityId, Epoch, Facts, Fault,
+    Condition, DomainId, Entity, EntityId, Epoch, Facts, Fault, FaultKind, Ownership,
     domain::DomainRecord,
     event::Cause,
     hypervisor::{HypervisorState, Stranger},
     port::Inventory,
 };
+use futures::StreamExt;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// Changes told as one batch.
 const BATCH: usize = 500;
+/// How many machines are claimed one by one at a time, when they cannot be claimed together.
+const AT_ONCE: usize = 64;
 
 /// Lists everything, tells what differs, begins the actors that are missing and ends those of what is gone.
 pub async fn list(scope: &Rc<Scope>) -> Result<(), Fault> {
@@ -32,7 +35,7 @@ pub async fn list(scope: &Rc<Scope>) -> Result<(), Fault> {
     let domains = within(LONG, host.domains.list()).await?;
     let networks = within(LONG, host.networks.list()).await?;
     let pools = within(LONG, host.pools.list()).await?;
-    let (domains, foreign) = owned(scope, domains).await?;
+    let Sorted { ours: domains, foreign, unclear } = owned(scope, domains).await?;
 
     let mut changes = Vec::new();
     let mut found: HashSet<EntityId> = HashSet::with_capacity(domains.len() + networks.len() + pools.len());
@@ -69,6 +72,7 @@ pub async fn list(scope: &Rc<Scope>) -> Result<(), Fault> {
         scope.keeper.start(id.clone());
     }
     let elsewhere: HashMap<EntityId, Epoch> = foreign.iter().map(|(epoch, record)| (EntityId::Domain(record.id), *epoch)).collect();
+    found.extend(unclear.iter().map(|id| EntityId::Domain(*id)));
     for entity in scope.board.entities() {
         // What was another host's when it was listed may have been claimed since.
         let claimed = elsewhere.get(&entity.id).is_some_and(|epoch| entity.epoch > *epoch);
@@ -76,10 +80,14 @@ pub async fn list(scope: &Rc<Scope>) -> Result<(), Fault> {
             remove(scope, &entity);
         }
     }
-    scope.board.complete();
+    if unclear.is_empty() {
+        scope.board.complete();
+    }
     connected(scope, facts, strangers::listed(scope, foreign.iter().map(|(_, record)| record)));
     (scope.listed)();
     migration::listed(scope);
+    // Each is claimed when the cell says whose it is.
+    unclear.into_iter().for_each(|id| migration::adoption::noticed(scope, id));
     Ok(())
 }
 
@@ -98,21 +106,47 @@ fn listed_by_libvirt(entity: &Entity) -> bool {
 /// Machines with the epochs of their ownership.
 type Held = Vec<(Epoch, DomainRecord)>;
 
-/// Those machines this hypervisor owns, and the others. These are left alone: their address is elsewhere.
-async fn owned(scope: &Scope, records: Vec<DomainRecord>) -> Result<(Held, Held), Fault> {
-    let ids = records.iter().map(|r| r.id).collect();
-    let held = within(LONG, scope.authority.claim_unowned(ids, scope.host.name.clone())).await?;
-    let (mut ours, mut foreign) = (Vec::with_capacity(records.len()), Vec::new());
+/// The machines of a listing by whose they are.
+#[derive(Default)]
+struct Sorted {
+    ours: Held,
+    /// Their address is elsewhere: they are left alone.
+    foreign: Held,
+    /// Nobody can say whose they are while the cell is away. They do not keep the others from being shown.
+    unclear: Vec<DomainId>,
+}
+
+async fn owned(scope: &Scope, records: Vec<DomainRecord>) -> Result<Sorted, Fault> {
+    let claim = |ids| within(LONG, scope.authority.claim_unowned(ids, scope.host.name.clone()));
+    let held: Vec<Option<Ownership>> = match claim(records.iter().map(|r| r.id).collect()).await {
+        Ok(held) => held.into_iter().map(Some).collect(),
+        Err(fault) if fault.kind == FaultKind::Unavailable => {
+            let each = records.iter().map(|r| async { claim(vec![r.id]).await.ok().and_then(|mut held| held.pop()) });
+            let held: Vec<_> = futures::stream::iter(each).buffered(AT_ONCE).collect().await;
+            if held.iter().all(Option::is_none) && !held.is_empty() {
+                return Err(fault);
+            }
+            held
+        }
+        Err(fault) => return Err(fault),
+    };
+    let mut sorted = Sorted::default();
     for (ownership, record) in held.into_iter().zip(records) {
-        if ownership.owner == scope.host.name {
-            ours.push((ownership.epoch, record));
-        } else {
-            tracing::warn!(domain = %record.id, host = %scope.host.name, owner = %ownership.owner, state = record.facts.state.name(),
-                "not shown: another hypervisor owns it");
-            foreign.push((ownership.epoch, record));
+        match ownership {
+            Some(ownership) if ownership.owner == scope.host.name => sorted.ours.push((ownership.epoch, record)),
+            Some(ownership) => {
+                tracing::warn!(domain = %record.id, host = %scope.host.name, owner = %ownership.owner, state = record.facts.state.name(),
+                    "not shown: another hypervisor owns it");
+                sorted.foreign.push((ownership.epoch, record));
+            }
+            None => {
+                tracing::warn!(domain = %record.id, host = %scope.host.name,
+                    "not shown: the cell does not answer, and without it nobody knows whose it is");
+                sorted.unclear.push(record.id);
+            }
         }
     }
-    Ok((ours, foreign))
+    Ok(sorted)
 }
 
 fn remove(scope: &Rc<Scope>, entity: &Entity) {

@@ -20,8 +20,8 @@ use archipel_contract::{
     domain::*,
     hypervisor::*,
     migration::{
-        AskStanding, CheckMigration, DrainHypervisor, ListParked, MigrateDomain, ParkDomain, PlanDrain, Receive, Release, Reserve,
-        SendBack, UndrainHypervisor, UnparkDomain, Unreserve, Yield,
+        AskStanding, CheckMigration, DrainHypervisor, ListParked, MigrateDomain, ParkDomain, PlanDrain, Receive, Release, RemoveCopy,
+        Reserve, SendBack, UndrainHypervisor, UnparkDomain, Unreserve, Yield,
     },
     network::*,
     storage_pool::*,
@@ -107,6 +107,7 @@ pub fn list() -> Vec<Route> {
         of::<HypervisorActor, DrainHypervisor>(),
         of::<HypervisorActor, PlanDrain>(),
         of::<HypervisorActor, UndrainHypervisor>(),
+        of::<HypervisorActor, RemoveCopy>(),
         of::<HypervisorActor, Reserve>(),
         of::<HypervisorActor, Unreserve>(),
         of::<HypervisorActor, Receive>(),

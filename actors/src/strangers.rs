@@ -8,6 +8,7 @@
 
 use crate::{
     board::{Change, Draft},
+    domain::MIGRATED,
     hypervisor,
     scope::Scope,
 };
@@ -19,7 +20,9 @@ use archipel_contract::{
 };
 
 fn of(record: &DomainRecord) -> Stranger {
-    Stranger { id: record.id, name: record.name.clone(), state: record.facts.state }
+    let DomainRecord { id, name, facts } = record;
+    let left = !facts.state.is_active() && facts.reason.as_deref() == Some(MIGRATED);
+    Stranger { id: *id, name: name.clone(), state: facts.state, left }
 }
 
 /// The strangers of a whole listing: those that run come first when there are too many to tell of.
@@ -63,6 +66,8 @@ pub fn enter(scope: &Scope, id: DomainId, state: DomainState) {
     change(scope, |facts| {
         if let Some(stranger) = facts.strangers.iter_mut().find(|s| s.id == id) {
             stranger.state = state;
+            // Why it is off, the read that follows tells.
+            stranger.left &= !state.is_active();
         }
     });
 }

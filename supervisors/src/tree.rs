@@ -35,6 +35,7 @@ use archipel_actors::{
     task::TaskActor,
     tickets::Tickets,
 };
+pub use archipel_actors::migration::Limits;
 use archipel_contract::{
     CellName, Entity, EntityId, Fault, HypervisorName,
     host::Host,
@@ -276,16 +277,25 @@ impl Local {
     }
 }
 
-/// Starts an agent on a thread of its own. Must be called within an actix System.
+/// Starts an agent on a thread of its own, with the usual limits. Must be called within an actix System.
 pub async fn start(tree: Tree) -> Result<Agent, Fault> {
+    start_within(tree, Limits::default()).await
+}
+
+/// The same with these limits of each of its hypervisors.
+pub async fn start_within(tree: Tree, limits: Limits) -> Result<Agent, Fault> {
     let arbiter = Arbiter::new();
-    let mut agent = start_on(tree, arbiter.handle()).await?;
+    let mut agent = begin(tree, limits, arbiter.handle()).await?;
     agent.arbiter = Some(arbiter);
     Ok(agent)
 }
 
 /// Starts an agent on that arbiter's thread; simulations use the one they run on, so that they own its clock.
 pub async fn start_on(tree: Tree, arbiter: ArbiterHandle) -> Result<Agent, Fault> {
+    begin(tree, Limits::default(), arbiter).await
+}
+
+async fn begin(tree: Tree, limits: Limits, arbiter: ArbiterHandle) -> Result<Agent, Fault> {
     let open = tree.journal.interrupted().await?;
     let restarts = Arc::new(Restarts::default());
     let boards: Vec<Arc<Board>> = tree
@@ -327,7 +337,7 @@ pub async fn start_on(tree: Tree, arbiter: ArbiterHandle) -> Result<Agent, Fault
     let plant = {
         let (boards, restarts, routes, tickets) = (boards.clone(), restarts.clone(), routes.clone(), tickets.clone());
         move || {
-            let local = plant(tree, &boards, directories, restarts, tickets, exit, open);
+            let local = plant(Seed { tree, limits }, &boards, directories, restarts, tickets, exit, open);
             actix_rt::spawn(obey(local, inbox, routes));
         }
     };
@@ -337,9 +347,15 @@ pub async fn start_on(tree: Tree, arbiter: ArbiterHandle) -> Result<Agent, Fault
     Ok(Agent { routes, boards, restarts, tickets, orders, exit: exited, arbiter: None })
 }
 
+/// What the tree grows from.
+struct Seed {
+    tree: Tree,
+    limits: Limits,
+}
+
 /// Builds the tree on the agent's own thread.
 fn plant(
-    tree: Tree,
+    Seed { tree, limits }: Seed,
     boards: &[Arc<Board>],
     directories: Vec<Arc<Directory>>,
     restarts: Arc<Restarts>,
@@ -373,7 +389,7 @@ fn plant(
                 shelf: tree.shelf.clone(),
                 desks: Default::default(),
                 tickets: tickets.clone(),
-                moves: Moves::default(),
+                moves: Moves::new(limits),
                 clock: tree.clock.clone(),
                 keeper: Rc::new(Nursery(nursery.clone())),
                 plans: RefCell::default(),

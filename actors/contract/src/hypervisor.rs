@@ -50,6 +50,10 @@ pub struct Stranger {
     pub name: Arc<str>,
     /// What it is doing here.
     pub state: DomainState,
+    /// Its guest was moved away from here with other tools, and only its definition is left. Nothing starts it, and nothing removes it
+    /// but `hypervisor.remove-copy`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
 }
 
 /// What is known of a hypervisor.

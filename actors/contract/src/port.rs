@@ -83,6 +83,16 @@ pub trait Authority: Send + Sync {
     fn claim_unowned(&self, domains: Vec<DomainId>, owner: HypervisorName) -> BoxFuture<'_, Result<Vec<Ownership>, Fault>>;
     /// How one machine stands.
     fn ownership(&self, domain: DomainId) -> BoxFuture<'_, Result<Option<Ownership>, Fault>>;
+    /// How each of these stands, in their order. Claims nothing.
+    fn ownerships(&self, domains: Vec<DomainId>) -> BoxFuture<'_, Result<Vec<Option<Ownership>>, Fault>> {
+        Box::pin(async move {
+            let mut all = Vec::with_capacity(domains.len());
+            for domain in domains {
+                all.push(self.ownership(domain).await?);
+            }
+            Ok(all)
+        })
+    }
     /// Changes an ownership by [`Ownership::step`], in one compare-and-set; `conflict` when it may not be, `not-found` when
     /// nobody owns the machine.
     fn step(&self, domain: DomainId, expected: Epoch, step: OwnershipStep) -> BoxFuture<'_, Result<Ownership, Fault>>;

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     board::{Change, Draft},
     hypervisor,
-    migration::adoption,
+    migration::{adoption, origin},
     scope::{SHORT, Scope, within},
     strangers,
 };
@@ -34,7 +34,7 @@ const READ_AGAIN: Duration = Duration::from_millis(500);
 /// The pause before the cell is asked again whose a machine is.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// libvirt's word, in events and lists alike, for what a migration took away or brought.
-const MIGRATED: &str = "migrated";
+pub(crate) const MIGRATED: &str = "migrated";
 
 /// What a read found out: the epoch when the machine was not known before, and the machine.
 type Found = Result<(Epoch, DomainRecord), Fault>;
@@ -202,7 +202,8 @@ impl DomainActor {
                 }
             }
             Err(fault) if fault.kind == FaultKind::Conflict => {
-                if !strangers::is_known(&this.scope, this.id) {
+                // A machine that a place is held for comes with its move, which claims it when it is here.
+                if this.scope.moves.awaited(this.id).is_none() && !strangers::is_known(&this.scope, this.id) {
                     tracing::warn!(domain = %this.id, host = %this.scope.host.name, %fault, "not shown: another hypervisor owns it");
                 }
                 adoption::noticed(&this.scope, this.id);
@@ -265,11 +266,12 @@ async fn claim(scope: &Scope, id: DomainId) -> Result<Epoch, Fault> {
 pub fn forget(scope: &Rc<Scope>, entity: &Entity, cause: Cause) {
     scope.board.publish(Change::gone(entity.id.clone(), "domain.undefined", cause));
     if let EntityId::Domain(id) = entity.id {
-        let (authority, epoch) = (scope.authority.clone(), entity.epoch);
+        let (scope, epoch) = (scope.clone(), entity.epoch);
         actix_rt::spawn(async move {
-            if let Err(fault) = authority.forget(id, epoch).await {
+            if let Err(fault) = scope.authority.forget(id, epoch).await {
                 tracing::debug!(domain = %id, %fault, "ownership not forgotten");
             }
+            origin::erase(&scope, id, epoch).await;
         });
     }
 }

@@ -36,7 +36,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 /// What commands of one machine share; made with the first command.
 #[derive(Default)]
-pub struct Desk {
+pub(crate) struct Desk {
     pub(crate) turn: Arc<Mutex<()>>,
     waiting: Cell<usize>,
     /// Something about the machine was told.

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!   seen --place held, executes--> claimed at once, the source is told
-//!     |---its owner moves it here--> claimed
-//!     +---its owner has it no more (hypervisor.yield)--> claimed: adopted       else it stays a stranger, and is asked about again
+//!     |---its owner moves it here, executes--> claimed
+//!     |---its owner has it no more (hypervisor.yield)--> claimed: adopted
+//!     |---off on both, or moved away from here--> left alone
+//!     +---runs on both, or its owner is silent--> stays a stranger, and is asked about again
 //! ```
 //! Nothing is started or stopped for that. A stranger that is adopted by nobody is shown with its hypervisor and alarmed by the auditor.
 
@@ -16,7 +18,7 @@ use crate::{
     strangers,
 };
 use archipel_contract::{
-    Caller, DomainId, EntityId, Fault, FaultKind, Hold, HypervisorName, MoveId, OwnershipStep,
+    Caller, DomainId, EntityId, Fault, FaultKind, Hold, HypervisorName, MoveId, Ownership, OwnershipStep,
     event::Cause,
     migration::{Release, Standing, Yield, Yielded},
 };
@@ -41,23 +43,88 @@ pub fn noticed(scope: &Rc<Scope>, id: DomainId) {
         let mut pause = FIRST_PAUSE;
         loop {
             scope.moves.noticed.borrow_mut().insert(id, false);
-            let stays = match look(&scope, id).await {
-                Ok(stays) => stays,
-                Err(fault) => {
+            let open = match look(&scope, id).await {
+                Ok(()) => false,
+                Err(Unsettled { fault, again }) => {
                     tracing::warn!(domain = %id, host = %scope.host.name, %fault, "a machine of another host is here");
-                    true
+                    again
                 }
             };
             if scope.moves.noticed.borrow().get(&id) == Some(&true) {
                 continue;
             }
-            if !stays {
+            if !open {
                 return;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     });
+}
+
+/// Why a machine that is here is still another host's.
+struct Unsettled {
+    fault: Fault,
+    /// It is worth asking again. Of a machine that is off, an owner that has it has said enough: nothing changes by itself until libvirt
+    /// reports something there or here.
+    again: bool,
+}
+
+impl From<Fault> for Unsettled {
+    fn from(fault: Fault) -> Unsettled {
+        Unsettled { fault, again: true }
+    }
+}
+
+/// What is to be done about a machine that libvirt has here and no move of ours brings. Pure.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing.
+    Leave,
+    /// It is ours, or may be claimed like any that appears.
+    Ours,
+    /// Its owner has said that it comes here: it is claimed.
+    Claim(MoveId),
+    /// Its owner is asked to give it up.
+    Ask {
+        /// Whether it is off here.
+        off: bool,
+    },
+    /// It should not be here, and nobody but a person can say what is right.
+    Wrong(&'static str),
+}
+
+fn judge(standing: Standing, held: Option<&Ownership>, me: &HypervisorName) -> Verdict {
+    let off = match standing {
+        Standing::Here(_) | Standing::Leaving => false,
+        Standing::Off(_) => true,
+        // What libvirt moved away from here is not taken back because its definition was left.
+        Standing::Departed if held.is_none_or(|h| h.owner == *me) => true,
+        Standing::Absent | Standing::Departed | Standing::Arriving | Standing::Split => return Verdict::Leave,
+    };
+    let Some(held) = held.filter(|h| h.owner != *me) else { return Verdict::Ours };
+    match &held.hold {
+        Hold::Owned => Verdict::Ask { off },
+        Hold::Moving { saga, to } if to == me && !off => Verdict::Claim(*saga),
+        // Perhaps the owner has given it up to us before. What runs at its owner and leaves for here is not claimed for an old definition.
+        Hold::Moving { to, .. } if to == me => Verdict::Ask { off },
+        _ if off => Verdict::Leave,
+        Hold::Moving { .. } => Verdict::Wrong("its owner moves it to another host, and it is here"),
+        Hold::Parked => Verdict::Wrong("it is parked, and somebody started it here; take it from the shelf"),
+    }
+}
+
+/// Whether a machine that stands so here is given up to a host that has it, perhaps off. Pure.
+fn gives_up(standing: Standing, off_there: bool, me: &HypervisorName) -> Result<(), Fault> {
+    let keeps = |why: &str| Err(Fault::wrong_state(format!("its {why}")));
+    match standing {
+        Standing::Absent | Standing::Departed => Ok(()),
+        Standing::Off(_) if !off_there => Ok(()),
+        Standing::Off(_) => keeps(&format!("definition is on {me} as well, and it is off on both; remove the one that is wrong")),
+        Standing::Here(_) | Standing::Leaving | Standing::Arriving | Standing::Split => {
+            keeps(&format!("guest is on {me} as well; look at both hosts and stop one"))
+        }
+    }
 }
 
 struct Looked {
@@ -71,30 +138,19 @@ impl Drop for Looked {
     }
 }
 
-/// One look; `true`: it is a stranger and stays one for now.
-async fn look(scope: &Rc<Scope>, id: DomainId) -> Result<bool, Fault> {
+/// One look.
+async fn look(scope: &Rc<Scope>, id: DomainId) -> Result<(), Unsettled> {
     let me = &scope.host.name;
-    let executes = within(SHORT, scope.host.migration.standing(id)).await?.may_execute();
+    let standing = within(SHORT, scope.host.migration.standing(id)).await?;
     if let Some(place) = scope.moves.awaited(id) {
         // In post-copy half of its memory is still at the source, whose word is awaited.
-        if executes && !place.held().way.post_copy {
-            let wish = arrival::wish_of(&place);
-            let (saga, from) = (wish.saga, wish.from.clone());
-            let epoch = arrival::claim(scope, wish).await?;
-            if let Err(fault) = ask(scope, &from, &Release { saga, domain: id, epoch }, PEER).await {
-                tracing::info!(domain = %id, %from, %fault, "the source was not told that its machine was claimed; it will ask");
-            }
+        if standing.may_execute() && !place.held().way.post_copy {
+            take(scope, arrival::wish_of(&place)).await?;
         }
-        return Ok(false);
+        return Ok(());
     }
-    if !executes {
-        return Ok(false);
-    }
-    let Some(held) = within(SHORT, scope.authority.ownership(id)).await? else {
-        scope.keeper.start(EntityId::Domain(id));
-        return Ok(false);
-    };
-    let wish = |saga: MoveId, epoch| Wish {
+    let held = within(SHORT, scope.authority.ownership(id)).await?;
+    let wish = |held: &Ownership, saga: MoveId, epoch| Wish {
         saga,
         domain: id,
         epoch,
@@ -104,21 +160,31 @@ async fn look(scope: &Rc<Scope>, id: DomainId) -> Result<bool, Fault> {
         operations: Vec::new(),
         cause: Cause::Libvirt,
     };
-    match &held.hold {
-        _ if held.owner == *me => scope.keeper.start(EntityId::Domain(id)),
-        Hold::Moving { saga, to } if to == me => drop(arrival::claim(scope, wish(*saga, held.epoch)).await?),
-        Hold::Moving { to, .. } => return Err(Fault::busy(format!("{} moves it to {to}, and it is here", held.owner))),
-        Hold::Parked => return Err(Fault::new(FaultKind::Conflict, "it is parked, and somebody started it here; take it from the shelf")),
-        Hold::Owned => {
+    match (judge(standing, held.as_ref(), me), held) {
+        (Verdict::Ours, _) => scope.keeper.start(EntityId::Domain(id)),
+        (Verdict::Claim(saga), Some(held)) => drop(arrival::claim(scope, wish(&held, saga, held.epoch)).await?),
+        (Verdict::Ask { off }, Some(held)) => {
             let saga = MoveId::fresh();
-            let yielded = ask(scope, &held.owner, &Yield { domain: id, saga }, PEER).await?;
-            let epoch = arrival::claim(scope, wish(saga, yielded.epoch)).await?;
-            if let Err(fault) = ask(scope, &held.owner, &Release { saga, domain: id, epoch }, PEER).await {
-                tracing::info!(domain = %id, from = %held.owner, %fault, "the owner before was not told that its machine was claimed");
-            }
+            let asked = ask(scope, &held.owner, &Yield { domain: id, saga, off }, PEER).await;
+            // Whoever has understood and will not has said so for as long as nothing changes.
+            let again = |fault: &Fault| !off || fault.kind != FaultKind::WrongState;
+            let yielded = asked.map_err(|fault| Unsettled { again: again(&fault), fault })?;
+            take(scope, wish(&held, saga, yielded.epoch)).await?;
         }
+        (Verdict::Wrong(why), _) => return Err(Fault::new(FaultKind::Conflict, why).into()),
+        (Verdict::Leave | Verdict::Claim(_) | Verdict::Ask { .. }, _) => {}
     }
-    Ok(false)
+    Ok(())
+}
+
+/// Claims it, and tells whoever had it before.
+async fn take(scope: &Rc<Scope>, wish: Wish) -> Result<(), Fault> {
+    let (saga, domain, from) = (wish.saga, wish.domain, wish.from.clone());
+    let epoch = arrival::claim(scope, wish).await?;
+    if let Err(fault) = ask(scope, &from, &Release { saga, domain, epoch }, PEER).await {
+        tracing::info!(%domain, %from, %fault, "who had the machine before was not told that it was claimed; it will ask, or find out");
+    }
+    Ok(())
 }
 
 /// `hypervisor.yield`: gives up a machine that this host's libvirt does not have any more.
@@ -131,12 +197,7 @@ pub async fn give_up(scope: &Rc<Scope>, command: Yield, caller: Caller) -> Resul
         return Err(Fault::busy(format!("{me} moves it to {to} at this moment; ask again")));
     }
     let standing = within(SHORT, scope.host.migration.standing(id)).await?;
-    match standing {
-        Standing::Absent | Standing::Departed | Standing::Off(_) => {}
-        Standing::Here(_) | Standing::Leaving | Standing::Arriving | Standing::Split => {
-            return Err(Fault::wrong_state(format!("its guest is on {me} as well; look at both hosts and stop one")));
-        }
-    }
+    gives_up(standing, command.off, me)?;
     let held = within(SHORT, scope.authority.ownership(id)).await?;
     let mut held = held.filter(|h| h.owner == *me).ok_or_else(|| Fault::not_found(format!("{me} does not own it")))?;
     if let Hold::Moving { saga, .. } = &held.hold {
@@ -176,4 +237,62 @@ pub(super) async fn claimed(scope: &Rc<Scope>, id: DomainId, to: &HypervisorName
     }
     scope.moves.yielded.borrow_mut().remove(&id);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use archipel_contract::{Epoch, domain::DomainState};
+
+    const OFF: Standing = Standing::Off(DomainState::Shutoff);
+    const RUNS: Standing = Standing::Here(DomainState::Running);
+
+    fn held(owner: &str, hold: Hold) -> Ownership {
+        Ownership { hold, ..Ownership::owned(DomainId(uuid::Uuid::nil()), Epoch(2), owner.parse().unwrap()) }
+    }
+
+    fn judged(standing: Standing, held: Option<Ownership>) -> Verdict {
+        judge(standing, held.as_ref(), &"b".parse().unwrap())
+    }
+
+    #[test]
+    fn what_nobody_owns_is_ours_running_or_off() {
+        for standing in [OFF, RUNS, Standing::Leaving, Standing::Departed] {
+            assert_eq!(judged(standing, None), Verdict::Ours, "{standing:?}");
+            assert_eq!(judged(standing, Some(held("b", Hold::Owned))), Verdict::Ours, "{standing:?}");
+        }
+        for standing in [Standing::Absent, Standing::Arriving, Standing::Split] {
+            assert_eq!(judged(standing, None), Verdict::Leave, "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn an_owner_is_asked_for_what_is_here_and_never_for_what_was_moved_away_from_here() {
+        let owned = || Some(held("a", Hold::Owned));
+        assert_eq!(judged(RUNS, owned()), Verdict::Ask { off: false });
+        assert_eq!(judged(OFF, owned()), Verdict::Ask { off: true });
+        assert_eq!(judged(Standing::Departed, owned()), Verdict::Leave);
+        assert_eq!(judged(OFF, Some(held("a", Hold::Parked))), Verdict::Leave);
+        assert!(matches!(judged(RUNS, Some(held("a", Hold::Parked))), Verdict::Wrong(_)));
+    }
+
+    #[test]
+    fn what_comes_here_is_claimed_when_it_runs_and_not_for_an_old_definition() {
+        let saga = MoveId(uuid::Uuid::nil());
+        let moving = |to: &str| Some(held("a", Hold::Moving { saga, to: to.parse().unwrap() }));
+        assert_eq!(judged(RUNS, moving("b")), Verdict::Claim(saga));
+        assert_eq!(judged(OFF, moving("b")), Verdict::Ask { off: true });
+        assert_eq!(judged(OFF, moving("c")), Verdict::Leave);
+        assert!(matches!(judged(RUNS, moving("c")), Verdict::Wrong(_)));
+    }
+
+    #[test]
+    fn of_two_definitions_that_are_off_the_owners_counts() {
+        let gives_up = |standing, off| gives_up(standing, off, &"a".parse().unwrap());
+        for off in [true, false] {
+            assert!(gives_up(Standing::Absent, off).is_ok() && gives_up(Standing::Departed, off).is_ok());
+            assert!(gives_up(RUNS, off).is_err() && gives_up(Standing::Split, off).is_err() && gives_up(Standing::Arriving, off).is_err());
+        }
+        assert!(gives_up(OFF, false).is_ok() && gives_up(OFF, true).is_err());
+    }
 }

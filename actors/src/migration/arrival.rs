@@ -6,7 +6,7 @@
 //! ```
 //! A place is given back only on the word of the source or of the authority; time alone says nothing about where a guest is.
 
-use super::{INCOMING, adoption, asker, done, forbidden};
+use super::{adoption, asker, done, forbidden, origin, rights};
 use crate::{
     board::{Change, Draft},
     hypervisor,
@@ -19,7 +19,7 @@ use archipel_contract::{
     event::Cause,
     hypervisor::HypervisorState,
     migration::{
-        AskStanding, Obstacle, ObstacleKind, Passport, Receive, Received, Release, Reservation, Reserve, Standing, Unreserve, Way,
+        AskStanding, Obstacle, ObstacleKind, Passport, Receive, Received, Release, Reservation, Reserve, Room, Standing, Unreserve, Way,
     },
     port::DoneOperation,
 };
@@ -103,10 +103,11 @@ fn parse<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, Fa
         .map_err(|e| Fault::invalid(format!("the {what} cannot be read; compare the versions of both hosts")).because(e))
 }
 
-/// Everything that stands in the way here.
-async fn obstacles(scope: &Scope, passport: &Passport, way: &Way) -> Result<Vec<Obstacle>, Fault> {
-    let me = &scope.host.name;
-    let mut found = within(LONG, scope.host.migration.obstacles(passport.clone(), way.clone())).await?;
+/// Everything that stands in the way here, and how much is left.
+async fn look(scope: &Scope, passport: &Passport, way: &Way) -> Result<(Vec<Obstacle>, Room), Fault> {
+    let (me, port) = (&scope.host.name, &scope.host.migration);
+    // Both only read, so neither waits for the other: every move goes through here, and the machine's owner waits for it.
+    let (mut found, room) = futures::try_join!(within(LONG, port.obstacles(passport.clone(), way.clone())), within(SHORT, port.room()))?;
     if scope.moves.closed.get() {
         found.push(Obstacle::new(ObstacleKind::Host, format!("{me} is closed: it was emptied; open it with hypervisor.undrain")));
     }
@@ -119,7 +120,7 @@ async fn obstacles(scope: &Scope, passport: &Passport, way: &Way) -> Result<Vec<
         let others = arrivals.values().filter(|a| a.domain() != passport.domain && a.held.passport.state.is_active());
         others.map(|a| a.held.passport.memory.0).sum()
     };
-    let free = within(SHORT, scope.host.migration.room()).await?.memory_free;
+    let free = room.memory_free;
     let known = found.iter().any(|o| o.kind == ObstacleKind::Memory);
     if passport.state.is_active() && promised > 0 && !known && passport.memory.0 > free.0.saturating_sub(promised) {
         let message = format!("{me} has promised the memory it has left to machines that are on their way; wait, or stop something there");
@@ -127,7 +128,7 @@ async fn obstacles(scope: &Scope, passport: &Passport, way: &Way) -> Result<Vec<
     }
     found.sort();
     found.dedup();
-    Ok(found)
+    Ok((found, room))
 }
 
 /// `hypervisor.reserve`.
@@ -140,14 +141,15 @@ pub async fn reserve(scope: &Rc<Scope>, command: Reserve, caller: Caller) -> Res
     if hypervisor::facts(scope).is_none_or(|(_, f)| f.state != HypervisorState::Connected) {
         return Err(Fault::unavailable(format!("libvirt on {} does not answer; try again when it does", scope.host.name)));
     }
-    let mut obstacles = obstacles(scope, &passport, &way).await?;
-    let room = within(SHORT, scope.host.migration.room()).await?;
+    let (mut obstacles, room) = look(scope, &passport, &way).await?;
+    obstacles.extend(rights::obstacle(&command.on_behalf_of, command.role, command.saga.is_none()));
+    obstacles.sort();
     let Some(saga) = command.saga.filter(|_| obstacles.is_empty()) else { return Ok(Reservation { obstacles, room, landing: None }) };
-    let landing = within(SHORT, scope.host.migration.landing()).await?;
+    let port = &scope.host.migration;
+    let (landing, before) = futures::try_join!(within(SHORT, port.landing()), within(SHORT, port.standing(passport.domain)))?;
     if scope.moves.arrivals.borrow().contains_key(&saga) {
         return Ok(Reservation { obstacles, room, landing: Some(landing) });
     }
-    let before = within(SHORT, scope.host.migration.standing(passport.domain)).await?;
     let unknown_before = before == Standing::Absent;
     let held = Held { saga, epoch: command.epoch, passport, way, caller: command.on_behalf_of, unknown_before };
     let arrival = place(scope, held).await;
@@ -156,8 +158,8 @@ pub async fn reserve(scope: &Rc<Scope>, command: Reserve, caller: Caller) -> Res
         return Err(Fault::wrong_state("the place was given back before it was held; ask for another"));
     }
     let Some(arrival) = arrival else {
-        let message =
-            format!("{} receives {INCOMING} machines already, and none was done within {} s; try again", scope.host.name, QUEUE.as_secs());
+        let (me, limit, waited) = (&scope.host.name, scope.moves.limits.come, QUEUE.as_secs());
+        let message = format!("{me} receives {limit} machines already, and none was done within {waited} s; try again");
         obstacles.push(Obstacle::new(ObstacleKind::Host, message));
         return Ok(Reservation { obstacles, room, landing: None });
     };
@@ -188,7 +190,7 @@ async fn place(scope: &Rc<Scope>, held: Held) -> Option<Rc<Arrival>> {
                 let mut arrivals = scope.moves.arrivals.borrow_mut();
                 // An earlier move of the same machine that this one's source gave up holds no place.
                 let others = arrivals.values().filter(|a| a.domain() != arrival.domain()).count();
-                if others < INCOMING {
+                if others < scope.moves.limits.come {
                     arrivals.insert(arrival.held.saga, arrival.clone());
                     return;
                 }
@@ -339,6 +341,7 @@ pub async fn claim(scope: &Rc<Scope>, wish: Wish) -> Result<Epoch, Fault> {
         tracing::info!(domain = %id, from = %wish.from, host = %me, epoch = claimed.epoch.0, "claimed");
         claimed.epoch
     };
+    origin::note(scope, id, &wish.from, epoch).await;
     if wish.autostart
         && let Err(fault) = within(SHORT, scope.host.domains.set_autostart(id, true)).await
     {

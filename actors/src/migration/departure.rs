@@ -7,7 +7,7 @@
 //! The record outlives the task's actor and the daemon: whoever finds it feeds `restarted` and goes on.
 
 use super::saga::{End, Input, Output, Saga};
-use super::transit;
+use super::{origin, transit};
 use crate::{
     board::{Change, Draft},
     domain::{DomainActor, Observed},
@@ -413,6 +413,10 @@ pub async fn clear(scope: Rc<Scope>, departure: Rc<Departure>) {
         let Some(work) = saga.work() else { break };
         let input = transit::perform(scope.clone(), departure.clone(), work).await;
         take(&scope, &departure, input).await;
+    }
+    let saga = departure.dossier().saga.clone();
+    if saga.end() == Some(End::Moved) {
+        origin::erase(&scope, saga.domain, saga.epoch).await;
     }
     departure.erase(&scope).await;
 }

@@ -213,13 +213,15 @@ pub(super) async fn drain(scope: &Rc<Scope>, command: DrainHypervisor, caller: C
         Some(Item { id, name: e.name.to_string(), state: ItemState::Waiting })
     });
     let closed = command.only.is_none();
+    let most = scope.moves.limits.out;
+    let at_once = command.at_a_time.map_or(most, |n| most.min(n as usize));
     let note = Note {
         task: TaskId::fresh(),
         command: DrainHypervisor::NAME.to_owned(),
         caller: person.clone(),
         started: scope.clock.now(),
         closed: closed || scope.moves.closed.get(),
-        at_a_time: command.at_a_time,
+        at_a_time: at_once as u32,
         to: among,
         way: Way { copy_storage: command.copy_storage, trust_storage: command.trust_storage, ..Way::default() },
         open: true,
@@ -234,7 +236,13 @@ pub(super) async fn drain(scope: &Rc<Scope>, command: DrainHypervisor, caller: C
     *scope.moves.drain.borrow_mut() = Some(drain.clone());
     task::introduce(scope, task, facts_of(scope, &drain, format!("0 of {count} machines moved")));
     scope.keeper.start(EntityId::Task(task));
-    Ok(Started { task, message: format!("{count} machines are being moved away from {}", scope.host.name) })
+    let fewer = match command.at_a_time {
+        Some(asked) if asked as usize > at_once => {
+            format!("; {asked} were asked for, and {most} is the most it sends ([migration] at_once_out)")
+        }
+        _ => String::new(),
+    };
+    Ok(Started { task, message: format!("{count} machines are being moved away from {}, {at_once} at a time{fewer}", scope.host.name) })
 }
 
 fn busy(scope: &Scope) -> Result<(), Fault> {
@@ -257,7 +265,7 @@ pub(super) async fn undrain(scope: &Rc<Scope>, command: UndrainHypervisor, calle
             caller: String::new(),
             started: scope.clock.now(),
             closed: false,
-            at_a_time: 2,
+            at_a_time: 0,
             to: Vec::new(),
             way: Way::default(),
             open: false,
@@ -276,17 +284,19 @@ pub(super) async fn undrain(scope: &Rc<Scope>, command: UndrainHypervisor, calle
         caller: person.clone(),
         started: scope.clock.now(),
         closed: false,
+        // They come here: what this host receives at once counts.
+        at_a_time: scope.moves.limits.come as u32,
         open: true,
         ..note
     };
-    let (task, count) = (note.task, note.items.len());
+    let (task, count, at_once) = (note.task, note.items.len(), note.at_a_time);
     let drain = Drain::new(note);
     store(scope, &drain).await?;
     close(scope, false, &person);
     *scope.moves.drain.borrow_mut() = Some(drain.clone());
     task::introduce(scope, task, facts_of(scope, &drain, format!("0 of {count} machines are back")));
     scope.keeper.start(EntityId::Task(task));
-    Ok(Started { task, message: format!("{} is open, and {count} machines are being brought back", scope.host.name) })
+    Ok(Started { task, message: format!("{} is open, and {count} machines are being brought back, {at_once} at a time", scope.host.name) })
 }
 
 /// Carries a plan out to its end.
@@ -436,7 +446,7 @@ async fn bring_back(scope: &Rc<Scope>, drain: &Rc<Drain>, id: DomainId) -> ItemS
         let note = drain.note.borrow();
         (serde_json::to_string(&note.way).unwrap_or_default(), note.caller.clone())
     };
-    let wanted = SendBack { domain: id, way, on_behalf_of: caller };
+    let wanted = SendBack { domain: id, way, on_behalf_of: caller, role: None };
     let ended = async {
         let started = ask(scope, &at, &wanted, super::PEER).await?;
         loop {

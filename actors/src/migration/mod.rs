@@ -12,6 +12,8 @@
 //! | [`departure`] | drives it at the source, on the agent's disk before it says what it does |
 //! | [`transit`] | what each step of it does |
 //! | [`arrival`] [`adoption`] | the target's side: places held, claims; machines that other tools brought |
+//! | `leftover` | definitions that other tools left behind |
+//! | `rights` [`origin`] | who may have a machine moved here, and which host may ask for one back |
 //! | [`place`] | which host is the best, and why: pure |
 //! | [`request`] | what people ask of a machine and of a hypervisor about all this |
 //! | [`park`] | machines on no host |
@@ -21,10 +23,13 @@ pub mod adoption;
 pub mod arrival;
 pub mod departure;
 pub mod drain;
+mod leftover;
+pub mod origin;
 pub mod park;
 pub mod place;
 pub mod plan;
 pub mod request;
+mod rights;
 pub mod saga;
 pub mod transit;
 
@@ -46,10 +51,22 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 
-/// Machines that leave one host at the same time; more wait for their turn.
-pub const OUTGOING: usize = 2;
-/// Machines that come to one host at the same time; more wait a while for a place.
-pub const INCOMING: usize = 2;
+/// How many machines of one host travel at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Machines that leave it; more wait for their turn.
+    pub out: usize,
+    /// Machines that come to it; more wait a while for a place.
+    pub come: usize,
+}
+
+impl Default for Limits {
+    /// Two each way: one more would only share the network with the first two, and all would take longer.
+    fn default() -> Limits {
+        Limits { out: 2, come: 2 }
+    }
+}
+
 /// How long another agent may take to answer.
 pub const PEER: Duration = Duration::from_secs(110);
 
@@ -66,6 +83,8 @@ pub struct Moves {
     pub arrivals: RefCell<HashMap<MoveId, Rc<Arrival>>>,
     /// A place became free.
     pub vacated: Notify,
+    /// How many travel at the same time.
+    pub limits: Limits,
     /// Who may leave now.
     pub outgoing: Arc<Semaphore>,
     /// Machines of others that are being looked at; `true`: something was reported meanwhile.
@@ -90,13 +109,15 @@ pub struct Moves {
     pub drain: RefCell<Option<Rc<drain::Drain>>>,
 }
 
-impl Default for Moves {
-    fn default() -> Moves {
+impl Moves {
+    /// Nothing comes or goes yet.
+    pub fn new(limits: Limits) -> Moves {
         Moves {
+            limits,
             departures: RefCell::default(),
             arrivals: RefCell::default(),
             vacated: Notify::new(),
-            outgoing: Arc::new(Semaphore::new(OUTGOING)),
+            outgoing: Arc::new(Semaphore::new(limits.out)),
             noticed: RefCell::default(),
             yielded: RefCell::default(),
             told: RefCell::default(),
@@ -109,9 +130,7 @@ impl Default for Moves {
             drain: RefCell::default(),
         }
     }
-}
 
-impl Moves {
     /// Whither a machine is being moved.
     pub fn to(&self, id: DomainId) -> Option<HypervisorName> {
         self.departures.borrow().get(&id).map(|d| d.to())
@@ -146,7 +165,7 @@ pub fn listed(scope: &Rc<Scope>) {
     departure::resume(scope);
     drain::resume(scope);
     if let Some((_, facts)) = crate::hypervisor::facts(scope) {
-        facts.strangers.iter().filter(|s| s.state.is_active()).for_each(|s| adoption::noticed(scope, s.id));
+        facts.strangers.iter().filter(|s| !s.left).for_each(|s| adoption::noticed(scope, s.id));
     }
     if scope.moves.settling.replace(true) {
         return;
@@ -231,7 +250,12 @@ pub(crate) fn done(message: impl Into<String>) -> Result<Done, Fault> {
 
 /// All obstacles in one fault: a sentence for people, and the list as JSON beneath it.
 pub fn refusal(name: &str, to: &HypervisorName, obstacles: &[Obstacle]) -> Fault {
-    let kind = if obstacles.iter().all(|o| o.kind == ObstacleKind::State) { FaultKind::WrongState } else { FaultKind::Conflict };
+    let all = |kind| obstacles.iter().all(|o| o.kind == kind);
+    let kind = match () {
+        () if all(ObstacleKind::State) => FaultKind::WrongState,
+        () if all(ObstacleKind::Rights) => FaultKind::Forbidden,
+        () => FaultKind::Conflict,
+    };
     let reasons: Vec<&str> = obstacles.iter().map(|o| o.message.as_str()).collect();
     let list = serde_json::to_string(obstacles).unwrap_or_default();
     Fault::new(kind, format!("{name} cannot go to {to}: {}", reasons.join("; "))).because(list)

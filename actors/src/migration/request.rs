@@ -1,9 +1,9 @@
 //! What people ask of a machine and of a hypervisor about moving, and what agents ask of each other, as messages.
 
 use super::{
-    PEER, adoption, arrival, ask, departure, drain, hypervisors, park,
+    PEER, adoption, arrival, ask, departure, drain, hypervisors, leftover, origin, park,
     place::{self, Load, Offer, Planned},
-    plan, refusal,
+    plan, refusal, rights,
 };
 use crate::{
     ask::{Ask, ending},
@@ -40,6 +40,7 @@ pub async fn offers(
         passport: text(serde_json::to_string(&passport))?,
         way: text(serde_json::to_string(way))?,
         on_behalf_of: person.to_owned(),
+        role: None,
     };
     let asked = hosts.iter().map(|host| async {
         let answer = ask(scope, host, &reserve, SHORT).await;
@@ -86,14 +87,14 @@ pub async fn destination(
     if to == Some(scope.host.name.as_str()) {
         return Err(Fault::new(FaultKind::Conflict, format!("{name} is on {} already; name another host", scope.host.name)));
     }
-    let mut hosts = elsewhere(scope, to).await?;
+    // The cell and libvirt are asked at the same time.
+    let (mut hosts, passport) = futures::try_join!(elsewhere(scope, to), within(SHORT, scope.host.migration.passport(id)))?;
     if to.is_none() && !among.is_empty() {
         hosts.retain(|h| among.iter().any(|a| a == h.as_str()));
     }
     if hosts.is_empty() {
         return Err(Fault::unavailable("there is no other hypervisor in this cell that answers; join one, or look why they are lost"));
     }
-    let passport = within(SHORT, scope.host.migration.passport(id)).await?;
     let ranked = place::rank(load_of(&passport), offers(scope, &hosts, &passport, entity.epoch, way, person).await?, planned);
     if let Some(best) = place::best(&ranked) {
         let host: HypervisorName = best.host.parse().map_err(|_| Fault::internal("a host has no name; please report this"))?;
@@ -131,12 +132,13 @@ async fn free(turn: &Turn) -> Result<(), Fault> {
     }
 }
 
-async fn check(scope: Rc<Scope>, id: DomainId, entity: std::sync::Arc<Entity>, command: CheckMigration) -> Result<Vec<Candidate>, Fault> {
+async fn check(scope: Rc<Scope>, id: DomainId, entity: std::sync::Arc<Entity>, ask: Ask<CheckMigration>) -> Result<Vec<Candidate>, Fault> {
+    let command = &ask.command;
     crate::domain::in_control(&entity)?;
     let way = Way { copy_storage: command.copy_storage, trust_storage: command.trust_storage, ..Way::default() };
     let hosts = elsewhere(&scope, command.to.as_deref()).await?;
     let passport = within(SHORT, scope.host.migration.passport(id)).await?;
-    let mut offers = offers(&scope, &hosts, &passport, entity.epoch, &way, "").await?;
+    let mut offers = offers(&scope, &hosts, &passport, entity.epoch, &way, ask.person()).await?;
     if let Some(this) = offers.iter_mut().find(|o| o.host == scope.host.name) {
         let message = format!("it is on {} already", this.host);
         let room = within(SHORT, scope.host.migration.room()).await?;
@@ -167,7 +169,7 @@ impl Handler<Posted<Ask<CheckMigration>>> for DomainActor {
     fn handle(&mut self, posted: Posted<Ask<CheckMigration>>, _: &mut Self::Context) -> Self::Result {
         let Some(ask) = posted.take() else { return Box::pin(fut::ready(ending())) };
         let (scope, id, entity) = (self.scope().clone(), self.id(), self.entity());
-        Box::pin(async move { check(scope, id, entity?, ask.command).await }.into_actor(self))
+        Box::pin(async move { check(scope, id, entity?, ask).await }.into_actor(self))
     }
 }
 
@@ -191,6 +193,7 @@ asked!(Release, arrival::release);
 asked!(AskStanding, arrival::standing);
 asked!(Yield, adoption::give_up);
 asked!(SendBack, send_back);
+asked!(RemoveCopy, leftover::remove);
 asked!(UnparkDomain, park::unpark);
 asked!(DrainHypervisor, drain::drain);
 asked!(PlanDrain, plan::plan);
@@ -199,6 +202,8 @@ asked!(UndrainHypervisor, drain::undrain);
 /// `hypervisor.send-back`.
 async fn send_back(scope: &Rc<Scope>, command: SendBack, caller: Caller) -> Result<Started, Fault> {
     let to = super::asker(scope, &caller)?;
+    rights::check(&command.on_behalf_of, command.role)?;
+    origin::check(scope, command.domain, &to).await?;
     let way: Way =
         serde_json::from_str(&command.way).map_err(|e| Fault::invalid("the way cannot be read; compare the versions").because(e))?;
     let entity = scope.board.get(&EntityId::Domain(command.domain));

@@ -24,12 +24,16 @@ const OPERATIONS: usize = 256;
 /// The largest list of operations that is told.
 const OPERATIONS_BYTES: usize = 48 * 1024;
 
-/// Tells what the move is doing.
-pub(super) fn say(scope: &Scope, departure: &Departure, saga: &Saga) {
+/// What people read of a move in this state; nothing new once it has ended. What has been waited for once is told until the wait is
+/// over, or until it is for something else: that the same is tried again now and then is no news.
+fn words(saga: &Saga) -> Option<String> {
     let (to, from) = (&saga.to, &saga.from);
-    let why = saga.hindrance.as_ref().map(|f| f.to_string()).unwrap_or_default();
-    let words = match &saga.step {
-        _ if saga.resting => format!("waiting: {why}; nothing is started, and it is tried again by itself"),
+    Some(match &saga.step {
+        Step::Clearing { .. } | Step::Ended { .. } => return None,
+        _ if saga.resting || saga.tries > 0 => {
+            let why = saga.hindrance.as_ref().map(|f| f.to_string()).unwrap_or_default();
+            format!("waiting: {why}; nothing is started, and it is tried again by itself")
+        }
         Step::Reserving => format!("asking {to} for a place"),
         Step::Departing | Step::Disarming => "preparing".to_owned(),
         Step::Transferring => format!("moving it to {to}"),
@@ -40,9 +44,14 @@ pub(super) fn say(scope: &Scope, departure: &Departure, saga: &Saga) {
         Step::HandingOver { .. } => format!("handing it over to {to}"),
         Step::Releasing => format!("releasing what is left on {from}"),
         Step::Undoing { .. } => format!("taking back what was prepared; it stays on {from}"),
-        Step::Clearing { .. } | Step::Ended { .. } => return,
-    };
-    task::progress(scope, departure.task(), None, words);
+    })
+}
+
+/// Tells what the move is doing, if that is news.
+pub(super) fn say(scope: &Scope, departure: &Departure, saga: &Saga) {
+    if let Some(words) = words(saga) {
+        task::progress(scope, departure.task(), None, words);
+    }
 }
 
 fn told(scope: &Scope, departure: &Departure, progress: &Progress) {
@@ -110,7 +119,7 @@ pub(super) async fn perform(scope: Rc<Scope>, departure: Rc<Departure>, output: 
 async fn reserve(scope: &Rc<Scope>, departure: &Departure, saga: &Saga) -> Answer {
     let turns = scope.moves.outgoing.clone();
     if turns.available_permits() == 0 {
-        let words = format!("waiting: {} machines leave {} already, and it goes when one of them has", super::OUTGOING, saga.from);
+        let words = format!("waiting: {} machines leave {} already, and it goes when one of them has", scope.moves.limits.out, saga.from);
         task::progress(scope, departure.task(), None, words);
     }
     let permit = turns.acquire_owned().await.map_err(|_| Fault::internal("nobody gives turns to leave any more; please report this"))?;
@@ -126,7 +135,7 @@ async fn reserve(scope: &Rc<Scope>, departure: &Departure, saga: &Saga) -> Answe
     };
     let text = |text: Result<String, serde_json::Error>| text.map_err(|e| Fault::internal("a passport could not be written").because(e));
     let passport = text(serde_json::to_string(&passport))?;
-    let request = Reserve { saga: Some(saga.id), epoch: saga.epoch, passport, way: text(way)?, on_behalf_of: caller };
+    let request = Reserve { saga: Some(saga.id), epoch: saga.epoch, passport, way: text(way)?, on_behalf_of: caller, role: None };
     let reservation = ask(scope, &saga.to, &request, PEER).await?;
     if !reservation.obstacles.is_empty() {
         return Err(refusal(&name, &saga.to, &reservation.obstacles));
@@ -218,5 +227,55 @@ pub(super) async fn abort(scope: Rc<Scope>, departure: Rc<Departure>) {
             Err(fault) => tracing::debug!(saga = %saga.id, %fault, "not cancelled yet"),
         }
         tokio::time::sleep(FIRST_PASS).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::saga::Input;
+    use super::*;
+    use archipel_contract::{DomainId, Epoch, MoveId, domain::DomainState};
+
+    /// What is told while a move goes through these inputs.
+    fn told(mut saga: Saga, inputs: impl IntoIterator<Item = Input>) -> Vec<String> {
+        let mut told = Vec::new();
+        for input in inputs {
+            saga = saga.step(input).0;
+            told.extend(words(&saga));
+            told.dedup();
+        }
+        told
+    }
+
+    fn saga() -> Saga {
+        let id = uuid::Uuid::nil();
+        let new = Saga::new(MoveId(id), DomainId(id), "a".parse().unwrap(), "b".parse().unwrap(), Epoch(1), false, false);
+        Saga { step: Step::Asking { own: None }, ..new }
+    }
+
+    #[test]
+    fn a_move_that_waits_tells_so_once() {
+        let away = || Fault::unavailable("the agent on b cannot be reached");
+        let round = || [Input::Own(Ok(Standing::Departed)), Input::Theirs(Err(away())), Input::Rested];
+        let told = told(saga(), (0..20).flat_map(|_| round()));
+        assert_eq!(told.len(), 2, "that it asks, and that it waits: {told:?}");
+        assert!(told[1].starts_with("waiting: the agent on b cannot be reached"), "{told:?}");
+    }
+
+    #[test]
+    fn that_it_waits_for_something_else_or_no_more_is_told() {
+        let inputs = [
+            Input::Own(Ok(Standing::Departed)),
+            Input::Theirs(Err(Fault::unavailable("no link"))),
+            Input::Rested,
+            Input::Own(Err(Fault::unavailable("libvirt is lost"))),
+            Input::Rested,
+            Input::Own(Ok(Standing::Departed)),
+            Input::Theirs(Ok(Standing::Here(DomainState::Running))),
+            Input::Received(Ok(())),
+        ];
+        let told = told(saga(), inputs);
+        let begins: Vec<&str> = told.iter().map(|t| t.split(';').next().unwrap()).collect();
+        assert_eq!(begins[1..], ["waiting: no link", "waiting: libvirt is lost", "releasing what is left on a"]);
     }
 }

@@ -30,8 +30,10 @@ use known::{Known, Ours};
 use record::Record;
 use std::sync::Arc;
 
-/// How many machines are asked after at once when everything is verified.
+/// How many machines are left at once when everything is verified.
 const AT_ONCE: usize = 64;
+/// How many machines are asked after in one question.
+const BATCH: usize = 500;
 
 /// The authority of one agent. Cheap to clone.
 #[derive(Clone)]
@@ -255,27 +257,14 @@ impl Held {
     /// is named again.
     /// `unavailable` when the cell cannot be reached meanwhile; what was learned until then is kept.
     pub async fn verify(&self) -> Result<Vec<Ownership>, Fault> {
-        let known = self.record.all().await?;
-        let mut asked = futures::stream::iter(known)
-            .map(|known| async move {
-                if known.leaving {
-                    self.finish_leaving(known).await?;
-                    return Ok(None);
-                }
-                let said = self.cell.ownership(known.domain).await?;
-                Ok::<_, Fault>(Some((known, said)))
-            })
-            .buffered(AT_ONCE)
-            .try_ready_chunks(AT_ONCE);
+        let (leaving, held): (Vec<Known>, Vec<Known>) = self.record.all().await?.into_iter().partition(|known| known.leaving);
+        let left = futures::stream::iter(leaving).map(|known| self.finish_leaving(known)).buffered(AT_ONCE);
+        left.try_for_each(|_| std::future::ready(Ok(()))).await?;
         let mut stale = Vec::new();
-        loop {
-            let chunk = match asked.next().await {
-                Some(Ok(chunk)) => chunk,
-                Some(Err(futures::stream::TryReadyChunksError(_, fault))) => return Err(fault),
-                None => return Ok(stale),
-            };
+        for batch in held.chunks(BATCH) {
+            let said = self.cell.ownerships(batch.iter().map(|known| known.domain).collect()).await?;
             let mut changes = Vec::new();
-            for (known, said) in chunk.into_iter().flatten() {
+            for (known, said) in batch.iter().zip(said) {
                 if let Some(said) = &said
                     && let Err(fault) = known.admits(said.epoch)
                 {
@@ -283,13 +272,14 @@ impl Held {
                     continue;
                 }
                 let after = known.hear(said.as_ref(), &self.ours);
-                if after != known {
+                if after != *known {
                     changes.push(after);
                 }
                 stale.extend(said.filter(|said| said.epoch > known.highest || !self.ours.contains(&said.owner)));
             }
             self.record.write(changes).await?;
         }
+        Ok(stale)
     }
 }
 

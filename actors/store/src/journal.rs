@@ -40,6 +40,63 @@ fn stands(t: &Transaction<'_>, operation: &Operation) -> Result<Option<Acceptanc
     }
 }
 
+/// What is read of an operation, in this order.
+const COLUMNS: &str = "caller, id, role, command, target, arguments, accepted, completed, outcome";
+
+/// An operation as it is written down.
+struct Row {
+    caller: String,
+    id: [u8; 16],
+    role: String,
+    command: String,
+    target: String,
+    arguments: String,
+    accepted: i64,
+}
+
+/// How an operation ended, and when.
+struct Ended {
+    outcome: Outcome,
+    at: Timestamp,
+}
+
+fn written(r: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row {
+        caller: r.get(0)?,
+        id: r.get(1)?,
+        role: r.get(2)?,
+        command: r.get(3)?,
+        target: r.get(4)?,
+        arguments: r.get(5)?,
+        accepted: r.get(6)?,
+    })
+}
+
+/// When it ended, and how.
+fn end(r: &rusqlite::Row<'_>) -> rusqlite::Result<Option<(i64, String)>> {
+    Ok(r.get::<_, Option<i64>>(7)?.zip(r.get::<_, Option<String>>(8)?))
+}
+
+impl Row {
+    fn operation(self) -> Result<Operation, Fault> {
+        Ok(Operation {
+            id: OperationId(Uuid::from_bytes(self.id)),
+            caller: self.caller,
+            role: Role::from_name(&self.role).ok_or_else(|| unreadable("role", &self.role))?,
+            command: self.command,
+            target: self.target.parse().map_err(|e| unreadable("target", e))?,
+            arguments: serde_json::from_str(&self.arguments).map_err(|e| unreadable("arguments", e))?,
+            accepted: Timestamp(self.accepted as u64),
+        })
+    }
+}
+
+impl Ended {
+    fn of((at, outcome): (i64, String)) -> Result<Ended, Fault> {
+        Ok(Ended { outcome: serde_json::from_str(&outcome).map_err(|e| unreadable("outcome", e))?, at: Timestamp(at as u64) })
+    }
+}
+
 impl Database {
     fn accept(&mut self, operation: &Operation) -> Result<Acceptance, Fault> {
         self.newest = self.newest.max(operation.accepted);
@@ -91,80 +148,30 @@ impl Database {
         Ok(())
     }
 
+    /// Operations that fit, with their ends where they have one.
+    fn operations(&mut self, which: &str, values: impl rusqlite::Params) -> Result<Vec<(Operation, Option<Ended>)>, Fault> {
+        let sql = format!("SELECT {COLUMNS} FROM operation WHERE {which}");
+        let rows = self.connection.prepare_cached(&sql).and_then(|mut statement| {
+            let rows = statement.query_map(values, |r| Ok((written(r)?, end(r)?)))?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        });
+        let rows = rows.map_err(|e| self.explain(e))?;
+        rows.into_iter().map(|(row, end)| Ok((row.operation()?, end.map(Ended::of).transpose()?))).collect()
+    }
+
     fn interrupted(&mut self) -> Result<Vec<Operation>, Fault> {
-        let rows = {
-            let mut statement = self
-                .connection
-                .prepare_cached("SELECT caller, id, role, command, target, arguments, accepted FROM operation WHERE completed IS NULL ORDER BY accepted, id")
-                .map_err(|e| self.explain(e))?;
-            let rows = statement.query_map([], |r| {
-                Ok((
-                    r.get::<_, String>(0)?,
-                    r.get::<_, [u8; 16]>(1)?,
-                    r.get::<_, String>(2)?,
-                    r.get::<_, String>(3)?,
-                    r.get::<_, String>(4)?,
-                    r.get::<_, String>(5)?,
-                    r.get::<_, i64>(6)?,
-                ))
-            });
-            rows.and_then(|rows| rows.collect::<rusqlite::Result<Vec<_>>>()).map_err(|e| self.explain(e))?
-        };
-        rows.into_iter()
-            .map(|(caller, id, role, command, target, arguments, accepted)| {
-                Ok(Operation {
-                    id: OperationId(Uuid::from_bytes(id)),
-                    caller,
-                    role: Role::from_name(&role).ok_or_else(|| unreadable("role", &role))?,
-                    command,
-                    target: target.parse().map_err(|e| unreadable("target", e))?,
-                    arguments: serde_json::from_str(&arguments).map_err(|e| unreadable("arguments", e))?,
-                    accepted: Timestamp(accepted as u64),
-                })
-            })
-            .collect()
+        let found = self.operations("completed IS NULL ORDER BY accepted, id", [])?;
+        Ok(found.into_iter().map(|(operation, _)| operation).collect())
     }
 
     fn done_on(&mut self, target: &EntityId, since: Timestamp, most: usize) -> Result<Vec<DoneOperation>, Fault> {
         let since = i64::try_from(since.0).unwrap_or(i64::MAX);
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = {
-            let mut statement = self
-                .connection
-                .prepare_cached(
-                    "SELECT caller, id, role, command, arguments, accepted, completed, outcome FROM operation \
-                     WHERE completed >= ?2 AND target = ?1 ORDER BY completed DESC, id DESC LIMIT ?3",
-                )
-                .map_err(|e| self.explain(e))?;
-            let rows = statement.query_map(params![target.to_string(), since, most], |r| {
-                Ok((
-                    r.get::<_, String>(0)?,
-                    r.get::<_, [u8; 16]>(1)?,
-                    r.get::<_, String>(2)?,
-                    r.get::<_, String>(3)?,
-                    r.get::<_, String>(4)?,
-                    r.get::<_, i64>(5)?,
-                    r.get::<_, i64>(6)?,
-                    r.get::<_, String>(7)?,
-                ))
-            });
-            rows.and_then(|rows| rows.collect::<rusqlite::Result<Vec<_>>>()).map_err(|e| self.explain(e))?
-        };
-        rows.into_iter()
-            .map(|(caller, id, role, command, arguments, accepted, completed, outcome)| {
-                let operation = Operation {
-                    id: OperationId(Uuid::from_bytes(id)),
-                    caller,
-                    role: Role::from_name(&role).ok_or_else(|| unreadable("role", &role))?,
-                    command,
-                    target: target.clone(),
-                    arguments: serde_json::from_str(&arguments).map_err(|e| unreadable("arguments", e))?,
-                    accepted: Timestamp(accepted as u64),
-                };
-                let outcome = serde_json::from_str(&outcome).map_err(|e| unreadable("outcome", e))?;
-                Ok(DoneOperation { operation, outcome, at: Timestamp(completed as u64) })
-            })
-            .collect()
+        let which = "completed >= ?2 AND target = ?1 ORDER BY completed DESC, id DESC LIMIT ?3";
+        let found = self.operations(which, params![target.to_string(), since, most])?;
+        let done =
+            |(operation, ended): (Operation, Option<Ended>)| ended.map(|Ended { outcome, at }| DoneOperation { operation, outcome, at });
+        Ok(found.into_iter().filter_map(done).collect())
     }
 
     pub(crate) fn forget_before(&mut self, time: Timestamp) -> Result<u64, Fault> {

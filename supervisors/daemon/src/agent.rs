@@ -158,7 +158,7 @@ pub(crate) async fn start(
     }
     let ours = ours.map(|(seat, cell)| (cell, seat.is_shared()));
     let deciding = Deciding::new(store, ours, links.iter().map(|(name, _, link, _)| (name.clone(), link.authority())).collect());
-    let tree = tree::start(Tree {
+    let tree = Tree {
         cell: settings.cell.clone(),
         hosts,
         authority: deciding.authority.clone(),
@@ -168,8 +168,8 @@ pub(crate) async fn start(
         shelf: deciding.shelf.clone(),
         clock,
         incarnation,
-    })
-    .await?;
+    };
+    let tree = tree::start_within(tree, settings.migration).await?;
     let tree = Arc::new(tree);
     let mut posts = Vec::new();
     for (name, uri, link, before) in links {

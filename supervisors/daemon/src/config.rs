@@ -7,6 +7,7 @@ mod check;
 mod cluster;
 mod reader;
 
+use archipel_supervisors::tree::Limits;
 use archipel_contract::{CellName, HypervisorName};
 pub(crate) use cluster::Cluster;
 use reader::{Section, layers};
@@ -102,6 +103,8 @@ pub(crate) struct Settings {
     pub(crate) cluster: Option<Cluster>,
     /// How often the cell's authority began anew.
     pub(crate) reign: u32,
+    /// How many machines of each hypervisor travel at the same time.
+    pub(crate) migration: Limits,
     pub(crate) log_format: LogFormat,
     pub(crate) log_filter: String,
     /// Where spans go (OTLP over HTTP); needs a build with the feature `otlp`.
@@ -183,6 +186,12 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
 
     let (cluster, reign) = cluster::read(root.section("cluster"), &cell, roles, &xmpp_listen, &http_listen);
 
+    let mut migration = root.section("migration");
+    let Limits { out, come } = Limits::default();
+    let mut at_once = |key, default: usize| migration.integer(key, default as u64, 1..=32) as usize;
+    let limits = Limits { out: at_once("at_once_out", out), come: at_once("at_once_in", come) };
+    migration.finish();
+
     let mut log = root.section("log");
     let log_format = match log.text("format").as_deref() {
         None | Some("text") => LogFormat::Text,
@@ -236,6 +245,7 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
         remote,
         cluster,
         reign,
+        migration: limits,
         log_format,
         log_filter,
         otlp,

@@ -119,3 +119,20 @@ fn what_the_cell_gave_away_unheard_is_found_when_everything_is_listed_again() {
         assert!(lab.entity(id).is_none() && lab.fake.domain(id).is_some());
     });
 }
+
+#[test]
+fn a_machine_nobody_knows_yet_hides_no_other_while_the_cell_is_away() {
+    story(async |lab| {
+        let known = lab.fake.add_domain("web1", DomainState::Running, true);
+        lab.authority.claim_unowned(vec![known], "alpha".parse().unwrap()).await.unwrap();
+        let new = lab.fake.add_domain("web2", DomainState::Shutoff, true);
+        lab.authority.go_away(true);
+        lab.begin().await;
+        lab.told(known, "domain.added");
+        assert!(lab.entity(new).is_none() && lab.entity(known).is_some());
+        assert!(!lab.agent().inventory().is_complete(), "nobody may call it gone");
+        lab.authority.go_away(false);
+        lab.told(new, "domain.added");
+        assert_eq!(lab.authority.ownership(new).await.unwrap().unwrap().owner.as_str(), "alpha");
+    });
+}

@@ -75,3 +75,33 @@ fn a_selection_moves_by_name_and_tag_and_leaves_the_host_open() {
         assert!(lab.entity("alpha", hv("alpha")).unwrap().to_json().get("closed").is_none());
     });
 }
+
+#[test]
+fn a_drain_moves_as_many_at_once_as_the_hosts_may_and_says_how_many_that_are() {
+    story(&["alpha", "beta"], async |lab| {
+        lab.limits = Limits { out: 3, come: 4 };
+        let ids: Vec<DomainId> = (0..5).map(|n| lab.fake("alpha").add_domain(&format!("vm{n}"), DomainState::Running, true)).collect();
+        lab.begin_all().await;
+        let of = |what: &str, answer: Value| -> (TaskId, String) {
+            let started: Started = serde_json::from_value(answer).unwrap_or_else(|e| panic!("{what}: {e}"));
+            (started.task, started.message)
+        };
+        lab.fake("alpha").script.hold("migration.copy", "");
+        let (task, message) = of("drain", lab.ask("alpha", hv("alpha"), "hypervisor.drain", json!({"at_a_time": 8})).await.unwrap());
+        assert_eq!(
+            message,
+            "5 machines are being moved away from alpha, 3 at a time; 8 were asked for, and 3 is the most it sends ([migration] at_once_out)"
+        );
+        lab.until("three are on their way", |l| l.fake("alpha").script.calls("migration.copy") == 3).await;
+        let begun = ids.iter().filter(|id| lab.entity("alpha", **id).unwrap().domain().unwrap().moving_to.is_some()).count();
+        assert_eq!(begun, 3, "the others are not even asked for");
+        lab.fake("alpha").script.release();
+        assert_eq!(lab.ends("alpha", task).await["state"], "done");
+        let (task, message) = of("undrain", lab.ask("alpha", hv("alpha"), "hypervisor.undrain", json!({})).await.unwrap());
+        assert_eq!(message, "alpha is open, and 5 machines are being brought back, 4 at a time");
+        assert_eq!(lab.ends("alpha", task).await["state"], "done");
+        let (task, message) = of("drain", lab.ask("alpha", hv("alpha"), "hypervisor.drain", json!({})).await.unwrap());
+        assert_eq!(message, "5 machines are being moved away from alpha, 3 at a time");
+        assert_eq!(lab.ends("alpha", task).await["state"], "done");
+    });
+}

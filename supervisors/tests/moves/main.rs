@@ -3,6 +3,8 @@
 
 mod breaks;
 mod groups;
+mod leftovers;
+mod rights;
 mod shelf;
 mod travels;
 
@@ -16,7 +18,7 @@ use archipel_contract::{
     migration::Standing,
     port::{Address, Announcer, Authority, Documents, Request},
 };
-use archipel_supervisors::tree::{Agent, Tree, start};
+use archipel_supervisors::tree::{Agent, Limits, Tree, start_within};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +63,7 @@ struct Lab {
     authority: Arc<MemoryAuthority>,
     shelf: Arc<MemoryDocuments>,
     clock: Arc<FakeClock>,
+    limits: Limits,
 }
 
 fn admin() -> Caller {
@@ -88,7 +91,8 @@ impl Lab {
         };
         let sites: Vec<Site> = names.iter().map(site).collect();
         let lan = FakeLan::of(&sites.iter().map(|s| &s.fake).collect::<Vec<_>>());
-        Lab { sites, lan, board: Arc::default(), authority: Arc::default(), shelf: Arc::default(), clock: Arc::default() }
+        let limits = Limits::default();
+        Lab { sites, lan, board: Arc::default(), authority: Arc::default(), shelf: Arc::default(), clock: Arc::default(), limits }
     }
 
     fn site(&self, name: &str) -> &Site {
@@ -116,7 +120,7 @@ impl Lab {
             clock,
             incarnation: site.incarnation,
         };
-        let agent = start(tree).await.unwrap();
+        let agent = start_within(tree, self.limits).await.unwrap();
         board.connect(site.name.clone(), agent.dispatcher(), agent.inventory());
         site.agent = Some(agent);
         self.until(&format!("{name} is connected"), |lab| lab.entity(name, hv(name)).is_some_and(|e| e.state() == "connected")).await;
@@ -216,7 +220,8 @@ impl Lab {
             let left = async {
                 loop {
                     let left = site.local.documents(prefix.clone()).await.unwrap();
-                    let left: Vec<String> = left.into_iter().map(|(k, _)| k).filter(|k| !k.ends_with("/drain")).collect();
+                    let left: Vec<String> =
+                        left.into_iter().map(|(k, _)| k).filter(|k| !k.ends_with("/drain") && !k.contains("/origin/")).collect();
                     if left.is_empty() {
                         return;
                     }

@@ -175,7 +175,8 @@ fn only_the_agent_of_a_host_speaks_for_it() {
         assert_eq!(person.kind, FaultKind::Forbidden);
         let node = |name: &str| Caller { jid: format!("hv.{name}@vm.localhost/x"), role: Role::Node, operation: OperationId::fresh() };
         let passport = lab.fake("alpha").host().migration.passport(id).await.unwrap();
-        let ask = json!({"epoch": 1, "passport": serde_json::to_string(&passport).unwrap(), "way": "{}", "on_behalf_of": "x"});
+        let ask =
+            json!({"epoch": 1, "passport": serde_json::to_string(&passport).unwrap(), "way": "{}", "on_behalf_of": "x", "role": "admin"});
         let foreign = lab.as_caller("beta", node("gamma"), hv("beta"), "hypervisor.reserve", ask.clone()).await.unwrap_err();
         assert_eq!(foreign.kind, FaultKind::Forbidden, "{foreign}");
         assert!(lab.as_caller("beta", node("alpha"), hv("beta"), "hypervisor.reserve", ask).await.is_ok());
@@ -198,7 +199,7 @@ fn a_place_asked_for_too_late_is_not_held() {
         let node = || Caller { jid: "hv.alpha@vm.localhost/x".into(), role: Role::Node, operation: OperationId::fresh() };
         let passport = serde_json::to_string(&lab.fake("alpha").host().migration.passport(id).await.unwrap()).unwrap();
         let saga = |n| uuid::Uuid::from_u128(n);
-        let reserve = |n| json!({"saga": saga(n), "epoch": 1, "passport": passport, "way": "{}", "on_behalf_of": "x"});
+        let reserve = |n| json!({"saga": saga(n), "epoch": 1, "passport": passport, "way": "{}", "on_behalf_of": "x", "role": "admin"});
         // The two requests have overtaken each other on the way.
         lab.as_caller("beta", node(), hv("beta"), "hypervisor.unreserve", json!({"saga": saga(1)})).await.unwrap();
         let late = lab.as_caller("beta", node(), hv("beta"), "hypervisor.reserve", reserve(1)).await.unwrap_err();

@@ -82,7 +82,7 @@ fn permitted(host: &HypervisorName, ask: &Ask) -> Result<(), Fault> {
         Ask::Claim(claim) => own(&claim.owner),
         Ask::Step(step) => own(step.step.by()),
         // Who owns what is no secret among agents. Whether a machine is theirs to forget, its record tells.
-        Ask::Ownership(_) | Ask::Parked(_) | Ask::Forget(_) => Ok(()),
+        Ask::Ownership(_) | Ask::Ownerships(_) | Ask::Parked(_) | Ask::Forget(_) => Ok(()),
         Ask::Document(fetch) => key(&fetch.key),
         Ask::Documents(browse) => key(&browse.prefix),
         Ask::Write(write) => key(&write.key),
@@ -102,7 +102,9 @@ impl Desk {
                 let (done, ended) = oneshot::channel();
                 Turn { before: self.order.lock().insert(host.clone(), ended), _done: Some(done) }
             }
-            Ask::Ownership(_) | Ask::Parked(_) | Ask::Document(_) | Ask::Documents(_) => Turn { before: None, _done: None },
+            Ask::Ownership(_) | Ask::Ownerships(_) | Ask::Parked(_) | Ask::Document(_) | Ask::Documents(_) => {
+                Turn { before: None, _done: None }
+            }
         }
     }
 
@@ -132,6 +134,7 @@ impl Desk {
         match ask {
             Ask::Claim(claim) => plain(authority::answer(&self.authority.claim_unowned(claim.domains, claim.owner).await?)),
             Ask::Ownership(look) => plain(authority::answer(&self.authority.ownership(look.domain).await?)),
+            Ask::Ownerships(survey) => plain(authority::answer(&self.authority.ownerships(survey.domains).await?)),
             Ask::Step(step) => {
                 let handed = matches!(step.step, OwnershipStep::Claim { .. } | OwnershipStep::Unpark { .. });
                 let after = self.authority.step(step.domain, step.expected, step.step).await?;

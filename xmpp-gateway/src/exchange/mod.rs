@@ -14,7 +14,7 @@
 //! | file | service |
 //! |---|---|
 //! | `location`, `handed`, `marks`, `graves`, `topic`, `interned` | where every entity is, or was, and who may speak for it (pure) |
-//! | `node` | the links to the agents |
+//! | `node`, `vouch` | the links to the agents; what a person may do in whose name they ask each other |
 //! | `term`, `proof` | which of several exchanges serves (pure), and whether it may change anything now |
 //! | `audit` | on how many hosts each machine runs, and the alarm when it is more than one |
 //! | `authority` | who owns what and what is on the shelf, for agents on other machines |
@@ -60,6 +60,7 @@ pub mod term;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod vouch;
 pub(crate) mod words;
 pub(crate) mod xml;
 
@@ -291,6 +292,7 @@ impl Exchange {
                 Refusal::Held(id, holder) => {
                     tracing::warn!(entity = %id, %holder, "refused: another host holds it with at least this epoch")
                 }
+                Refusal::Late(id, holder) => tracing::debug!(entity = %id, %holder, "its last host tells of it late; ignored"),
                 Refusal::OtherHost(id, host) => tracing::warn!(entity = %id, %host, "refused: an agent may speak only for its own host"),
                 Refusal::NoLease => tracing::warn!("refused: the link does not speak for its host"),
                 Refusal::Stale(id) => tracing::debug!(entity = %id, "older than what is known; ignored"),

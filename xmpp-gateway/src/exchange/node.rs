@@ -246,7 +246,11 @@ impl Exchange {
                 };
                 tokio::spawn(async move {
                     let to = exchange.cell.jid(&EntityId::Hypervisor(peer.clone()));
-                    match exchange.ask_host(&peer, &to, &request, PEER_PATIENCE).await {
+                    let asked = async {
+                        exchange.vouch(&mut request).await?;
+                        exchange.ask_host(&peer, &to, &request, PEER_PATIENCE).await
+                    };
+                    match asked.await {
                         Ok(value) => reply.element(&node::reply(&value)),
                         Err(fault) => reply.fault(&fault),
                     }
@@ -316,7 +320,7 @@ fn answer_assertion(reply: &Reply, refused: &[Refusal]) {
     let held: Vec<String> = refused
         .iter()
         .filter_map(|r| match r {
-            Refusal::Held(id, host) => Some(format!("{id} (held by {host})")),
+            Refusal::Held(id, host) | Refusal::Late(id, host) => Some(format!("{id} (held by {host})")),
             Refusal::OtherHost(id, host) => Some(format!("{id} (said to be on {host})")),
             Refusal::Stale(_) | Refusal::NoLease => None,
         })

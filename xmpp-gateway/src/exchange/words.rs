@@ -36,7 +36,10 @@ pub(crate) fn standing(entity: &Entity) -> String {
     if let Facts::Hypervisor(f) = &entity.facts {
         // One that runs where it does not belong must not be overlooked.
         let state = |s: &Stranger| if s.state.is_active() { s.state.name().to_uppercase() } else { s.state.name().to_owned() };
-        lines.extend(f.strangers.iter().map(|s| format!("also here, though another host has it: {} ({}), {}", s.name, s.id, state(s))));
+        lines.extend(f.strangers.iter().map(|s| match s.left {
+            false => format!("also here, though another host has it: {} ({}), {}", s.name, s.id, state(s)),
+            true => format!("left here when it was moved away: the definition of {} ({}); remove-copy removes it", s.name, s.id),
+        }));
     }
     lines.push("info says everything, help what can be done".to_owned());
     lines.join("\n")

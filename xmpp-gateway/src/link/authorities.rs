@@ -44,6 +44,10 @@ impl Authority for LinkAuthorities {
         Box::pin(self.any(move |link| link.ownership(domain)))
     }
 
+    fn ownerships(&self, domains: Vec<DomainId>) -> BoxFuture<'_, Result<Vec<Option<Ownership>>, Fault>> {
+        Box::pin(self.any(move |link| link.ownerships(domains.clone())))
+    }
+
     fn step(&self, domain: DomainId, expected: Epoch, step: OwnershipStep) -> BoxFuture<'_, Result<Ownership, Fault>> {
         Box::pin(async move { self.of(step.by())?.step(domain, expected, step).await })
     }

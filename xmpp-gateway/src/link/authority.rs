@@ -120,6 +120,22 @@ impl Authority for LinkAuthority {
         Box::pin(self.ask(Ask::Ownership(authority::Look { domain })))
     }
 
+    fn ownerships(&self, domains: Vec<DomainId>) -> BoxFuture<'_, Result<Vec<Option<Ownership>>, Fault>> {
+        Box::pin(async move {
+            let mut all = Vec::with_capacity(domains.len());
+            for page in domains.chunks(authority::PAGE) {
+                let survey = authority::Survey { domains: page.to_vec() };
+                let held: Vec<Option<Ownership>> = self.ask(Ask::Ownerships(survey)).await?;
+                let fits = |(asked, held): (&DomainId, &Option<Ownership>)| held.as_ref().is_none_or(|o| o.domain == *asked);
+                if held.len() != page.len() || !page.iter().zip(&held).all(fits) {
+                    return Err(Fault::internal("the cell's authority answered about other machines than were asked; please report this"));
+                }
+                all.extend(held);
+            }
+            Ok(all)
+        })
+    }
+
     fn step(&self, domain: DomainId, expected: Epoch, step: OwnershipStep) -> BoxFuture<'_, Result<Ownership, Fault>> {
         Box::pin(async move {
             let taker = match &step {

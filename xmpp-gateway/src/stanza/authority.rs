@@ -4,6 +4,7 @@
 //!   agent                                            exchange
 //!   claim {owner, domains <= 500}  ---- iq set ----> [OWNERSHIP], in the order of the question
 //!   ownership {domain}             ---- iq get ----> OWNERSHIP or null
+//!   ownerships {domains <= 500}    ---- iq get ----> [OWNERSHIP or null], in the order of the question
 //!   step {domain, expected, step}  ---- iq set ----> OWNERSHIP afterwards
 //!   forget {domain, expected}      ---- iq set ----> null
 //!   parked {after}                 ---- iq get ----> {parked: [OWNERSHIP], more}
@@ -42,6 +43,14 @@ pub struct Claim {
 pub struct Look {
     /// Which.
     pub domain: DomainId,
+}
+
+/// How several machines stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Survey {
+    /// Which; at most [`PAGE`].
+    pub domains: Vec<DomainId>,
 }
 
 /// One change of an ownership.
@@ -189,6 +198,8 @@ pub enum Ask {
     Claim(Claim),
     /// Answered with an ownership or null.
     Ownership(Look),
+    /// Answered with ownerships or nulls in the order of the question.
+    Ownerships(Survey),
     /// Answered with the ownership afterwards.
     Step(Step),
     /// Answered with null.
@@ -212,7 +223,7 @@ impl Ask {
     /// The kind of `iq` it travels in: what changes something is a `set`.
     pub fn kind(&self) -> IqKind {
         match self {
-            Ask::Ownership(_) | Ask::Parked(_) | Ask::Document(_) | Ask::Documents(_) => IqKind::Get,
+            Ask::Ownership(_) | Ask::Ownerships(_) | Ask::Parked(_) | Ask::Document(_) | Ask::Documents(_) => IqKind::Get,
             Ask::Claim(_) | Ask::Step(_) | Ask::Forget(_) | Ask::Write(_) => IqKind::Set,
         }
     }
@@ -225,6 +236,7 @@ impl Ask {
         let ask = match element.name() {
             "claim" => Ask::Claim(only(element)?),
             "ownership" => Ask::Ownership(only(element)?),
+            "ownerships" => Ask::Ownerships(only(element)?),
             "step" => Ask::Step(only(element)?),
             "forget" => Ask::Forget(only(element)?),
             "parked" => Ask::Parked(only(element)?),
@@ -244,6 +256,9 @@ impl Ask {
             Ask::Claim(claim) if claim.domains.len() > PAGE => {
                 Err(Fault::invalid(format!("{} machines are claimed at once, and {PAGE} may be; claim them in parts", claim.domains.len())))
             }
+            Ask::Ownerships(survey) if survey.domains.len() > PAGE => {
+                Err(Fault::invalid(format!("{} machines are asked after at once, and {PAGE} may be; ask in parts", survey.domains.len())))
+            }
             _ => Ok(ask),
         }
     }
@@ -253,6 +268,7 @@ impl Ask {
         match self {
             Ask::Claim(ask) => holding("claim", ask),
             Ask::Ownership(ask) => holding("ownership", ask),
+            Ask::Ownerships(ask) => holding("ownerships", ask),
             Ask::Step(ask) => holding("step", ask),
             Ask::Forget(ask) => holding("forget", ask),
             Ask::Parked(ask) => holding("parked", ask),
@@ -318,6 +334,7 @@ mod tests {
         all.extend([
             Ask::Claim(Claim { owner: name("a"), domains: (0..PAGE as u128).map(domain).collect() }),
             Ask::Ownership(Look { domain: domain(2) }),
+            Ask::Ownerships(Survey { domains: (0..PAGE as u128).map(domain).collect() }),
             Ask::Forget(Forget { domain: domain(2), expected: Epoch(u64::MAX) }),
             Ask::Parked(Shelf { after: Some(domain(9)) }),
             Ask::Document(Fetch { key: "parked/x".into() }),
@@ -364,6 +381,8 @@ mod tests {
         }
         let many = Ask::Claim(Claim { owner: name("a"), domains: (0..=PAGE as u128).map(domain).collect() });
         assert!(Ask::parse(&many.print(), IqKind::Set).is_err(), "one more than a page");
+        let many = Ask::Ownerships(Survey { domains: (0..=PAGE as u128).map(domain).collect() });
+        assert!(Ask::parse(&many.print(), IqKind::Get).is_err(), "one more than a page");
     }
 
     #[test]

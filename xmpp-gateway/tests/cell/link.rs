@@ -4,7 +4,7 @@ use crate::world::*;
 use archipel_contract::{
     Caller, EntityId, FaultKind, OperationId, Role,
     domain::DomainState,
-    port::{Address, Announcer, Peers, Request},
+    port::{AccountKind, Accounts, Address, Announcer, Peers, Request},
 };
 use archipel_xmpp::client::{Change, Origin};
 use archipel_xmpp::server::Limits;
@@ -221,4 +221,37 @@ async fn a_person_cannot_ask_an_agent_in_the_exchanges_name() {
     let id: EntityId = web1;
     link.announcer.announce(Vec::new());
     assert_eq!(cell.exchange.look_up(&id).unwrap().state(), "shutoff");
+}
+
+#[tokio::test]
+async fn what_a_person_may_do_is_the_cells_word_and_not_that_of_the_agent_that_asks_for_them() {
+    let accounts = accounts().await;
+    let cell = Cell::start(accounts.clone(), Limits::default(), None).await;
+    let (alpha, beta) = (Agent::new("alpha"), Agent::new("beta"));
+    let wire = Wire::to(&cell.server);
+    let (from, to) = (link(&alpha, &wire, |_| {}), link(&beta, &wire, |_| {}));
+    from.well().await;
+    to.well().await;
+    let ask = async |person: &str, claimed: &str| {
+        let arguments = json!({ "epoch": 1, "passport": "{}", "way": "{}", "on_behalf_of": person, "role": claimed });
+        let request = Request { arguments, ..request("hv.beta", "hypervisor.reserve") };
+        from.peers.ask("beta".parse().unwrap(), request).await.unwrap();
+        let heard = beta.requests.lock().pop().unwrap();
+        assert_eq!(heard.caller.role, Role::Node);
+        heard.arguments["role"].clone()
+    };
+    for (person, role) in [
+        ("admin@vm.localhost", json!("admin")),
+        ("guest@vm.localhost", json!("viewer")),
+        ("nobody@vm.localhost", json!(null)),
+        ("admin@elsewhere.example", json!(null)),
+        ("hv.alpha@vm.localhost", json!(null)),
+        ("", json!(null)),
+    ] {
+        assert_eq!(ask(person, "admin-raw").await, role, "{person}");
+    }
+    // At once, also for whoever logged in as an administrator.
+    let demoted = archipel_xmpp::accounts::account("admin", PASSWORD, AccountKind::Person(Role::Viewer), 4096).unwrap();
+    accounts.replace(demoted).await.unwrap();
+    assert_eq!(ask("admin@vm.localhost", "admin").await, json!("viewer"));
 }

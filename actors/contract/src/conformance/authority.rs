@@ -25,6 +25,10 @@ pub async fn first_claim_wins(authority: &dyn Authority) {
     assert_eq!(theirs[1].owner, name("b"));
     assert_eq!(authority.ownership(domain(1)).await.expect("read").map(|o| o.owner), Some(name("a")));
     assert_eq!(authority.ownership(domain(99)).await.expect("read"), None);
+    let asked = authority.ownerships(vec![domain(3), domain(99), domain(1), domain(3)]).await.expect("read");
+    let owners: Vec<Option<HypervisorName>> = asked.into_iter().map(|held| held.map(|o| o.owner)).collect();
+    assert_eq!(owners, [Some(name("b")), None, Some(name("a")), Some(name("b"))], "each in its place, and nothing is claimed");
+    assert_eq!(authority.ownership(domain(99)).await.expect("read"), None);
 }
 
 /// Ownership moves only from the expected epoch, and the epoch never returns, not even after it was forgotten.

@@ -20,6 +20,18 @@ struct Inner {
     highest: HashMap<DomainId, u64>,
     leaders: HashMap<String, (String, Leadership)>,
     incarnation: u64,
+    away: bool,
+}
+
+impl MemoryAuthority {
+    /// Behaves like that of an agent whose cell is away: what it knows it says, and of all else nothing.
+    pub fn go_away(&self, away: bool) {
+        lock(&self.0).away = away;
+    }
+}
+
+fn unknown<T>(domain: DomainId) -> Result<T, Fault> {
+    Err(Fault::unavailable(format!("the cell does not answer, so nobody knows whose {domain} is")))
 }
 
 fn conflict<T>(message: String) -> Result<T, Fault> {
@@ -39,6 +51,9 @@ impl Inner {
 impl Authority for MemoryAuthority {
     fn claim_unowned(&self, domains: Vec<DomainId>, owner: HypervisorName) -> BoxFuture<'_, Result<Vec<Ownership>, Fault>> {
         let mut inner = lock(&self.0);
+        if let Some(domain) = domains.iter().find(|d| inner.away && !inner.owned.contains_key(d)) {
+            return Box::pin(ready(unknown(*domain)));
+        }
         let all = domains
             .into_iter()
             .map(|d| match inner.owned.get(&d) {
@@ -50,7 +65,9 @@ impl Authority for MemoryAuthority {
     }
 
     fn ownership(&self, domain: DomainId) -> BoxFuture<'_, Result<Option<Ownership>, Fault>> {
-        Box::pin(ready(Ok(lock(&self.0).owned.get(&domain).cloned())))
+        let inner = lock(&self.0);
+        let held = inner.owned.get(&domain).cloned();
+        Box::pin(ready(if inner.away && held.is_none() { unknown(domain) } else { Ok(held) }))
     }
 
     fn step(&self, domain: DomainId, expected: Epoch, step: OwnershipStep) -> BoxFuture<'_, Result<Ownership, Fault>> {

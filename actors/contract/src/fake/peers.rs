@@ -3,6 +3,7 @@
 use super::lock;
 use crate::{
     BoxFuture, Caller, Entity, Fault, HypervisorName, Role,
+    migration::{person_of, vouch},
     port::{Dispatcher, Inventory, Peers, Request},
 };
 use serde_json::Value;
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 type Reachable = (Arc<dyn Dispatcher>, Arc<dyn Inventory>);
 
-/// Where agents find each other. It stamps who asks, as the exchange does.
+/// Where agents find each other. It stamps who asks, and what the person may do in whose name they ask, as the exchange does.
 #[derive(Default)]
 pub struct Switchboard(Mutex<Inner>);
 
@@ -19,6 +20,7 @@ pub struct Switchboard(Mutex<Inner>);
 struct Inner {
     agents: BTreeMap<HypervisorName, Reachable>,
     silent: BTreeSet<HypervisorName>,
+    roles: BTreeMap<String, Option<Role>>,
 }
 
 impl Switchboard {
@@ -35,6 +37,11 @@ impl Switchboard {
         } else {
             inner.silent.remove(host);
         }
+    }
+
+    /// What a person (a bare JID) may do from now on; everybody is an administrator until then, and `None` has no account.
+    pub fn role(&self, person: &str, role: Option<Role>) {
+        lock(&self.0).roles.insert(person.to_owned(), role);
     }
 
     /// The peers of one hypervisor.
@@ -59,6 +66,10 @@ impl Peers for Line {
         Box::pin(async move {
             let (dispatcher, _) = self.board.reach(&self.host, &peer)?;
             request.caller = Caller { jid: format!("hv.{}@vm.localhost/{}", self.host, self.host), role: Role::Node, ..request.caller };
+            if let Some(person) = person_of(&request) {
+                let role = lock(&self.board.0).roles.get(person).copied().unwrap_or(Some(Role::Admin));
+                vouch(&mut request, role);
+            }
             let answer = dispatcher.call(request).await;
             // An answer that nobody hears was given all the same.
             self.board.reach(&self.host, &peer)?;

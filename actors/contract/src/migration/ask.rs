@@ -142,9 +142,9 @@ pub struct DrainHypervisor {
     pub only: Option<String>,
     /// Move machines that are off as well.
     pub include_off: bool,
-    /// How many at a time.
+    /// How many at a time; without it as many as the host sends at once, which is also the most.
     #[schemars(range(min = 1, max = 32))]
-    pub at_a_time: u32,
+    pub at_a_time: Option<u32>,
     /// Copy their disks as well.
     pub copy_storage: bool,
     /// Believe that their disks are shared.
@@ -152,7 +152,7 @@ pub struct DrainHypervisor {
 }
 impl Default for DrainHypervisor {
     fn default() -> Self {
-        DrainHypervisor { to: None, only: None, include_off: true, at_a_time: 2, copy_storage: false, trust_storage: false }
+        DrainHypervisor { to: None, only: None, include_off: true, at_a_time: None, copy_storage: false, trust_storage: false }
     }
 }
 declare!(DrainHypervisor, "hypervisor.drain", Change, Admin, Hypervisor, Started);
@@ -199,3 +199,13 @@ impl Default for UndrainHypervisor {
     }
 }
 declare!(UndrainHypervisor, "hypervisor.undrain", Change, Admin, Hypervisor, Started);
+
+/// Remove the definition of a virtual machine that is off here and belongs to another host, as a move with other tools leaves it. Its
+/// disks stay, and its owner keeps it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveCopy {
+    /// Its UUID or name, as this hypervisor lists it under `strangers`.
+    pub machine: String,
+}
+declare!(RemoveCopy, "hypervisor.remove-copy", Destroy, Admin, Hypervisor, Done);

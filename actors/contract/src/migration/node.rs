@@ -5,9 +5,11 @@ use super::{Landing, Obstacle, Room, Standing};
 use crate::{
     DomainId, Effect, Epoch, MoveId, Role, Target,
     command::{Command, Done, Started, declare},
+    port::Request,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// From the source: hold room for this machine, or say everything that stands in the way.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -22,8 +24,11 @@ pub struct Reserve {
     pub passport: String,
     /// How it shall travel: a [`super::Way`] as JSON.
     pub way: String,
-    /// Who asked for the move: the bare JID, for the record and to be checked by the exchange.
+    /// Who asked for the move: the bare JID. It may be empty when only what stands in the way is asked.
     pub on_behalf_of: String,
+    /// What that person may do now: written by the exchange over whatever the asker says ([`vouch`]).
+    #[serde(default)]
+    pub role: Option<Role>,
 }
 declare!(Reserve, "hypervisor.reserve", Change, Node, Hypervisor, Reservation);
 
@@ -102,8 +107,8 @@ pub struct AskStanding {
 }
 declare!(AskStanding, "hypervisor.standing", Read, Node, Hypervisor, Standing);
 
-/// From a host that has this machine running without having asked for it, because somebody moved it with other tools: give it up, if
-/// it is not with you any more.
+/// From a host that has this machine without having asked for it, because somebody moved it with other tools: give it up, if it is not
+/// with you any more.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Yield {
@@ -111,6 +116,9 @@ pub struct Yield {
     pub domain: DomainId,
     /// The move under which the new host will claim it.
     pub saga: MoveId,
+    /// It is off over there: of two definitions that are off, the owner's counts.
+    #[serde(default)]
+    pub off: bool,
 }
 declare!(Yield, "hypervisor.yield", Change, Node, Hypervisor, Yielded);
 
@@ -129,7 +137,24 @@ pub struct SendBack {
     pub domain: DomainId,
     /// How it shall travel: a [`super::Way`] as JSON.
     pub way: String,
-    /// Who asked for it: the bare JID, for the record.
+    /// Who asked for it: the bare JID.
     pub on_behalf_of: String,
+    /// What that person may do now: written by the exchange over whatever the asker says ([`vouch`]).
+    #[serde(default)]
+    pub role: Option<Role>,
 }
 declare!(SendBack, "hypervisor.send-back", Change, Node, Hypervisor, Started);
+
+/// In whose name an agent asks, if it asks in a person's: their bare JID.
+pub fn person_of(request: &Request) -> Option<&str> {
+    let asks_for_somebody = [Reserve::NAME, SendBack::NAME].contains(&&*request.command);
+    asks_for_somebody.then(|| request.arguments.get("on_behalf_of")?.as_str()).flatten()
+}
+
+/// Writes down what that person may do now, over whatever the asker said about it: whoever passes the request on has looked it up,
+/// and `None` is somebody the cell does not know.
+pub fn vouch(request: &mut Request, role: Option<Role>) {
+    if let Some(arguments) = request.arguments.as_object_mut() {
+        arguments.insert("role".to_owned(), role.map_or(Value::Null, |r| r.name().into()));
+    }
+}

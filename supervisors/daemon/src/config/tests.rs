@@ -23,6 +23,7 @@ fn an_empty_file_is_a_whole_configuration() {
     assert_eq!(settings.roles, Roles { agent: true, exchange: true });
     assert_eq!((settings.xmpp_listen.as_str(), settings.http_listen.as_str()), ("127.0.0.1:5222", "127.0.0.1:8080"));
     assert!(settings.hypervisors.is_empty() && settings.remote.is_none());
+    assert_eq!(settings.migration, Limits { out: 2, come: 2 });
 }
 
 #[test]
@@ -151,4 +152,13 @@ fn a_cluster_is_exchanges_with_an_etcd_and_everything_wrong_with_it_is_said() {
     }
     let found = with("roles = ['agent']\n[cluster]\netcd = ['http://a:2379']\n", &[]).unwrap_err().join("\n");
     assert!(found.contains("only an exchange uses etcd"), "{found}");
+}
+
+#[test]
+fn how_many_machines_travel_at_once_is_for_each_direction() {
+    let settings = with("[migration]\nat_once_out = 4\n", &[("ARCHIPEL__MIGRATION__AT_ONCE_IN", "1")]).unwrap();
+    assert_eq!(settings.migration, Limits { out: 4, come: 1 });
+    let found = with("[migration]\nat_once_out = 0\nat_once_in = 33\nat_once = 3\n", &[]).unwrap_err();
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found.iter().any(|f| f.contains("migration.at_once_out: must be a whole number from 1 to 32")), "{found:?}");
 }

@@ -25,7 +25,7 @@ fn id(n: u128) -> DomainId {
 }
 
 fn stranger(n: u128, state: DomainState) -> Stranger {
-    Stranger { id: id(n), name: format!("web{n}").into(), state }
+    Stranger { id: id(n), name: format!("web{n}").into(), state, left: false }
 }
 
 /// The hypervisor with these strangers, numbered so.

@@ -1,0 +1,104 @@
+//! Definitions that other tools brought or left behind.
+
+use super::*;
+use archipel_contract::{Facts, hypervisor::Stranger};
+
+impl Lab {
+    fn strangers(&self, at: &str) -> Vec<Stranger> {
+        match self.entity(at, hv(at)).map(|e| e.facts.clone()) {
+            Some(Facts::Hypervisor(facts)) => facts.strangers,
+            _ => Vec::new(),
+        }
+    }
+
+    /// A machine that is defined on one host and owned by another.
+    async fn lent(&self, at: &str, owner: &str) -> DomainId {
+        let id = self.fake(at).add_domain("web1", DomainState::Shutoff, true);
+        self.authority.claim_unowned(vec![id], owner.parse().unwrap()).await.unwrap();
+        id
+    }
+
+    /// Moved with other tools that leave the definition at the source.
+    async fn moved_by_hand(&self, id: DomainId, from: &str, to: &str) {
+        let landing = self.fake(to).host().migration.landing().await.unwrap();
+        self.fake(from).host().migration.transfer(id, landing, Default::default()).await.unwrap();
+        self.seen(to, id, "domain.migrated");
+        self.at_rest(id, to).await;
+    }
+}
+
+#[test]
+fn a_machine_that_is_off_and_whose_owner_has_it_no_more_is_adopted() {
+    story(&["alpha", "beta"], async |lab| {
+        let id = lab.lent("beta", "alpha").await;
+        lab.begin_all().await;
+        let adopted = lab.seen("beta", id, "domain.migrated");
+        assert_eq!(adopted.cause, Cause::Libvirt);
+        lab.at_rest(id, "beta").await;
+        lab.until("it is no stranger any more", |l| l.strangers("beta").is_empty()).await;
+        lab.ask("beta", id, "domain.start", json!({})).await.unwrap();
+    });
+}
+
+#[test]
+fn of_two_definitions_that_are_off_the_owner_keeps_its_own_and_a_person_removes_the_other() {
+    story(&["alpha", "beta"], async |lab| {
+        let id = lab.lent("alpha", "alpha").await;
+        lab.fake("beta").adopt(lab.fake("alpha").domain(id).unwrap());
+        lab.begin_all().await;
+        lab.until("beta tells of it", |l| l.strangers("beta").len() == 1).await;
+        lab.until("its owner was asked", |l| l.fake("alpha").script.calls("migration.standing") > 0).await;
+        lab.at_rest(id, "alpha").await;
+        let missing = lab.refused("beta", hv("beta"), "hypervisor.remove-copy", json!({"machine": "web9"})).await;
+        assert_eq!(missing.kind, FaultKind::NotFound);
+        // Nothing is removed while it is not known that the owner has it.
+        lab.board.silence(&"alpha".parse().unwrap(), true);
+        let silent = lab.refused("beta", hv("beta"), "hypervisor.remove-copy", json!({"machine": "web1"})).await;
+        assert_eq!(silent.kind, FaultKind::Unavailable, "{silent}");
+        lab.board.silence(&"alpha".parse().unwrap(), false);
+        // Somebody starts both.
+        for at in ["alpha", "beta"] {
+            lab.fake(at).enter(id, DomainState::Running, "booted");
+        }
+        lab.until("beta tells that it runs there", |l| l.strangers("beta").iter().any(|s| s.state == DomainState::Running)).await;
+        let runs = lab.refused("beta", hv("beta"), "hypervisor.remove-copy", json!({"machine": id})).await;
+        assert_eq!(runs.kind, FaultKind::WrongState, "{runs}");
+    });
+}
+
+#[test]
+fn what_a_move_with_other_tools_leaves_is_harmless_and_goes_when_a_person_says_so() {
+    story(&["alpha", "beta"], async |lab| {
+        let id = lab.fake("alpha").add_domain("web1", DomainState::Running, true);
+        lab.fake("alpha").set_silently(id, |r| r.facts.autostart = true);
+        lab.begin_all().await;
+        lab.moved_by_hand(id, "alpha", "beta").await;
+        let left = |l: &Lab| l.strangers("alpha").iter().any(|s| s.id == id && s.left);
+        lab.until("alpha tells what is left", left).await;
+        assert!(!lab.fake("alpha").domain(id).unwrap().facts.autostart, "it does not start with its host");
+        // It is not taken back, whatever becomes of the agent and of the machine.
+        lab.end("alpha").await;
+        lab.begin_again("alpha").await;
+        lab.until("alpha tells it again", left).await;
+        lab.at_rest(id, "beta").await;
+        lab.ask("alpha", hv("alpha"), "hypervisor.remove-copy", json!({"machine": "web1"})).await.unwrap();
+        assert!(lab.fake("alpha").domain(id).is_none() && lab.strangers("alpha").is_empty());
+        assert_eq!(lab.fake("beta").domain(id).unwrap().facts.state, DomainState::Running);
+        lab.at_rest(id, "beta").await;
+    });
+}
+
+#[test]
+fn the_last_definition_of_a_machine_is_not_removed() {
+    story(&["alpha", "beta"], async |lab| {
+        let id = lab.fake("alpha").add_domain("web1", DomainState::Running, true);
+        lab.begin_all().await;
+        lab.moved_by_hand(id, "alpha", "beta").await;
+        lab.until("alpha tells what is left", |l| l.strangers("alpha").len() == 1).await;
+        // Its owner lost it without a word.
+        lab.fake("beta").remove_silently(id);
+        let fault = lab.refused("alpha", hv("alpha"), "hypervisor.remove-copy", json!({"machine": "web1"})).await;
+        assert!(fault.kind == FaultKind::Conflict && fault.message.contains("the only one"), "{fault}");
+        assert!(lab.fake("alpha").domain(id).is_some());
+    });
+}
