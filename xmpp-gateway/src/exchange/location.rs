@@ -58,6 +58,8 @@ pub(crate) enum Refusal {
     OtherHost(EntityId, HypervisorName),
     /// Another host holds it with the same or a higher epoch.
     Held(EntityId, HypervisorName),
+    /// Its last host tells of it, while another holds it since: in every move its last words cross the claim.
+    Late(EntityId, HypervisorName),
     /// What is known already is newer.
     Stale(EntityId),
 }
@@ -313,8 +315,11 @@ impl Locations {
                 outcome.refused.push(Refusal::Stale(event.entity.clone()));
                 continue;
             }
+            // Whoever had it until the last claim is no stranger: it has not been told of that yet, or only just.
+            let was_its = before.as_ref().is_some_and(|b| b.host == *host || b.epoch.0 == event.epoch.0 + 1);
+            let held = |id: EntityId, owner| if was_its { Refusal::Late(id, owner) } else { Refusal::Held(id, owner) };
             if let Some(owner) = self.handed.beyond(&event.entity, event.epoch) {
-                outcome.refused.push(Refusal::Held(event.entity.clone(), owner.clone()));
+                outcome.refused.push(held(event.entity.clone(), owner.clone()));
                 continue;
             }
             match event.after.take() {
@@ -327,7 +332,7 @@ impl Locations {
                         continue;
                     }
                     if let Some(refusal) = self.refuses(host, &after) {
-                        outcome.refused.push(refusal);
+                        outcome.refused.push(if let Refusal::Held(id, owner) = refusal { held(id, owner) } else { refusal });
                         continue;
                     }
                     self.see(host, &after.id);
@@ -345,7 +350,7 @@ impl Locations {
                 None => match &before {
                     Some(b) if b.host == *host => drop(self.take(&event.entity)),
                     Some(b) => {
-                        outcome.refused.push(Refusal::Held(event.entity.clone(), b.host.clone()));
+                        outcome.refused.push(held(event.entity.clone(), b.host.clone()));
                         continue;
                     }
                     None => continue,

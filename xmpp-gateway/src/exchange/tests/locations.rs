@@ -47,7 +47,7 @@ fn a_stale_owner_cannot_remove_what_moved() {
     let mut late = here.clone();
     late.seq = Seq(99);
     let outcome = table.announce(&host("alpha"), 1, vec![removal(&late)]);
-    assert_eq!(outcome.refused, [Refusal::Held(here.id.clone(), host("beta"))]);
+    assert_eq!(outcome.refused, [Refusal::Late(here.id.clone(), host("beta"))]);
     assert_eq!(table.get(&here.id).unwrap().host, host("beta"));
     assert_eq!((table.on_host(&host("alpha")).count(), table.on_host(&host("beta")).count()), (0, 1));
 }
