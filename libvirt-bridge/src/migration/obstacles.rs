@@ -17,7 +17,7 @@ use archipel_contract::{
     Bytes, DomainId,
     migration::{Obstacle, ObstacleKind as K, Passport, Room, Transport, Way},
 };
-use virt::error::Error;
+use virt::{connect::NodeInfo, error::Error};
 
 impl Session {
     pub(super) fn obstacles(&self, config: &LinkConfig, passport: &Passport, way: &Way) -> Result<Vec<Obstacle>, Trouble> {
@@ -32,8 +32,8 @@ impl Session {
         }
         self.identity(passport, &mut tell)?;
         self.platform(passport, active, &mut tell)?;
-        let room = self.room()?;
-        let (needed, left) = (passport.memory, if active { room.memory_free } else { room.memory });
+        let (free, all) = self.memory(&ask(|| self.connect.node_info())?)?;
+        let (needed, left) = (passport.memory, if active { free } else { all });
         if needed > left {
             let what = if active { "free" } else { "in all" };
             tell(
@@ -170,12 +170,7 @@ impl Session {
 
     pub(super) fn room(&self) -> Result<Room, Trouble> {
         let node = ask(|| self.connect.node_info())?;
-        let (free, all) = match raw::memory(&self.connect) {
-            Ok(both) => both,
-            // A driver that cannot tell in detail can tell the sum; where nothing at all is free, the binding takes that for an error.
-            Err(error) if fault::is_unknown_flag(&error) => (ask(|| self.connect.free_memory()).unwrap_or(0), 0),
-            Err(error) => return Err(error.into()),
-        };
+        let (memory_free, memory) = self.memory(&node)?;
         let mut vcpus = 0;
         for domain in ask(|| self.connect.list_all_domains(virt::sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE))? {
             match ask(|| domain.info()) {
@@ -184,9 +179,19 @@ impl Session {
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(Room { memory_free, memory, cpus: node.cpus, vcpus })
+    }
+
+    /// Memory that guests could have, and all there is.
+    fn memory(&self, node: &NodeInfo) -> Result<(Bytes, Bytes), Trouble> {
+        let (free, all) = match raw::memory(&self.connect) {
+            Ok(both) => both,
+            // A driver that cannot tell in detail can tell the sum; where nothing at all is free, the binding takes that for an error.
+            Err(error) if fault::is_unknown_flag(&error) => (ask(|| self.connect.free_memory()).unwrap_or(0), 0),
+            Err(error) => return Err(error.into()),
+        };
         // libvirt's sum can leave out memory that was plugged in later.
-        let memory = Bytes(all.max(Bytes::kib(node.memory).0));
-        Ok(Room { memory_free: Bytes(free), memory, cpus: node.cpus, vcpus })
+        Ok((Bytes(free), Bytes(all.max(Bytes::kib(node.memory).0))))
     }
 
     /// Whether a name is another machine's, and whose definition is here.
