@@ -137,5 +137,10 @@ pub fn list() -> Vec<Route> {
 
 /// The catalog of everything listed here.
 pub fn catalog() -> Catalog {
+        of::<HypervisorActor, DefinePool>(),
+        of::<PoolActor, BuildPool>(),
+        of::<PoolActor, DeletePool>(),
+        of::<PoolActor, UndefinePool>(),
+        of::<PoolActor, ListOrphans>(),
     Catalog::of(list().into_iter().map(|r| r.entry).collect())
 }

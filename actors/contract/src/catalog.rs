@@ -179,6 +179,7 @@ fn policy(name: &str, target: Target) -> BTreeMap<String, Verdict> {
                     capacity: Bytes(0),
                     allocation: Bytes(0),
                     available: Bytes(0),
+                    provisioned: None,
                     pool_type: "dir".into(),
                     path: None,
                     persistent: true,
@@ -227,7 +228,8 @@ pub fn entry<C: Command>() -> CommandEntry {
                 .collect()
         })
         .unwrap_or_default();
-    arguments.sort_by(|a, b| (!a.required, &a.name).cmp(&(!b.required, &b.name)));
+    // The thing itself comes before what shall be done with it.
+    arguments.sort_by(|a, b| (!a.required, a.name != noun, &a.name).cmp(&(!b.required, b.name != noun, &b.name)));
     let title = description.split_once(". ").or_else(|| description.split_once("; ")).map_or(&*description, |(t, _)| t);
     CommandEntry {
         name: C::NAME.to_owned(),

@@ -89,6 +89,7 @@ pub const TOPICS: &[(&str, &str)] = &[
     ("storage-pool.changed", "a fact of it changed"),
     ("storage-pool.undefined", "it is gone from libvirt"),
     ("task.started", "a long piece of work began"),
+    ("storage-pool.volumes-changed", "a volume in it was made, changed or deleted"),
     ("task.progressed", "it went on"),
     ("task.finished", "it ended: done, failed or cancelled"),
     ("task.removed", "it was forgotten to make room"),

@@ -133,6 +133,8 @@ pub enum PoolChange {
 
 /// What happened to a device of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    /// A volume in it was made, changed or deleted through us; libvirt itself does not tell.
+    Volumes,
 pub enum DeviceChange {
     /// It appeared.
     Created,

@@ -48,4 +48,7 @@ fn the_hypervisor_conforms() {
     now(conformance::host::unknown_domain(&host));
     now(conformance::host::network_life(&host));
     now(conformance::host::pool_life(&host));
+    now(conformance::storage::pool_definition(&host, "fake", "/fake/made"));
+    now(conformance::storage::volume_life(&host, "fake"));
+    now(conformance::storage::volume_work(&host, "fake"));
 }

@@ -1,5 +1,8 @@
 //! The actor of one storage pool, and of the volumes in it: what a pool is to the [`crate::noun`] actor, and its commands.
-//! Listing the volumes again may take long and is a task.
+//! Listing the volumes again may take long and is a task. The commands of volumes are in [`volume`], defining a pool in [`define`].
+
+mod define;
+mod volume;
 
 use crate::{
     ask::{Ask, ending},
@@ -11,11 +14,10 @@ use crate::{
 };
 use actix::prelude::*;
 use archipel_contract::{
-    BoxFuture, Command, Condition, Entity, Epoch, Facts, Fault, PoolId, Verdict,
+    BoxFuture, Bytes, Command, Condition, Entity, Epoch, Facts, Fault, PoolId, Verdict,
     command::{Done, Started},
     host::{Host, PoolChange},
     storage_pool::*,
-    volume::{ListVolumes, ShowVolume, Volume, VolumeRecord},
 };
 
 /// A storage pool.
@@ -57,17 +59,62 @@ impl Noun for Pool {
         if let Facts::StoragePool(facts) = facts { may(command, facts) } else { Verdict::Allowed }
     }
     fn begins(change: &PoolChange) -> bool {
-        *change != PoolChange::Undefined
+        !matches!(change, PoolChange::Undefined | PoolChange::Volumes)
     }
     fn deed(change: &PoolChange) -> Option<&'static str> {
-        (*change == PoolChange::Refreshed).then_some("storage-pool.refreshed")
+        match change {
+            PoolChange::Refreshed => Some("storage-pool.refreshed"),
+            PoolChange::Volumes => Some("storage-pool.volumes-changed"),
+            _ => None,
+        }
     }
 }
 
 impl Handler<Posted<Ask<ShowPool>>> for PoolActor {
-    type Result = Result<Entity, Fault>;
+    type Result = ResponseActFuture<Self, Result<Entity, Fault>>;
     fn handle(&mut self, _: Posted<Ask<ShowPool>>, _: &mut Self::Context) -> Self::Result {
-        self.show()
+        let (scope, id, shown, usable) = (self.scope().clone(), self.id(), self.show(), self.usable("volume.list"));
+        let look = async move {
+            let mut entity = shown?;
+            // One listing, and only because somebody looks; without control, or stopped, it shows what is known.
+            if let (Ok(_), Facts::StoragePool(facts)) = (usable, &mut entity.facts)
+                && let Ok(volumes) = within(SHORT, scope.host.volumes.list(id)).await
+            {
+                let sizes = volumes.iter().map(|v| v.facts.capacity.0.max(v.facts.allocation.0));
+                facts.provisioned = Some(Bytes(sizes.fold(0, u64::saturating_add)));
+            }
+            Ok(entity)
+        };
+        Box::pin(look.into_actor(self))
+    }
+}
+
+impl Handler<Posted<Ask<BuildPool>>> for PoolActor {
+    type Result = ResponseActFuture<Self, Result<Done, Fault>>;
+    fn handle(&mut self, posted: Posted<Ask<BuildPool>>, _: &mut Self::Context) -> Self::Result {
+        self.run(posted, async |host: &Host, id, command: BuildPool| {
+            within(LONG, host.pools.build(id, command.overwrite)).await.map(|()| "has its place now; start it to use it")
+        })
+    }
+}
+
+impl Handler<Posted<Ask<DeletePool>>> for PoolActor {
+    type Result = ResponseActFuture<Self, Result<Done, Fault>>;
+    fn handle(&mut self, posted: Posted<Ask<DeletePool>>, _: &mut Self::Context) -> Self::Result {
+        self.run(posted, async |host: &Host, id, command: DeletePool| {
+            within(LONG, host.pools.delete(id, command.with_volumes))
+                .await
+                .map(|()| "is stopped and its place is gone; its definition stays")
+        })
+    }
+}
+
+impl Handler<Posted<Ask<UndefinePool>>> for PoolActor {
+    type Result = ResponseActFuture<Self, Result<Done, Fault>>;
+    fn handle(&mut self, posted: Posted<Ask<UndefinePool>>, _: &mut Self::Context) -> Self::Result {
+        self.run(posted, async |host: &Host, id, _| {
+            within(SHORT, host.pools.undefine(id)).await.map(|()| "is forgotten; nothing in it was deleted")
+        })
     }
 }
 
@@ -106,47 +153,5 @@ impl Handler<Posted<Ask<RefreshPool>>> for PoolActor {
         let plan = Plan::Refresh { pool: self.id() };
         let task = task::begin(self.scope(), plan, self.id().into(), RefreshPool::NAME, &entity.name, &ask.caller);
         Ok(Started { task, message: format!("the volumes of {} are being listed again", entity.name) })
-    }
-}
-
-fn volume(entity: &Entity, record: VolumeRecord) -> Volume {
-    Volume {
-        id: format!("{}/{}", entity.id.plain(), record.name),
-        jid: entity.jid(),
-        name: record.name,
-        state: "available".to_owned(),
-        host: entity.host.clone(),
-        epoch: entity.epoch,
-        seq: entity.seq,
-        facts: record.facts,
-    }
-}
-
-impl Handler<Posted<Ask<ListVolumes>>> for PoolActor {
-    type Result = ResponseActFuture<Self, Result<Vec<Volume>, Fault>>;
-    fn handle(&mut self, posted: Posted<Ask<ListVolumes>>, _: &mut Self::Context) -> Self::Result {
-        if posted.take().is_none() {
-            return Box::pin(fut::ready(ending()));
-        }
-        let (scope, id, entity) = (self.scope().clone(), self.id(), self.usable(ListVolumes::NAME));
-        let look = async move {
-            let entity = entity?;
-            let found = within(SHORT, scope.host.volumes.list(id)).await?;
-            Ok(found.into_iter().map(|v| volume(&entity, v)).collect())
-        };
-        Box::pin(look.into_actor(self))
-    }
-}
-
-impl Handler<Posted<Ask<ShowVolume>>> for PoolActor {
-    type Result = ResponseActFuture<Self, Result<Volume, Fault>>;
-    fn handle(&mut self, posted: Posted<Ask<ShowVolume>>, _: &mut Self::Context) -> Self::Result {
-        let Some(ask) = posted.take() else { return Box::pin(fut::ready(ending())) };
-        let (scope, id, entity) = (self.scope().clone(), self.id(), self.usable(ShowVolume::NAME));
-        let look = async move {
-            let entity = entity?;
-            Ok(volume(&entity, within(SHORT, scope.host.volumes.read(id, ask.command.volume)).await?))
-        };
-        Box::pin(look.into_actor(self))
     }
 }

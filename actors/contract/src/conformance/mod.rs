@@ -12,6 +12,7 @@ pub mod host;
 pub mod journal;
 pub mod migration;
 pub mod terms;
+pub mod storage;
 
 use crate::{
     Millis,

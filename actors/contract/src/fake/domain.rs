@@ -60,6 +60,7 @@ impl DomainPort for FakeHost {
         self.call("domain.define", spec.name.clone(), move |model| {
             free(model, &spec.name)?;
             let id = DomainId(Uuid::new_v4());
+            super::volume::attach(model, id, &spec)?;
             let facts = DomainFacts {
                 state: DomainState::Shutoff,
                 reason: None,

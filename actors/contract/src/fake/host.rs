@@ -64,6 +64,9 @@ pub(super) struct Model {
     /// Whether guests power off when they are asked.
     pub(super) guests_listen: bool,
     /// libvirt says that it knows no machine at all.
+    /// Disks of machines; of those that are gone too.
+    pub(super) attachments: Vec<crate::volume::Attachment>,
+    pub(super) album: Album,
     pub(super) forgetful: bool,
 }
 
@@ -150,6 +153,8 @@ impl FakeHost {
             forgetful: false,
             libvirt: true,
             memory: Bytes(16 << 30),
+            attachments: Vec::new(),
+            album: Album::default(),
             needs: BTreeMap::new(),
             obstacles: Vec::new(),
             leaving: BTreeMap::new(),
@@ -180,6 +185,7 @@ impl FakeHost {
             persistent: true,
             autostart: true,
         };
+            provisioned: None,
         model.pools.insert(pool, PoolRecord { id: pool, name: "default".into(), facts });
         let facts = VolumeFacts {
             volume_type: "file".into(),
@@ -192,6 +198,7 @@ impl FakeHost {
         let name = name.parse().unwrap_or_else(|e| panic!("{e}"));
         Arc::new_cyclic(|me| FakeHost { name, script: Script::default(), model: Mutex::new(model), lan: Mutex::default(), me: me.clone() })
     }
+            ..VolumeFacts::default()
 
     /// The bundle of ports the actors get.
     pub fn host(self: &Arc<Self>) -> Host {

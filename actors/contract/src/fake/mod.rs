@@ -19,6 +19,7 @@ mod script;
 mod storage_pool;
 mod voyage;
 
+mod volume;
 pub use accounts::MemoryAccounts;
 pub use announcer::Recorder;
 pub use authority::MemoryAuthority;

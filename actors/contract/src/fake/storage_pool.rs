@@ -1,18 +1,18 @@
-//! The storage pools of the fake hypervisor, and the volumes in them.
+//! The storage pools of the fake hypervisor.
 
 use super::host::{FakeHost, Model};
 use crate::{
-    BoxFuture, Fault, PoolId,
+    BoxFuture, Bytes, Fault, FaultKind, PoolId,
     host::{HostChange, PoolChange},
-    storage_pool::{PoolPort, PoolRecord, PoolState},
-    volume::{VolumePort, VolumeRecord},
+    storage_pool::{PoolFacts, PoolPort, PoolRecord, PoolSpec, PoolState},
 };
+use uuid::Uuid;
 
-fn find(model: &mut Model, id: PoolId) -> Result<&mut PoolRecord, Fault> {
+pub(super) fn find(model: &mut Model, id: PoolId) -> Result<&mut PoolRecord, Fault> {
     model.pools.get_mut(&id).ok_or_else(|| Fault::not_found(format!("there is no storage pool {id}; list them again")))
 }
 
-fn running(model: &mut Model, id: PoolId) -> Result<(), Fault> {
+pub(super) fn running(model: &mut Model, id: PoolId) -> Result<(), Fault> {
     let record = find(model, id)?;
     if record.facts.state == PoolState::Inactive {
         return Err(Fault::wrong_state(format!("{} is not started", record.name)));
@@ -59,20 +59,60 @@ impl PoolPort for FakeHost {
             Ok(())
         })
     }
+    fn define(&self, spec: PoolSpec) -> BoxFuture<'_, Result<PoolId, Fault>> {
+        self.call("storage-pool.define", spec.name.clone(), move |model| {
+            if model.pools.values().any(|p| *p.name == *spec.name) {
+                return Err(Fault::new(FaultKind::Conflict, format!("there is a storage pool {} already; choose another name", spec.name)));
+            }
+            let id = PoolId(Uuid::new_v4());
+            let facts = PoolFacts {
+                state: PoolState::Inactive,
+                capacity: Bytes(0),
+                allocation: Bytes(0),
+                available: Bytes(0),
+                provisioned: None,
+                pool_type: spec.pool_type.name().into(),
+                path: spec.target.map(Into::into),
+                persistent: true,
+                autostart: false,
+            };
+            model.pools.insert(id, PoolRecord { id, name: spec.name.into(), facts });
+            model.tell(HostChange::StoragePool(id, PoolChange::Defined));
+            Ok(id)
+        })
+    }
+    fn build(&self, id: PoolId, _overwrite: bool) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call("storage-pool.build", id.to_string(), move |model| {
+            inactive(model, id)?;
+            model.tell(HostChange::StoragePool(id, PoolChange::Defined));
+            Ok(())
+        })
+    }
+    fn delete(&self, id: PoolId, with_volumes: bool) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call("storage-pool.delete", id.to_string(), move |model| {
+            running(model, id)?;
+            let name = find(model, id)?.name.clone();
+            super::volume::check_empty(model, id, &name, with_volumes)?;
+            model.volumes.remove(&id);
+            find(model, id)?.facts.state = PoolState::Inactive;
+            model.tell(HostChange::StoragePool(id, PoolChange::Stopped));
+            Ok(())
+        })
+    }
+    fn undefine(&self, id: PoolId) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call("storage-pool.undefine", id.to_string(), move |model| {
+            inactive(model, id)?;
+            model.pools.remove(&id);
+            model.tell(HostChange::StoragePool(id, PoolChange::Undefined));
+            Ok(())
+        })
+    }
 }
 
-impl VolumePort for FakeHost {
-    fn list(&self, pool: PoolId) -> BoxFuture<'_, Result<Vec<VolumeRecord>, Fault>> {
-        self.call("volume.list", pool.to_string(), move |model| {
-            running(model, pool)?;
-            Ok(model.volumes.get(&pool).cloned().unwrap_or_default())
-        })
+fn inactive(model: &mut Model, id: PoolId) -> Result<(), Fault> {
+    let record = find(model, id)?;
+    if record.facts.state != PoolState::Inactive {
+        return Err(Fault::wrong_state(format!("{} is started; stop it first", record.name)));
     }
-    fn read(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<VolumeRecord, Fault>> {
-        self.call("volume.read", pool.to_string(), move |model| {
-            running(model, pool)?;
-            let found = model.volumes.get(&pool).into_iter().flatten().find(|v| v.name == name).cloned();
-            found.ok_or_else(|| Fault::not_found(format!("there is no volume {name} in that pool; list its volumes")))
-        })
-    }
+    Ok(())
 }

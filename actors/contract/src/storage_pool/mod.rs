@@ -1,8 +1,21 @@
 //! A storage pool of a hypervisor: a place for volumes.
+//!
+//! ```text
+//!              define                build               start
+//!   (nothing) --------> inactive ------------> inactive -------> running
+//!       ^                |   ^   makes its place          stop     | delete: empties it and removes its place
+//!       |    undefine    |   +-------------------------------------+
+//!       +----------------+
+//! ```
+
+mod spec;
+
+pub use spec::{DefinePool, DefinedPool, PoolSpec, PoolType};
 
 use crate::{
     BoxFuture, Bytes, Effect, Fault, PoolId, Role, Target, Verdict,
     command::{Command, Done, Started, declare},
+    volume::Volume,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -52,6 +65,10 @@ pub struct PoolFacts {
     pub allocation: Bytes,
     /// Room left, in bytes.
     pub available: Bytes,
+    /// What its volumes may take at most, in bytes, when all of them have grown to their size: more than its room is overcommitted.
+    /// Worked out when somebody asks for it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioned: Option<Bytes>,
     /// `dir`, `fs`, `logical`, `netfs`, `rbd`, `zfs` ...
     #[serde(rename = "type")]
     pub pool_type: Arc<str>,
@@ -124,13 +141,48 @@ impl Default for AutostartPool {
 }
 declare!(AutostartPool, "storage-pool.autostart", Change, Admin, StoragePool, Done);
 
+/// Make the place of a storage pool: the directory, the file system, the volume group. A pool that was just defined needs it once.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BuildPool {
+    /// Make it even where something else is already: a file system or volume group that is there is lost.
+    pub overwrite: bool,
+}
+declare!(BuildPool, "storage-pool.build", Destroy, Admin, StoragePool, Done);
+
+/// Remove the place of a storage pool. It must be empty, or its volumes go with it if you say so. Its definition stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeletePool {
+    /// Delete all its volumes first; refused while a machine uses one of them.
+    pub with_volumes: bool,
+}
+declare!(DeletePool, "storage-pool.delete", Destroy, Admin, StoragePool, Done);
+
+/// Forget the definition of a storage pool that is stopped. Nothing in it is deleted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UndefinePool {}
+declare!(UndefinePool, "storage-pool.undefine", Destroy, Admin, StoragePool, Done);
+
+/// List the volumes of a storage pool that no machine uses and nothing that is used is built on. Media to install from are not told.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListOrphans {}
+declare!(ListOrphans, "storage-pool.orphans", Read, Viewer, StoragePool, Vec<Volume>);
+
 /// May this command run on a pool with these facts, and if not, why.
 pub fn may(command: &str, facts: &PoolFacts) -> Verdict {
     match (command, facts.state) {
         ("storage-pool.start", PoolState::Inactive) => Verdict::Allowed,
         ("storage-pool.start", _) => Verdict::refused("is started already"),
-        ("storage-pool.stop" | "storage-pool.refresh" | "volume.list" | "volume.info", PoolState::Inactive) => {
-            Verdict::refused("is not started")
+        ("storage-pool.delete", PoolState::Inactive) => {
+            Verdict::refused("is not started; start it, so that it can be seen whether anything is in it")
+        }
+        ("storage-pool.stop" | "storage-pool.refresh" | "storage-pool.orphans", PoolState::Inactive) => Verdict::refused("is not started"),
+        (command, PoolState::Inactive) if command.starts_with("volume.") => Verdict::refused("is not started"),
+        ("storage-pool.build" | "storage-pool.undefine", state) if state != PoolState::Inactive => {
+            Verdict::refused("is started; stop it first")
         }
         ("storage-pool.autostart", _) if !facts.persistent => Verdict::refused("has no definition that stays"),
         _ => Verdict::Allowed,
@@ -151,4 +203,13 @@ pub trait PoolPort: Send + Sync {
     fn stop(&self, id: PoolId) -> BoxFuture<'_, Result<(), Fault>>;
     /// Starts it with its host or not (`virStoragePoolSetAutostart`).
     fn set_autostart(&self, id: PoolId, enabled: bool) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Defines a new one (`virStoragePoolDefineXML`). `conflict` when the name is taken.
+    fn define(&self, spec: PoolSpec) -> BoxFuture<'_, Result<PoolId, Fault>>;
+    /// Makes its place (`virStoragePoolBuild`); over something else that is there only with `overwrite`.
+    fn build(&self, id: PoolId, overwrite: bool) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Stops it and removes its place (`virStoragePoolDelete`). `wrong-state` when it has volumes, unless they shall go too; `busy` when
+    /// a machine uses one of them.
+    fn delete(&self, id: PoolId, with_volumes: bool) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Forgets its definition (`virStoragePoolUndefine`).
+    fn undefine(&self, id: PoolId) -> BoxFuture<'_, Result<(), Fault>>;
 }

@@ -1,0 +1,55 @@
+//! What the inside needs of a hypervisor to handle volumes.
+
+use super::{Landscape, Preallocation, VolumeFormat, VolumeRecord};
+use crate::{BoxFuture, Bytes, Fault, PoolId, work::Follower};
+use std::sync::Arc;
+
+/// A volume to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewVolume {
+    /// Its name, checked.
+    pub name: String,
+    /// Its size; that of what it is built on when there is none.
+    pub capacity: Option<Bytes>,
+    /// How it is written; qcow2 always as version 1.1.
+    pub format: VolumeFormat,
+    /// What of it is taken at once.
+    pub preallocation: Preallocation,
+    /// The pool and volume it is built on.
+    pub backing: Option<(String, String)>,
+}
+
+/// A copy to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopySpec {
+    /// The pool it shall be in, by name; that of the original when there is none.
+    pub pool: Option<String>,
+    /// Its name, checked. When it is the original's own name in the same pool, the copy takes its place.
+    pub to: String,
+    /// Its format; that of the original when there is none.
+    pub format: Option<VolumeFormat>,
+}
+
+/// What the inside needs of a hypervisor to handle volumes. Every method may fail with `unavailable` while the connection is lost,
+/// and with `not-found`. What would take a volume from a machine that uses it is refused as `busy`, naming the machines
+/// ([`Landscape`] decides). libvirt reports nothing of volumes: whoever changes one reads its pool afterwards.
+pub trait VolumePort: Send + Sync {
+    /// The volumes of a pool (`virStoragePoolListAllVolumes`).
+    fn list(&self, pool: PoolId) -> BoxFuture<'_, Result<Vec<VolumeRecord>, Fault>>;
+    /// One volume (`virStorageVolLookupByName`).
+    fn read(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<VolumeRecord, Fault>>;
+    /// Every volume of every running pool, and what every machine uses. Costs some calls for each: only when somebody asks.
+    fn landscape(&self) -> BoxFuture<'_, Result<Landscape, Fault>>;
+    /// Makes an empty one (`virStorageVolCreateXML`). `conflict` when the name is taken.
+    fn create(&self, pool: PoolId, volume: NewVolume) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Changes its size (`virStorageVolResize`); smaller only with `shrink`.
+    fn resize(&self, pool: PoolId, name: String, capacity: Bytes, shrink: bool) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Gives it another name. `unsupported` where a pool's volumes are no files of this host.
+    fn rename(&self, pool: PoolId, name: String, to: String) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Deletes it (`virStorageVolDelete`).
+    fn delete(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Copies it; may take long. When it fails or is stopped, nothing of the copy is left.
+    fn copy(&self, pool: PoolId, name: String, copy: CopySpec, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Overwrites its content (`virStorageVolWipe`); may take long, and cannot be stopped.
+    fn wipe(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<(), Fault>>;
+}
