@@ -144,3 +144,11 @@ pub fn catalog() -> Catalog {
         of::<PoolActor, ListOrphans>(),
     Catalog::of(list().into_iter().map(|r| r.entry).collect())
 }
+        of::<PoolActor, ListVolumeUsers>(),
+        of::<PoolActor, CreateVolume>(),
+        of::<PoolActor, ResizeVolume>(),
+        of::<PoolActor, CloneVolume>(),
+        of::<PoolActor, ConvertVolume>(),
+        of::<PoolActor, WipeVolume>(),
+        of::<PoolActor, RenameVolume>(),
+        of::<PoolActor, DeleteVolume>(),

@@ -1,5 +1,5 @@
 //! The libvirt ports of the contract, over `virt` and `virt-sys`. This crate knows libvirt and the contract, and nothing
-//! about actors, XMPP or the daemon; the only unsafe code of the workspace is in `event/raw.rs`, `migration/raw.rs` and `memory.rs`.
+//! about actors, XMPP or the daemon; the only unsafe code of the workspace is in `event/raw.rs`, `migration/raw.rs`, `volume/raw.rs` and `memory.rs`.
 //!
 //! ```text
 //!   async callers ──call()──▶ lanes (bounded) ──▶ worker threads ──▶ libvirt ──▶ answer by oneshot
@@ -40,6 +40,7 @@ pub mod memory;
 mod migration;
 mod network;
 mod queue;
+mod qcow2;
 mod storage_pool;
 mod volume;
 pub mod xml;

@@ -5,11 +5,12 @@ use crate::{
     count::ask,
     domain::unreadable,
     fault,
-    xml::read,
+    xml::{read, storage},
 };
 use archipel_contract::{
-    BoxFuture, Bytes, Fault, PoolId,
-    storage_pool::{self as policy, PoolFacts, PoolPort, PoolRecord, PoolState},
+    BoxFuture, Bytes, Fault, FaultKind, PoolId,
+    storage_pool::{self as policy, PoolFacts, PoolPort, PoolRecord, PoolSpec, PoolState},
+    volume::check_empty_pool,
 };
 use std::sync::Arc;
 use virt::{error::Error, storage_pool::StoragePool, sys};
@@ -39,6 +40,7 @@ fn record(pool: &StoragePool) -> Result<PoolRecord, Trouble> {
             capacity: size(info.capacity),
             allocation: size(info.allocation),
             available: size(info.available),
+            provisioned: None,
             pool_type: pool_type.into(),
             path: path.map(Arc::from),
             persistent: ask(|| pool.is_persistent())?,
@@ -101,5 +103,64 @@ impl PoolPort for Link {
 
     fn set_autostart(&self, id: PoolId, enabled: bool) -> BoxFuture<'_, Result<(), Fault>> {
         self.on_pool(Lane::Change, id, "storage-pool.autostart", "setting autostart", move |pool| pool.set_autostart(enabled))
+    }
+
+    fn define(&self, spec: PoolSpec) -> BoxFuture<'_, Result<PoolId, Fault>> {
+        self.call(Lane::Change, "defining a storage pool", move |session| {
+            if ask(|| session.connect.lookup_storage_pool_by_name(&spec.name)).is_ok() {
+                let text = format!("there is a storage pool {} already; choose another name", spec.name);
+                return Err(Fault::new(FaultKind::Conflict, text).into());
+            }
+            let pool = ask(|| session.connect.define_storage_pool_xml(&storage::pool(&spec), 0))?;
+            Ok(PoolId(pool.uuid()?))
+        })
+    }
+
+    fn build(&self, id: PoolId, overwrite: bool) -> BoxFuture<'_, Result<(), Fault>> {
+        self.on_pool(Lane::Long, id, "storage-pool.build", "making the place of a storage pool", move |pool| {
+            let (kind, _) = read::pool(&pool.xml_desc(0)?).unwrap_or_default();
+            // Only these put something of their own onto a device, and look first whether something is there.
+            let flags = match (overwrite, kind.as_str()) {
+                (false, "fs" | "logical" | "disk") => sys::VIR_STORAGE_POOL_BUILD_NO_OVERWRITE,
+                (true, "fs" | "logical" | "disk") => sys::VIR_STORAGE_POOL_BUILD_OVERWRITE,
+                _ => sys::VIR_STORAGE_POOL_BUILD_NEW,
+            };
+            pool.build(flags)
+        })
+    }
+
+    fn delete(&self, id: PoolId, with_volumes: bool) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Long, "deleting a storage pool", move |session| session.delete_pool(id, with_volumes))
+    }
+
+    fn undefine(&self, id: PoolId) -> BoxFuture<'_, Result<(), Fault>> {
+        self.on_pool(Lane::Change, id, "storage-pool.undefine", "forgetting a storage pool", StoragePool::undefine)
+    }
+}
+
+impl Session {
+    /// Empties a pool and removes its place. When the place does not go the pool is started again.
+    fn delete_pool(&self, id: PoolId, with_volumes: bool) -> Result<(), Trouble> {
+        let pool = lookup(self, id)?;
+        let now = record(&pool)?;
+        policy::may("storage-pool.delete", &now.facts).check(&format!("the storage pool {}", now.name))?;
+        // Files may have come that libvirt has not seen.
+        ask(|| pool.refresh(0))?;
+        let all = self.landscape()?;
+        check_empty_pool(&all, id, &now.name, with_volumes)?;
+        let mut left: Vec<_> = all.volumes.iter().filter(|v| v.pool == id).map(|v| &v.volume).collect();
+        while !left.is_empty() {
+            // What others are built on goes after them; in a circle, anyhow.
+            let bases: Vec<&str> = left.iter().filter_map(|v| v.facts.backing.as_deref()).collect();
+            let next = left.iter().position(|v| !bases.contains(&v.facts.path.as_str())).unwrap_or(0);
+            let name = &left.swap_remove(next).name;
+            ask(|| pool.lookup_storage_vol_by_name(name)).and_then(|volume| ask(|| volume.delete(0)))?;
+        }
+        ask(|| pool.destroy())?;
+        if let Err(error) = ask(|| pool.delete(0)) {
+            let _ = ask(|| pool.create(0));
+            return Err(error.into());
+        }
+        Ok(())
     }
 }

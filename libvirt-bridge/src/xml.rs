@@ -5,4 +5,5 @@
 pub mod domain;
 pub mod needs;
 pub mod read;
+pub mod storage;
 pub mod tree;

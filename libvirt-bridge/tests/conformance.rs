@@ -4,7 +4,7 @@
 
 mod common;
 
-use archipel_contract::conformance::host;
+use archipel_contract::conformance::{host, storage};
 use common::{connected, made_up};
 
 macro_rules! against_the_test_driver {
@@ -34,4 +34,25 @@ async fn domain_life_on_qemu() {
     let (host, _recorder) = connected(archipel_libvirt::LinkConfig::new("alpha".parse().unwrap(), uri));
     host::domain_life(&host, &std::process::id().to_string()).await;
     host::unknown_domain(&host).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pools_and_volumes_live() {
+    let (config, _file) = made_up(3);
+    let (host, _recorder) = connected(config);
+    storage::pool_definition(&host, "test", "/made-pool").await;
+    storage::volume_life(&host, "test").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pools_and_volumes_live_on_qemu() {
+    let Ok(uri) = std::env::var("ARCHIPEL_TEST_QEMU_URI") else {
+        println!("SKIPPED pools_and_volumes_live_on_qemu: ARCHIPEL_TEST_QEMU_URI names no libvirtd");
+        return;
+    };
+    let (host, _recorder) = connected(archipel_libvirt::LinkConfig::new("alpha".parse().unwrap(), uri));
+    let dir = std::env::var("ARCHIPEL_TEST_QEMU_POOL_DIR").unwrap();
+    storage::pool_definition(&host, "qemu", &format!("{dir}/made")).await;
+    storage::volume_life(&host, "qemu").await;
+    storage::volume_work(&host, "qemu").await;
 }

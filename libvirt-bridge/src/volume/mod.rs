@@ -1,4 +1,16 @@
 //! The port for volumes, and how a disk finds its volume.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `change` | making, growing, naming and deleting |
+//! | `copy` | copies and conversions, which take long |
+//! | `landscape` | which machine uses what, and what cannot be a disk |
+//! | `raw` | the C that `virt` lacks |
+
+mod change;
+mod copy;
+mod landscape;
+mod raw;
 
 use crate::{
     connection::{Lane, Link, Session, Trouble},
@@ -8,10 +20,12 @@ use crate::{
     xml::read,
 };
 use archipel_contract::{
-    BoxFuture, Fault, FaultKind, PoolId,
-    volume::{VolumeFacts, VolumePort, VolumeRecord},
+    BoxFuture, Bytes, Fault, FaultKind, PoolId,
+    volume::{CopySpec, Landscape, NewVolume, VolumeFacts, VolumePort, VolumeRecord},
+    work::Follower,
 };
-use virt::storage_vol::StorageVol;
+use std::sync::Arc;
+use virt::{connect::Connect, storage_vol::StorageVol};
 
 fn told(volume: &StorageVol) -> Result<read::VolumeFacts, Trouble> {
     let xml = ask(|| volume.xml_desc(0))?;
@@ -22,8 +36,9 @@ fn told(volume: &StorageVol) -> Result<read::VolumeFacts, Trouble> {
     Ok(facts)
 }
 
-fn record(volume: &StorageVol) -> Result<VolumeRecord, Trouble> {
+fn record(connect: &Connect, uri: &str, volume: &StorageVol) -> Result<VolumeRecord, Trouble> {
     let told = told(volume)?;
+    let refused = landscape::refused(connect, uri, &told)?;
     Ok(VolumeRecord {
         name: volume.name()?,
         facts: VolumeFacts {
@@ -32,6 +47,8 @@ fn record(volume: &StorageVol) -> Result<VolumeRecord, Trouble> {
             capacity: told.capacity,
             allocation: told.allocation,
             path: told.path,
+            backing: told.backing,
+            refused,
         },
     })
 }
@@ -41,6 +58,9 @@ impl Session {
     pub(crate) fn volume_for_disk(&self, pool: &str, volume: &str) -> Result<read::VolumeFacts, Trouble> {
         let pool = ask(|| self.connect.lookup_storage_pool_by_name(pool))?;
         let facts = told(&ask(|| pool.lookup_storage_vol_by_name(volume))?)?;
+        if let Some(why) = landscape::refused(&self.connect, &self.uri, &facts)? {
+            return Err(Fault::new(FaultKind::InvalidRequest, format!("{volume} cannot be a disk: {why}")).into());
+        }
         match facts.volume_type.as_str() {
             "file" | "block" => Ok(facts),
             other => Err(Fault::new(
@@ -49,6 +69,11 @@ impl Session {
             )
             .into()),
         }
+    }
+
+    /// Everything needed to say who uses what.
+    pub(crate) fn landscape(&self) -> Result<Landscape, Trouble> {
+        landscape::landscape(&self.connect, &self.uri)
     }
 }
 
@@ -59,7 +84,7 @@ impl VolumePort for Link {
             let volumes = ask(|| pool.list_all_volumes(0))?;
             let mut records = Vec::with_capacity(volumes.len());
             for volume in &volumes {
-                match record(volume) {
+                match record(&session.connect, &session.uri, volume) {
                     Ok(record) => records.push(record),
                     Err(Trouble::Libvirt(error)) if fault::is_gone(&error) => {}
                     Err(trouble) => return Err(trouble),
@@ -72,7 +97,41 @@ impl VolumePort for Link {
     fn read(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<VolumeRecord, Fault>> {
         self.call(Lane::Read, "reading a volume", move |session| {
             let pool = storage_pool::lookup(session, pool)?;
-            record(&ask(|| pool.lookup_storage_vol_by_name(&name))?)
+            record(&session.connect, &session.uri, &ask(|| pool.lookup_storage_vol_by_name(&name))?)
+        })
+    }
+
+    fn landscape(&self) -> BoxFuture<'_, Result<Landscape, Fault>> {
+        self.call(Lane::Read, "looking which machine uses which volume", Session::landscape)
+    }
+
+    fn create(&self, pool: PoolId, volume: NewVolume) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "making a volume", move |session| session.create_volume(pool, &volume))
+    }
+
+    fn resize(&self, pool: PoolId, name: String, capacity: Bytes, shrink: bool) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "changing the size of a volume", move |session| session.resize_volume(pool, &name, capacity, shrink))
+    }
+
+    fn rename(&self, pool: PoolId, name: String, to: String) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "renaming a volume", move |session| session.rename_volume(pool, &name, &to))
+    }
+
+    fn delete(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "deleting a volume", move |session| session.delete_volume(pool, &name))
+    }
+
+    fn copy(&self, pool: PoolId, name: String, copy: CopySpec, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<(), Fault>> {
+        let uri = self.config().uri.clone();
+        self.apart("copying a volume", move |connect| copy::copy(connect, &uri, pool, &name, &copy, &follower))
+    }
+
+    fn wipe(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<(), Fault>> {
+        let uri = self.config().uri.clone();
+        self.apart("wiping a volume", move |connect| {
+            let (_, volume, facts) = change::find(connect, &uri, pool, &name)?;
+            landscape::landscape(connect, &uri)?.check_free(&name, &facts, None)?;
+            Ok(ask(|| volume.wipe(0))?)
         })
     }
 }

@@ -164,6 +164,7 @@ mod tests {
             capacity,
             allocation: Bytes(0),
             path: "/srv/images/web1".into(),
+            ..VolumeFacts::default()
         }
     }
     const EMULATED: fn() -> Kind = || Kind::Qemu { arch: "x86_64".into(), kvm: false };

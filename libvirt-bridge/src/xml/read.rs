@@ -149,7 +149,7 @@ pub fn pool(xml: &str) -> Result<(String, Option<String>), BadXml> {
 }
 
 /// A volume as its description tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VolumeFacts {
     /// `file`, `block`, `dir`, `network`, `netdir` or `ploop`.
     pub volume_type: String,
@@ -183,6 +183,8 @@ pub fn volume(xml: &str) -> Result<VolumeFacts, BadXml> {
 /// What the host's capabilities tell: its architecture, and whether libvirt offers `kvm` for it.
 pub fn capabilities(xml: &str) -> Result<(String, bool), BadXml> {
     let root = tree::parse(xml)?;
+    /// What it is built on, if it is.
+    pub backing: Option<String>,
     let arch = root.at(&["host", "cpu", "arch"]).map(Element::text).unwrap_or_default();
     let kvm = root
         .elements()
@@ -199,6 +201,7 @@ mod tests {
     use crate::xml::domain::{Kind, definition};
     use archipel_contract::{
         DomainId,
+        backing: root.at(&["backingStore", "path"]).map(Element::text).filter(|p| !p.is_empty()),
         domain::{DomainSpec, Graphics},
     };
     use proptest::prelude::*;
