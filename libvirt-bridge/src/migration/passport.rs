@@ -29,9 +29,12 @@ impl Session {
             cpu => cpu,
         };
         let mut disks: Vec<DiskNeed> = needs.disks.into_iter().map(|disk| self.disk_need(&domain, disk)).collect();
-        // The firmware's variables of a running guest travel with its memory; everything else must be there.
-        let files = needs.files.into_iter().filter(|(device, _)| !active || device != "nvram");
-        disks.extend(files.map(|(device, source)| DiskNeed { device, source, kind: "file".into(), read_only: true, capacity: None }));
+        // The firmware's variables and the TPM of a running guest travel with its memory; everything else must be there.
+        let files = needs.files.into_iter().filter(|(device, _)| !active || !matches!(device.as_str(), "nvram" | "tpm"));
+        disks.extend(files.map(|(device, source)| {
+            let kind = if matches!(device.as_str(), "loader" | "nvram" | "tpm") { device.clone() } else { "file".to_owned() };
+            DiskNeed { device, source, kind, read_only: true, capacity: None }
+        }));
         Ok(Passport {
             domain: id,
             name: domain.name()?,

@@ -36,10 +36,20 @@ impl Session {
                 _ if is_copied => Some(format!("is a {} disk, which libvirt does not copy to a pool; move it without copying", disk.kind)),
                 "file" | "block" | "dir" => self.path_trouble(disk, passport, way),
                 "volume" => self.volume_trouble(disk)?,
+                "loader" if self.is_missing(disk) => Some("is not on this host; install the same firmware here".to_owned()),
+                "nvram" => self.variables_trouble(disk, way),
+                // An old one may well be here; it would be taken, and the guest would find that its keys do not open anything any more.
+                "tpm" => Some("stays where it is while the machine is off; start it and move it while it runs".to_owned()),
                 // What is reached over the network is reached from here too, or libvirt says so.
                 _ => None,
             };
-            let message = |trouble| Obstacle::new(ObstacleKind::Disk, format!("the disk {} ({}) {trouble}", disk.device, disk.source));
+            let what = match disk.kind.as_str() {
+                "loader" => format!("its firmware ({})", disk.source),
+                "nvram" => format!("the file of its firmware's variables ({})", disk.source),
+                "tpm" => "what its TPM holds".to_owned(),
+                _ => format!("the disk {} ({})", disk.device, disk.source),
+            };
+            let message = |trouble| Obstacle::new(ObstacleKind::Disk, format!("{what} {trouble}"));
             found.extend(trouble.map(message));
         }
         Ok(found)
@@ -47,22 +57,32 @@ impl Session {
 
     /// A disk that is to be there already, by its path.
     fn path_trouble(&self, disk: &DiskNeed, passport: &Passport, way: &Way) -> Option<String> {
-        if ask(|| self.connect.lookup_storage_vol_by_path(&disk.source)).is_err()
-            && !(self.sees_files() && Path::new(&disk.source).exists())
-        {
-            if !self.sees_files() {
-                // The host is elsewhere and the path in none of its pools: only libvirt can tell, when it is tried.
-                return None;
-            }
+        if self.is_missing(disk) {
             return Some("is not on this host; put it on storage that both hosts have, or copy its disks with the move".to_owned());
         }
         let matters = disk.kind == "file" && !disk.read_only && !way.trust_storage && passport.state.is_active();
-        let local = self.sees_files().then(|| file_system(&disk.source)).flatten().filter(|fs| !SHARED.contains(&fs.as_str()));
-        local.filter(|_| matters).map(|fs| {
+        local(self.sees_files() && matters, &disk.source).map(|fs| {
             format!(
                 "lies on a file system of one host ({fs}), so libvirt does not believe that both hosts have the same file; copy its \
                  disks with the move, or say that its storage is to be trusted if you know that they have"
             )
+        })
+    }
+
+    /// Whether it is certain that a path is not here. Where the host is elsewhere and the path in none of its pools, only libvirt can
+    /// tell, when it is tried.
+    fn is_missing(&self, disk: &DiskNeed) -> bool {
+        self.sees_files() && !Path::new(&disk.source).exists() && ask(|| self.connect.lookup_storage_vol_by_path(&disk.source)).is_err()
+    }
+
+    /// The variables of a machine that is off: nobody brings them, and those that are here may be left from an earlier stay.
+    fn variables_trouble(&self, disk: &DiskNeed, way: &Way) -> Option<String> {
+        const THEN: &str = "start it and move it while it runs";
+        if self.is_missing(disk) {
+            return Some(format!("is not on this host; {THEN}, or put it on storage that both hosts have"));
+        }
+        local(self.sees_files() && !way.trust_storage, &disk.source).map(|fs| {
+            format!("lies on a file system of one host ({fs}), so what is here may be of an earlier time; {THEN}, or say that its storage is to be trusted")
         })
     }
 
@@ -152,6 +172,11 @@ impl Session {
         }
         Ok(removed)
     }
+}
+
+/// The file system a path lies on, if that matters and it is one of this host alone.
+fn local(matters: bool, path: &str) -> Option<String> {
+    matters.then(|| file_system(path)).flatten().filter(|fs| !SHARED.contains(&fs.as_str()))
 }
 
 /// The kernel's name of the file system a path lies on.

@@ -20,7 +20,7 @@ pub struct Needs {
     pub host_cpu: bool,
     /// Its disks that have a source.
     pub disks: Vec<Disk>,
-    /// Files it needs beside its disks: firmware variables, kernels.
+    /// What it needs beside its disks: its firmware and the variables of that, kernels, what an emulated TPM holds.
     pub files: Vec<(String, String)>,
     /// Virtual networks, by name.
     pub networks: Vec<String>,
@@ -60,9 +60,10 @@ pub fn needs(xml: &str) -> Result<Needs, BadXml> {
         host_cpu: mode == Some("host-passthrough"),
         ..Needs::default()
     };
-    for (element, device) in [("nvram", "nvram"), ("kernel", "kernel"), ("initrd", "initrd"), ("dtb", "dtb")] {
-        let path = said(&["os", element]);
-        if !path.trim().is_empty() {
+    for device in ["loader", "nvram", "kernel", "initrd", "dtb"] {
+        let path = said(&["os", device]);
+        // A firmware without a path is the hypervisor's own.
+        if device != "loader" && !path.trim().is_empty() || path.trim().starts_with('/') {
             needs.files.push((device.to_owned(), path.trim().to_owned()));
         }
     }
@@ -76,6 +77,14 @@ pub fn needs(xml: &str) -> Result<Needs, BadXml> {
                 let dir = device.child("source").and_then(|s| s.attribute("dir")).unwrap_or("a directory");
                 needs.devices.push(format!("the directory {dir} it shares with its host"));
             }
+            "tpm" => match device.child("backend") {
+                Some(backend) if backend.attribute("type") == Some("passthrough") => {
+                    let path = backend.child("device").and_then(|d| d.attribute("path")).unwrap_or("/dev/tpm0");
+                    needs.devices.push(format!("the TPM of its host ({path})"));
+                }
+                Some(backend) if backend.attribute("type") == Some("emulator") => needs.files.push(("tpm".to_owned(), needs.uuid.clone())),
+                _ => {}
+            },
             "shmem" => needs.devices.push(format!("the shared memory {}", device.attribute("name").unwrap_or("without a name"))),
             _ => {}
         }
@@ -192,7 +201,7 @@ mod tests {
     use super::*;
 
     const MACHINE: &str = "<domain type='kvm'><name>web1</name><uuid>u</uuid><os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type>\
-        <nvram template='/t'>/var/lib/web1.fd</nvram></os><cpu mode='custom' match='exact'><model fallback='forbid'>Nehalem</model></cpu><devices>\
+        <loader readonly='yes' type='pflash'>/usr/share/OVMF.fd</loader><nvram template='/t'>/var/lib/web1.fd</nvram></os><cpu mode='custom' match='exact'><model fallback='forbid'>Nehalem</model></cpu><devices>\
         <disk type='file' device='disk'><source file='/srv/a.qcow2'/><target dev='vda'/></disk>\
         <disk type='file' device='cdrom'><target dev='sda'/></disk>\
         <disk type='block' device='disk'><source dev='/dev/vg/x'/><target dev='vdb'/><shareable/></disk>\
@@ -203,6 +212,7 @@ mod tests {
         <interface type='user'/><hostdev mode='subsystem' type='pci'><source><address domain='0x0000' bus='0x03' slot='0x00' function='0x1'/></source></hostdev>\
         <hostdev mode='subsystem' type='usb'><source><vendor id='0x1234'/><product id='0xbeef'/></source></hostdev>\
         <interface type='hostdev'><source><address type='pci' domain='0x0000' bus='0x05' slot='0x10' function='0x0'/></source></interface>\
+        <tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm><tpm model='tpm-tis'><backend type='passthrough'/></tpm>\
         <filesystem type='mount'><source dir='/export'/><target dir='x'/></filesystem></devices></domain>";
 
     #[test]
@@ -221,9 +231,16 @@ mod tests {
             ("vdd", "volume", "p/v", true),
         ];
         assert_eq!(disks, wanted);
-        assert_eq!(needs.files, [("nvram".to_owned(), "/var/lib/web1.fd".to_owned())]);
+        let wanted = [("loader", "/usr/share/OVMF.fd"), ("nvram", "/var/lib/web1.fd"), ("tpm", "u")];
+        assert_eq!(needs.files, wanted.map(|(device, source)| (device.to_owned(), source.to_owned())));
         assert_eq!((needs.networks, needs.bridges), (vec!["lan".to_owned()], vec!["br0".to_owned(), "eth1".to_owned()]));
-        let wanted = ["pci 0000:03:00.1", "usb 1234:beef", "pci 0000:05:10.0", "the directory /export it shares with its host"];
+        let wanted = [
+            "pci 0000:03:00.1",
+            "usb 1234:beef",
+            "pci 0000:05:10.0",
+            "the TPM of its host (/dev/tpm0)",
+            "the directory /export it shares with its host",
+        ];
         assert_eq!(needs.devices, wanted);
     }
 
@@ -231,8 +248,8 @@ mod tests {
     fn the_hosts_own_processor_is_no_model_to_compare() {
         let passed = needs(&MACHINE.replace("mode='custom' match='exact'", "mode='host-passthrough'")).unwrap();
         assert!(passed.cpu.is_none() && passed.host_cpu);
-        let bare = needs("<domain type='test'><name>x</name><os><type>hvm</type></os></domain>").unwrap();
-        assert!(bare.cpu.is_none() && !bare.host_cpu && bare.disks.is_empty() && bare.machine.is_empty());
+        let bare = needs("<domain type='test'><name>x</name><os><type>hvm</type><loader>rombios</loader></os></domain>").unwrap();
+        assert!(bare.cpu.is_none() && !bare.host_cpu && bare.disks.is_empty() && bare.files.is_empty() && bare.machine.is_empty());
     }
 
     #[test]

@@ -23,50 +23,11 @@ import uuid
 from .base import tail, until
 from .libvirt_host import TICK, LibvirtHost
 
-NET = "10.98.0"
+NET, SECOND = "10.98.0", "10.98.1"
+PORTS = (49152, 49216)  # Where QEMU waits for memory and disks.
 WRITER = pathlib.Path(__file__).with_name("writer.S")
 # libvirt's own default is 5 s x 5 between daemons; nobody wants to wait half a minute for each cut cable.
 SIGNS_OF_LIFE = "keepalive_interval = 2\nkeepalive_count = 3\n"
-
-KEEPER = """
-hostname {name}
-ip link set lo up
-for d in etc:/etc/libvirt lib:/var/lib/libvirt run:/run/libvirt log:/var/log/libvirt cache:/var/cache/libvirt pki:/etc/pki; do
-    mkdir -p "${{d#*:}}" && mount --bind "{work}/${{d%%:*}}" "${{d#*:}}" || exit 1
-done
-mount --bind "{work}/hosts" /etc/hosts && mount --bind "{work}/own" "{own}" || exit 1
-if [ -e /dev/kvm ]; then
-    : >"{work}/no-kvm"; mount --bind "{work}/no-kvm" /dev/kvm; mount -o remount,ro,bind /dev/kvm
-fi
-[ ! -d /sys/fs/cgroup ] || mount -t tmpfs none /sys/fs/cgroup
-touch "{work}/ready"
-exec sleep infinity
-"""
-
-LIBVIRTD_CONF = """
-host_uuid = "{uuid}"
-listen_tcp = 1
-listen_tls = 1
-auth_tcp = "none"
-auth_tls = "none"
-auth_unix_rw = "none"
-auth_unix_ro = "none"
-unix_sock_dir = "/run/libvirt"
-log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
-"""
-
-QEMU_CONF = """
-user = "root"
-group = "root"
-dynamic_ownership = 0
-remember_owner = 0
-security_driver = "none"
-namespaces = []
-cgroup_controllers = []
-stdio_handler = "file"
-migrate_tls_x509_cert_dir = "/etc/pki/qemu"
-default_tls_x509_verify = 1
-"""
 
 GUEST = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>{memory}</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>
@@ -84,56 +45,32 @@ def run(*command):
 
 
 class Node(LibvirtHost):
-    """One of the hosts. It is entered by `Hosts`, which makes its certificates and its cable first."""
+    """One of the hosts. It is entered by `Hosts`, which makes its certificates first."""
+
+    LIBVIRTD_MORE = 'listen_tcp = 1\nlisten_tls = 1\nauth_tcp = "none"\nauth_tls = "none"\n' + SIGNS_OF_LIFE
+    QEMU_MORE = 'migrate_tls_x509_cert_dir = "/etc/pki/qemu"\ndefault_tls_x509_verify = 1\n' + SIGNS_OF_LIFE
+    LIBVIRTD_OPTIONS = ("--listen",)
 
     def __init__(self, hosts, number):
         super().__init__(hosts.work, f"h{number}")
         self.hosts, self.number = hosts, number
         self.address = f"{NET}.1{number}"
         self.images = hosts.shared
+        self.places |= {"pki": "/etc/pki", "own": hosts.own}
+        self.pools = {"shared": hosts.shared, "own": hosts.own}
 
-    def __enter__(self):
-        for d in ("etc/qemu/networks", "lib/images", "lib/qemu", "run", "log/qemu", "cache", "own"):
-            (self.work / d).mkdir(parents=True, exist_ok=True)
-        (self.work / "etc/libvirtd.conf").write_text(LIBVIRTD_CONF.format(uuid=uuid.uuid4()) + SIGNS_OF_LIFE)
-        (self.work / "etc/qemu.conf").write_text(QEMU_CONF + SIGNS_OF_LIFE)
+    def connect(self):
         (self.work / "hosts").write_text("127.0.0.1 localhost\n" + "".join(f"{NET}.1{n} h{n}\n" for n in range(1, 4)))
-        log = open(self.work / "log/keeper", "w")
-        script = KEEPER.format(name=self.name, work=self.work, own=self.hosts.own)
-        self.keeper = subprocess.Popen(["unshare", "-m", "-n", "-u", "sh", "-c", script], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        try:
-            until(lambda: (self.work / "ready").exists() or self.keeper.poll() is not None, 10, "the namespaces")
-            assert self.keeper.poll() is None, f"the namespaces could not be made: {tail(self.work / 'log/keeper')}"
-            switch, me = str(self.hosts.switch.pid), str(self.keeper.pid)
-            run("ip", "link", "add", "eth0", "netns", me, "type", "veth", "peer", "name", f"p{self.number}", "netns", switch)
-            run("nsenter", "-t", switch, "-n", "ip", "link", "set", f"p{self.number}", "master", "br0", "up")
-            run("nsenter", "-t", me, "-n", "ip", "addr", "add", f"{self.address}/24", "dev", "eth0")
-            run("nsenter", "-t", me, "-n", "ip", "link", "set", "eth0", "up")
-            self.start()
-            for pool, path in (("shared", self.hosts.shared), ("own", self.hosts.own)):
-                self.virsh("pool-define-as", pool, "dir", "--target", str(path))
-                self.virsh("pool-start", pool)
-                self.virsh("pool-autostart", pool)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+        run(*self.inside("mount", "--bind", self.work / "hosts", "/etc/hosts"))
+        self.plug("eth0", "p", "br0", self.address)
 
-    def inside(self, *command):
-        """The command line that runs something on this host, in all its namespaces."""
-        return ["nsenter", "-t", str(self.keeper.pid), "-m", "-n", "-u", "--", *map(str, command)]
-
-    def start(self):
-        (self.work / "run/libvirtd.pid").unlink(missing_ok=True)
-        log = open(self.work / "log/stdout", "a")
-        daemon = self.inside("tini", "-s", "--", "libvirtd", "--listen", "--pid-file", "/run/libvirt/libvirtd.pid")
-        self.libvirtd = subprocess.Popen(daemon, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        until(self.answers, 30, f"libvirtd of {self.name} (its log: {self.work}/log/libvirtd.log)", pause=0.05)
-
-    def answers(self):
-        ended = self.libvirtd.poll()
-        assert ended is None, f"libvirtd of {self.name} ended with {ended}: {tail(self.work / 'log/stdout', 5)}\n{tail(self.work / 'log/libvirtd.log', 8)}"
-        return super().answers()
+    def plug(self, card, port, bridge, address):
+        """A cable from a card of this host to a port of the switch."""
+        switch, me, port = str(self.hosts.switch.pid), str(self.keeper.pid), f"{port}{self.number}"
+        run("ip", "link", "add", card, "netns", me, "type", "veth", "peer", "name", port, "netns", switch)
+        run("nsenter", "-t", switch, "-n", "ip", "link", "set", port, "master", bridge, "up")
+        run(*self.inside("ip", "addr", "add", f"{address}/24", "dev", card))
+        run(*self.inside("ip", "link", "set", card, "up"))
 
     def up(self):
         """Brings it back into order after whatever was broken: not stopped, running, its cable in place."""
@@ -163,6 +100,17 @@ class Node(LibvirtHost):
 
     def _cable(self, how):
         run("nsenter", "-t", str(self.hosts.switch.pid), "-n", "ip", "link", "set", f"p{self.number}", how)
+
+    def received(self, card):
+        """Bytes that came in on a card."""
+        return int(run(*self.inside("cat", "/proc/net/dev")).split(f"{card}:")[1].split()[0])
+
+    def lose_transfers(self):
+        """This host's kernel gives up the connections on which memory comes or goes, as by itself after a quarter of an hour without
+        an answer. The other end is told only if there is a cable."""
+        ports = " or ".join(f"( {end} >= :{PORTS[0]} and {end} < :{PORTS[1]} )" for end in ("sport", "dport"))
+        lost = run(*self.inside("ss", "-K", "-Htn", "state", "established", ports)).splitlines()
+        assert lost, f"no memory comes to {self.name} or goes from it"
 
     # ------------------------------------------------------------ what is really there
 
@@ -199,7 +147,7 @@ class Node(LibvirtHost):
         """TCP ports on which a migration could still be waited for (memory from 49152 on, disks too)."""
         said = run("nsenter", "-t", str(self.keeper.pid), "-n", "ss", "-Hltn")
         ports = {int(line.split()[3].rsplit(":", 1)[1]) for line in said.splitlines()}
-        return sorted(p for p in ports if 49152 <= p < 49216)
+        return sorted(p for p in ports if PORTS[0] <= p < PORTS[1])
 
 
 class Hosts:
@@ -283,10 +231,17 @@ class Hosts:
         run("as", "--32", "-o", self.work / "writer.o", WRITER)
         run("ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-e", "start", "-o", self.work / "writer.img", self.work / "writer.o")
 
+    def second_network(self):
+        """A card eth1 for each host, on a switch of its own: for what shall not travel with everything else."""
+        run("nsenter", "-t", str(self.switch.pid), "-n", "sh", "-c", "ip link add br1 type bridge && ip link set br1 up")
+        for node in self.nodes:
+            node.plug("eth1", "q", "br1", f"{SECOND}.1{node.number}")
+
     # ------------------------------------------------------------ guests
 
-    def guest(self, name, host=1, kind="writer", memory=64, where=None, network=None, define=True):
-        """Defines a guest on a host, its disk in `shared` or (where="own") in the host's own directory; gives back its UUID."""
+    def guest(self, name, host=1, kind="writer", memory=64, where=None, network=None, define=True, change=lambda xml: xml):
+        """Defines a guest on a host, its disk in `shared` or (where="own") in the host's own directory; gives back its UUID.
+        `change` may do what it likes to the definition."""
         node, identity = self[host], str(uuid.uuid4())
         seen_as = (self.own if where == "own" else self.shared) / f"{name}.img"
         image = node.work / "own" / f"{name}.img" if where == "own" else seen_as
@@ -299,7 +254,7 @@ class Hosts:
             shutil.copy(TICK, image)
         card = f"<interface type='network'><source network='{network}'/><model type='virtio'/></interface>" if network else ""
         xml = self.work / f"{name}.xml"
-        xml.write_text(GUEST.format(name=name, uuid=identity, memory=memory, disk=seen_as, serial=self.serial(name), card=card))
+        xml.write_text(change(GUEST.format(name=name, uuid=identity, memory=memory, disk=seen_as, serial=self.serial(name), card=card)))
         if define:
             node.virsh("define", str(xml))
         return identity

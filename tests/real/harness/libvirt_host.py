@@ -23,7 +23,7 @@ TICK = ROOT / "ops" / "demo" / "tick.img"
 KEEPER = """
 hostname {name}
 ip link set lo up
-for d in etc:/etc/libvirt lib:/var/lib/libvirt run:/run/libvirt log:/var/log/libvirt cache:/var/cache/libvirt; do
+for d in {places}; do
     mkdir -p "${{d#*:}}" && mount --bind "{work}/${{d%%:*}}" "${{d#*:}}" || exit 1
 done
 # A regular file nobody may open as a device: with /dev/null there libvirt would probe QEMU again at every definition.
@@ -46,6 +46,8 @@ log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 QEMU_CONF = """
 user = "root"
 group = "root"
+swtpm_user = "root"
+swtpm_group = "root"
 dynamic_ownership = 0
 remember_owner = 0
 security_driver = "none"
@@ -66,33 +68,49 @@ DOMAIN = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory
 class LibvirtHost:
     """One private libvirt host. Use it as a context manager: it cleans up whatever happened."""
 
+    # What a kind of host has more: lines of its files, options of its daemon, the pools that are started.
+    LIBVIRTD_MORE = QEMU_MORE = ""
+    LIBVIRTD_OPTIONS = ()
+
     def __init__(self, work, name="host1"):
         self.work = pathlib.Path(work) / name
         self.name = name
         self.uri = f"qemu:///system?socket={self.work}/run/libvirt-sock"
         self.images = self.work / "images"
+        # Directories of ours, each with the place where libvirtd sees it.
+        self.places = {
+            "etc": "/etc/libvirt", "lib": "/var/lib/libvirt", "run": "/run/libvirt", "log": "/var/log/libvirt", "cache": "/var/cache/libvirt",
+            "swtpm": "/var/log/swtpm",
+        }
+        self.pools = {"images": self.images}
         self.keeper = self.libvirtd = None
         self.watchers = []
 
     def __enter__(self):
-        for d in ("etc/qemu/networks", "lib/images", "lib/qemu", "run", "log/qemu", "cache", "images"):
+        for d in ("etc/qemu/networks", "lib/images", "lib/qemu", "log/qemu", "images", *self.places):
             (self.work / d).mkdir(parents=True, exist_ok=True)
-        host_uuid = str(uuid.uuid4())
-        (self.work / "etc/libvirtd.conf").write_text(LIBVIRTD_CONF.format(uuid=host_uuid))
-        (self.work / "etc/qemu.conf").write_text(QEMU_CONF)
-        script = KEEPER.format(name=self.name, work=self.work)
+        (self.work / "etc/libvirtd.conf").write_text(LIBVIRTD_CONF.format(uuid=uuid.uuid4()) + self.LIBVIRTD_MORE)
+        (self.work / "etc/qemu.conf").write_text(QEMU_CONF + self.QEMU_MORE)
+        places = " ".join(f'"{ours}:{theirs}"' for ours, theirs in self.places.items())
+        script = KEEPER.format(name=self.name, work=self.work, places=places)
         log = open(self.work / "log/keeper", "w")
         self.keeper = subprocess.Popen(["unshare", "-m", "-n", "-u", "sh", "-c", script], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
             until(lambda: (self.work / "ready").exists() or self.keeper.poll() is not None, 10, "the namespaces")
             assert self.keeper.poll() is None, f"the namespaces could not be made: {tail(self.work / 'log/keeper')}"
+            self.connect()
             self.start()
-            self.virsh("pool-define-as", "images", "dir", "--target", str(self.images))
-            self.virsh("pool-start", "images")
+            for pool, path in self.pools.items():
+                self.virsh("pool-define-as", pool, "dir", "--target", str(path))
+                self.virsh("pool-start", pool)
+                self.virsh("pool-autostart", pool)
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def connect(self):
+        """Puts in the cables, before libvirtd starts. A host alone has none."""
 
     def __exit__(self, *_):
         for w in self.watchers:
@@ -113,13 +131,17 @@ class LibvirtHost:
         """Starts libvirtd and waits until it answers."""
         (self.work / "run/libvirtd.pid").unlink(missing_ok=True)
         log = open(self.work / "log/stdout", "a")
-        enter = ["nsenter", "-t", str(self.keeper.pid), "-m", "-n", "-u", "-r", "tini", "-s", "--"]
-        daemon = ["libvirtd", "--pid-file", "/run/libvirt/libvirtd.pid"]
-        self.libvirtd = subprocess.Popen(enter + daemon, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        daemon = self.inside("tini", "-s", "--", "libvirtd", *self.LIBVIRTD_OPTIONS, "--pid-file", "/run/libvirt/libvirtd.pid")
+        self.libvirtd = subprocess.Popen(daemon, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         until(self.answers, 30, f"libvirtd of {self.name} (its log: {self.work}/log/libvirtd.log)", pause=0.05)
 
+    def inside(self, *command):
+        """The command line that runs something on this host, in all its namespaces."""
+        return ["nsenter", "-t", str(self.keeper.pid), "-m", "-n", "-u", "--", *map(str, command)]
+
     def answers(self):
-        assert self.libvirtd.poll() is None, f"libvirtd ended at once: {tail(self.work / 'log/stdout')}"
+        ended = self.libvirtd.poll()
+        assert ended is None, f"libvirtd of {self.name} ended with {ended}: {tail(self.work / 'log/stdout', 5)}\n{tail(self.work / 'log/libvirtd.log', 8)}"
         return (self.work / "run/libvirt-sock").exists() and self._virsh("version").returncode == 0
 
     def stop(self, how=signal.SIGTERM):
