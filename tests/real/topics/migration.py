@@ -287,6 +287,63 @@ def test_g_the_cable_is_out_for_a_while_in_post_copy(p):
     return end["message"][:110]
 
 
+def is_split(node):
+    return node.states().get(NAME, ("", ""))[1] == "post-copy failed"
+
+
+def said(p, task):
+    return (p.cluster.task(task) or {}).get("message", "")
+
+
+def recovered(p, task, mark):
+    """The rest of the memory was sent after the break, once, and the guest has lost nothing. Gives back what was seen at the target."""
+    end = p.cluster.ended(task)
+    assert end["progress_state"] == "done", end
+    assert "stood still" not in end["message"], f"nobody knows how long: {end}"
+    seen = [line.split(": ")[-1] for line in p.target.since(mark) if f"'{NAME}'" in line and "lifecycle" in line]
+    assert seen.count("Resumed Post-copy") == 2 and seen[-1] == "Resumed Migrated", seen
+    judge(p, on="h2", seconds=15)
+    return ", ".join(seen)
+
+
+def test_g2_both_ends_lose_the_connection_in_post_copy(p):
+    """The cable is out until both kernels have given up: nothing of it heals by itself, and nothing happens before the target was asked."""
+    p.target = p.hosts[2].watch()
+    mark = p.target.mark()
+
+    def out():
+        p.hosts[2].cut()
+        for node in p.hosts[1], p.hosts[2]:
+            node.lose_transfers()
+        for node in p.hosts[1], p.hosts[2]:
+            until(lambda: is_split(node), 30, f"libvirt on {node.name} to notice")
+        assert p.hosts[1].states()[NAME][0] == "paused" and p.hosts[2].states()[NAME][0] == "running"
+        p.hosts[2].mend()
+    return recovered(p, post_copy(p, out), mark)
+
+
+def test_g3_only_the_source_notices_that_the_connection_is_lost_in_post_copy(p):
+    """The target waits for ever, as its end of the connection is silent. People are told what to do about it, and then it goes on."""
+    p.target = p.hosts[2].watch()
+    mark = p.target.mark()
+
+    def out():
+        # With all the memory that it uses over there, it asks the source for nothing, and nothing tells the target that nobody is there.
+        before = p.hosts.spoken(NAME)
+        until(lambda: p.hosts.spoken(NAME) > before + 8, 10, "the guest to run on")
+        p.hosts[2].cut()
+        p.hosts[1].lose_transfers()
+    task = post_copy(p, out)
+    # Not only QEMU but libvirt too has lost the other side by then.
+    until(lambda: "asking h2" in said(p, task) or "waiting" in said(p, task), 30, "libvirt to give up")
+    assert is_split(p.hosts[1])
+    p.hosts[2].mend()
+    until(lambda: "end the dead connection at the target" in said(p, task), 60, "what to do to be told")
+    assert (p.hosts[1].states()[NAME][0], p.hosts[2].states()[NAME]) == ("paused", ("running", "post-copy"))
+    p.hosts[2].lose_transfers()
+    return recovered(p, task, mark)
+
+
 def test_h_the_qemu_of_the_target_is_killed_in_post_copy(p):
     """Half of the memory is gone: the guest is lost, that is told, and nothing was started by itself."""
     task = post_copy(p, lambda: p.hosts[2].kill_qemu(NAME))
