@@ -18,6 +18,7 @@
 //! | `migration/request` | moving, parking |
 
 pub mod change;
+mod console;
 mod definition;
 mod lifecycle;
 mod reading;

@@ -13,6 +13,7 @@
 //! | [`hypervisor`] [`domain`] [`storage_pool`] [`network`] [`task`] | the actors |
 //! | [`noun`] | what the actors of nouns that change rarely have in common: reading, comparing, telling |
 //! | [`reconcile`] | makes the board equal to what libvirt lists |
+//! | [`consoles`] | who has a screen or serial line open |
 //! | [`tickets`] | who may open what once over HTTP |
 //! | [`settle`] | what became of an operation whose end nobody saw |
 //! | [`scope`] | what the actors of one hypervisor share; the port for children |
@@ -21,6 +22,7 @@
 
 pub mod ask;
 pub mod board;
+pub mod consoles;
 pub mod directory;
 pub mod dispatch;
 pub mod domain;

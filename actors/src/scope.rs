@@ -1,6 +1,6 @@
 //! What all actors of one hypervisor share, and the port through which they ask for children.
 
-use crate::{board::Board, directory::Directory, domain::turn::Desks, migration::Moves, task::Plan, tickets::Tickets};
+use crate::{board::Board, consoles::Consoles, directory::Directory, domain::turn::Desks, migration::Moves, task::Plan, tickets::Tickets};
 use archipel_contract::{
     CellName, EntityId, Fault, FaultKind, TaskId,
     host::Host,
@@ -42,6 +42,8 @@ pub struct Scope {
     pub shelf: Arc<dyn Documents>,
     /// Whose turn it is on each machine.
     pub desks: Desks,
+    /// Who has a screen or serial line open.
+    pub consoles: Arc<Consoles>,
     /// Who may open what once over HTTP.
     pub tickets: Arc<Tickets>,
     /// Machines that come and go.

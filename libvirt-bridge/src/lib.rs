@@ -30,6 +30,7 @@
 mod apart;
 pub mod bare;
 mod connection;
+mod console;
 mod count;
 mod domain;
 mod event;
@@ -126,6 +127,7 @@ pub fn open(config: LinkConfig) -> Host {
         pools: link.clone(),
         volumes: link.clone(),
         migration: link.clone(),
+        consoles: link.clone(),
         link,
     }
 }

@@ -23,6 +23,7 @@ use crate::{
 use actix::prelude::*;
 use archipel_actors::{
     board::Board,
+    consoles::Consoles,
     directory::{Directory, Resident},
     dispatch::{self, Parts, Routes},
     domain::DomainActor,
@@ -79,6 +80,7 @@ pub struct Agent {
     boards: Arc<Vec<Arc<Board>>>,
     restarts: Arc<Restarts>,
     tickets: Arc<Tickets>,
+    consoles: Arc<Consoles>,
     orders: mpsc::Sender<Order>,
     exit: watch::Receiver<Option<String>>,
     arbiter: Option<Arbiter>,
@@ -325,6 +327,8 @@ async fn begin(tree: Tree, limits: Limits, arbiter: ArbiterHandle) -> Result<Age
     };
     let posts: Vec<dispatch::Post> = tree.hosts.iter().zip(boards.iter()).map(post).collect();
     let directories: Vec<Arc<Directory>> = posts.iter().map(|p| p.directory.clone()).collect();
+    let tickets = Arc::<Tickets>::default();
+    let consoles = Arc::new(Consoles::new(tickets.clone(), posts.clone(), tree.clock.clone()));
     let routes = Routes::new(Parts {
         hosts: posts,
         journal: tree.journal.clone(),
@@ -333,18 +337,18 @@ async fn begin(tree: Tree, limits: Limits, arbiter: ArbiterHandle) -> Result<Age
         reviver: Arc::new(reviver),
     });
     let routes = Arc::new(routes);
-    let tickets = Arc::<Tickets>::default();
     let plant = {
-        let (boards, restarts, routes, tickets) = (boards.clone(), restarts.clone(), routes.clone(), tickets.clone());
+        let (boards, restarts, routes) = (boards.clone(), restarts.clone(), routes.clone());
+        let (tickets, consoles) = (tickets.clone(), consoles.clone());
         move || {
-            let local = plant(Seed { tree, limits }, &boards, directories, restarts, tickets, exit, open);
+            let local = plant(Seed { tree, limits }, &boards, directories, restarts, (tickets, consoles), exit, open);
             actix_rt::spawn(obey(local, inbox, routes));
         }
     };
     if !arbiter.spawn_fn(plant) {
         return Err(Fault::internal("the agent's thread has ended before it began; please report this"));
     }
-    Ok(Agent { routes, boards, restarts, tickets, orders, exit: exited, arbiter: None })
+    Ok(Agent { routes, boards, restarts, tickets, consoles, orders, exit: exited, arbiter: None })
 }
 
 /// What the tree grows from.
@@ -359,7 +363,7 @@ fn plant(
     boards: &[Arc<Board>],
     directories: Vec<Arc<Directory>>,
     restarts: Arc<Restarts>,
-    tickets: Arc<Tickets>,
+    (tickets, consoles): (Arc<Tickets>, Arc<Consoles>),
     exit: watch::Sender<Option<String>>,
     open: Vec<archipel_contract::port::Operation>,
 ) -> Local {
@@ -389,6 +393,7 @@ fn plant(
                 shelf: tree.shelf.clone(),
                 desks: Default::default(),
                 tickets: tickets.clone(),
+                consoles: consoles.clone(),
                 moves: Moves::new(limits),
                 clock: tree.clock.clone(),
                 keeper: Rc::new(Nursery(nursery.clone())),
@@ -448,6 +453,11 @@ impl Agent {
     /// Who may open what once over HTTP.
     pub fn tickets(&self) -> &Arc<Tickets> {
         &self.tickets
+    }
+
+    /// Who has a screen or serial line open.
+    pub fn consoles(&self) -> &Arc<Consoles> {
+        &self.consoles
     }
 
     /// Lists everything again: the cell may have learned of other owners while this agent could not hear it.

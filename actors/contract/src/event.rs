@@ -65,6 +65,8 @@ pub const TOPICS: &[(&str, &str)] = &[
     ("domain.device-added", "a device was plugged in"),
     ("domain.device-removed", "a device was unplugged"),
     ("domain.graphics", "somebody connected to or left its screen"),
+    ("domain.console-opened", "somebody opened its screen or serial line through Archipel"),
+    ("domain.console-closed", "somebody left its screen or serial line"),
     ("domain.job", "a job of libvirt on it went on or ended"),
     ("domain.block-job", "a job on one of its disks went on or ended"),
     ("domain.io-error", "a disk of it reports errors"),

@@ -30,6 +30,8 @@ pub struct Host {
     pub volumes: Arc<dyn VolumePort>,
     /// Moving machines to and from it.
     pub migration: Arc<dyn MigrationPort>,
+    /// Their screens, serial lines and keyboards.
+    pub consoles: Arc<dyn crate::domain::ConsolePort>,
     /// What it reports by itself.
     pub link: Arc<dyn HostLink>,
 }

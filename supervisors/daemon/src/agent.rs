@@ -230,6 +230,11 @@ impl Agent {
         shown
     }
 
+    /// The consoles that are open; `None` while it is stopping.
+    pub(crate) fn consoles(&self) -> Option<Arc<archipel_supervisors::consoles::Consoles>> {
+        self.tree().map(|tree| tree.consoles().clone())
+    }
+
     /// The last restarts of actors, with their causes.
     pub(crate) fn restarts(&self) -> Value {
         json!(self.tree().map(|tree| tree.restarts()).unwrap_or_default())

@@ -13,6 +13,7 @@ mod control;
 mod host;
 mod join;
 mod notify;
+mod openings;
 mod ownership;
 mod run;
 mod standby;

@@ -13,12 +13,13 @@ use crate::cell::{self, Door, Seat};
 use crate::cell_store::CellStore;
 use crate::clock::MachineClock;
 use crate::config::Settings;
+use crate::openings::Screens;
 use crate::standby::Standby;
 use crate::{control, host, notify, telemetry};
 use archipel_contract::port::{Authority, Clock, Journal};
 use archipel_contract::{Fault, Millis, Timestamp};
 use archipel_store::Store;
-use archipel_ui::{Hooks, Http, HttpConfig, SocketAcceptor};
+use archipel_ui::{ConsoleAcceptor, Hooks, Http, HttpConfig, SocketAcceptor};
 use archipel_xmpp::exchange::proof::Proof;
 use archipel_xmpp::exchange::term::in_reign;
 use std::sync::Arc;
@@ -91,7 +92,7 @@ async fn serve(settings: &Settings) -> Result<(), Fault> {
             allowed_origins: settings.allowed_origins.clone(),
             pages: settings.cluster.iter().flat_map(|cluster| cluster.pages.clone()).collect(),
         },
-        hooks(admin, settings.roles.exchange.then(|| seat.clone())),
+        hooks(admin, settings.roles.exchange.then(|| seat.clone()), agent.clone()),
     )?;
     if http.addresses().iter().any(|address| !address.ip().is_loopback()) {
         tracing::warn!(
@@ -178,10 +179,10 @@ async fn farewell(agent: Option<&Agent>, seat: &Seat, standby: Option<&Standby>,
     http.stop().await;
 }
 
-fn hooks(admin: Arc<Admin>, seat: Option<Arc<Seat>>) -> Hooks {
+fn hooks(admin: Arc<Admin>, seat: Option<Arc<Seat>>, agent: Option<Arc<Agent>>) -> Hooks {
     let for_metrics = admin.clone();
     Hooks {
-        consoles: None,
+        consoles: agent.map(|agent| Arc::new(Screens(agent)) as Arc<dyn ConsoleAcceptor>),
         volumes: None,
         websocket: seat.map(|seat| Arc::new(Door(seat)) as Arc<dyn SocketAcceptor>),
         metrics: Arc::new(move || {

@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod authority;
+pub mod console;
 pub mod documents;
 pub mod host;
 pub mod journal;

@@ -179,7 +179,7 @@ pub fn may(command: &str, facts: &DomainFacts) -> Verdict {
     use DomainState::*;
     let state = facts.state;
     if let Some(to) = &facts.moving_to
-        && !matches!(command, "domain.info" | "domain.xml" | "domain.migrate-check")
+        && !matches!(command, "domain.info" | "domain.xml" | "domain.migrate-check" | "domain.console" | "domain.viewers" | "domain.screenshot")
     {
         return Verdict::refused(format!("is being moved to {to}; cancel the task first, or wait until it ends"));
     }
@@ -244,6 +244,7 @@ pub fn may(command: &str, facts: &DomainFacts) -> Verdict {
                 Verdict::Allowed
             }
         }
+        "domain.console" | "domain.screenshot" | "domain.send-key" | "domain.paste" => super::console_may(command, state),
         "domain.autostart" => {
             if facts.persistent {
                 Verdict::Allowed

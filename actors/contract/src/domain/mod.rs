@@ -12,9 +12,13 @@
 //! ```
 
 mod ask;
+mod console;
+mod keys;
 mod port;
 
 pub use ask::*;
+pub use console::*;
+pub use keys::{ENTER, chords, strokes, typed};
 pub use port::DomainPort;
 
 use crate::{Bytes, DomainId, HypervisorName};

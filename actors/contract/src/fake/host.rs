@@ -52,6 +52,8 @@ pub(super) struct Model {
     pub(super) standing_still: BTreeSet<DomainId>,
     /// Machines whose post-copy broke here.
     pub(super) split: BTreeSet<DomainId>,
+    /// Consoles that are open, and keys that were pressed.
+    pub(super) lines: super::console::Lines,
     /// Whoever is to be woken when the model is locked no more.
     pub(super) to_wake: Vec<Waker>,
     observer: Option<Arc<dyn HostObserver>>,
@@ -98,6 +100,7 @@ impl Model {
         record.facts.state = state;
         record.facts.reason = Some(reason.into());
         if !state.is_active() {
+            self.lines.close(id);
             if !record.facts.persistent {
                 self.domains.remove(&id);
             }
@@ -163,6 +166,7 @@ impl FakeHost {
             standing_still: BTreeSet::new(),
             split: BTreeSet::new(),
             to_wake: Vec::new(),
+            lines: Default::default(),
         };
         let seed = name.bytes().fold(0u128, |n, b| n * 31 + u128::from(b)) << 64;
         let network = NetworkId(Uuid::from_u128(seed | 1));
@@ -211,6 +215,7 @@ impl FakeHost {
             pools: self.clone(),
             volumes: self.clone(),
             migration: self.clone(),
+            consoles: self.clone(),
             link: self.clone(),
         }
     }

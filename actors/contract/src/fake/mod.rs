@@ -6,6 +6,7 @@ mod accounts;
 mod announcer;
 mod authority;
 mod clock;
+mod console;
 mod documents;
 mod domain;
 mod host;
