@@ -89,6 +89,7 @@ pub fn list() -> Vec<Route> {
         of::<DomainActor, ShowDomainXml>(),
         of::<HypervisorActor, DefineDomain>(),
         of::<DomainActor, UndefineDomain>(),
+        of::<DomainActor, ListDomainVolumes>(),
         of::<DomainActor, StartDomain>(),
         of::<DomainActor, ShutdownDomain>(),
         of::<DomainActor, RebootDomain>(),
@@ -131,24 +132,13 @@ pub fn list() -> Vec<Route> {
         of::<PoolActor, StartPool>(),
         of::<PoolActor, StopPool>(),
         of::<PoolActor, AutostartPool>(),
-        of::<PoolActor, ListVolumes>(),
-        of::<PoolActor, ShowVolume>(),
-        of_cell::<ListTasks>(),
-        of::<TaskActor, ShowTask>(),
-        of::<TaskActor, CancelTask>(),
-        of::<TaskActor, WaitTask>(),
-    ]
-}
-
-/// The catalog of everything listed here.
-pub fn catalog() -> Catalog {
         of::<HypervisorActor, DefinePool>(),
         of::<PoolActor, BuildPool>(),
         of::<PoolActor, DeletePool>(),
         of::<PoolActor, UndefinePool>(),
         of::<PoolActor, ListOrphans>(),
-    Catalog::of(list().into_iter().map(|r| r.entry).collect())
-}
+        of::<PoolActor, ListVolumes>(),
+        of::<PoolActor, ShowVolume>(),
         of::<PoolActor, ListVolumeUsers>(),
         of::<PoolActor, CreateVolume>(),
         of::<PoolActor, ResizeVolume>(),

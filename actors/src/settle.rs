@@ -5,7 +5,7 @@ use crate::{
     scope::{SHORT, within},
 };
 use archipel_contract::{
-    EntityId, Fault, FaultKind,
+    Bytes, EntityId, Fault, FaultKind,
     command::Done,
     domain::{self, Settled},
     host::Host,
@@ -13,6 +13,7 @@ use archipel_contract::{
     port::Operation,
     storage_pool::PoolState,
 };
+use serde::Deserialize;
 use serde_json::Value;
 
 /// Why its end was not seen.
@@ -52,6 +53,10 @@ fn so(yes: bool) -> Settled {
     if yes { Settled::TookEffect } else { Settled::NoEffect }
 }
 
+fn wanted_volume(operation: &Operation) -> String {
+    operation.arguments.get("volume").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
 fn wanted_autostart(operation: &Operation) -> bool {
     operation.arguments.get("enabled").and_then(Value::as_bool).unwrap_or(true)
 }
@@ -86,6 +91,19 @@ async fn look(host: &Host, operation: &Operation) -> Result<Settled, Fault> {
             Ok(match command {
                 "storage-pool.start" => so(now.facts.state != PoolState::Inactive),
                 "storage-pool.stop" => so(now.facts.state == PoolState::Inactive),
+                "volume.create" => match or_gone(within(SHORT, host.volumes.read(*id, wanted_volume(operation))).await)? {
+                    // Somebody else may have made the one that is there.
+                    Some(_) => Settled::Unknown,
+                    None => Settled::NoEffect,
+                },
+                "volume.delete" => so(or_gone(within(SHORT, host.volumes.read(*id, wanted_volume(operation))).await)?.is_none()),
+                "volume.resize" => match or_gone(within(SHORT, host.volumes.read(*id, wanted_volume(operation))).await)? {
+                    Some(volume) => {
+                        let wanted = operation.arguments.get("capacity").and_then(|c| Bytes::deserialize(c).ok());
+                        so(wanted.is_some_and(|wanted| volume.facts.capacity.0.abs_diff(wanted.0) < 512))
+                    }
+                    None => Settled::Unknown,
+                },
                 "storage-pool.autostart" => so(now.facts.autostart == wanted_autostart(operation)),
                 _ => Settled::Unknown,
             })

@@ -4,13 +4,17 @@ use super::{After, Answer, DomainActor, command, in_control, turn::Turn};
 use crate::{
     ask::{Ask, ending},
     life::Posted,
-    scope::{SHORT, within},
+    noun,
+    scope::{LONG, SHORT, within},
+    storage_pool::Pool,
 };
 use actix::prelude::*;
 use archipel_contract::{
     command::{Document, Done},
     domain::*,
 };
+    host::PoolChange,
+    volume::{WithVolumes, parse_place},
 
 impl Handler<Posted<Ask<ShowDomainXml>>> for DomainActor {
     type Result = Answer<ShowDomainXml>;
@@ -29,10 +33,52 @@ impl Handler<Posted<Ask<ShowDomainXml>>> for DomainActor {
 command!(UndefineDomain, Event, ["domain.undefined"], |turn, _| {
     let name = turn.name();
     within(SHORT, turn.scope.host.domains.undefine(turn.id)).await?;
-    Ok(Done::new(format!("{name} is forgotten; its disks stay")))
+    let volumes = volumes_to_delete(&turn, &command).await?;
+    let mut deleted = Vec::new();
+    for (pool, volume) in volumes {
+        // The machine is gone: what cannot be deleted now is an orphan of its pool, and is told.
+        within(LONG, turn.scope.host.volumes.delete(pool, volume.clone())).await.map_err(|fault| Fault {
+            message: format!("{name} is forgotten, but its volume {volume} stays: {}", fault.message),
+            ..fault
+        })?;
+        noun::reported::<Pool>(&turn.scope, pool, PoolChange::Volumes);
+        deleted.push(volume);
+    }
+    Ok(Done::new(match deleted.is_empty() {
+        true => format!("{name} is forgotten; its disks stay"),
+        false => format!("{name} is forgotten, and deleted with it: {}", deleted.join(", ")),
+    }))
 });
 
 command!(AutostartDomain, Read, ["domain.changed"], |turn, command| {
+/// What goes with the machine; refused before anything is done when somebody else needs it.
+async fn volumes_to_delete(turn: &Turn, command: &UndefineDomain) -> Result<Vec<(PoolId, String)>, Fault> {
+    let all = command.with_volumes == WithVolumes::All;
+    let texts = command.delete_volumes.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|text| !text.is_empty());
+    let named = texts.map(parse_place).collect::<Result<Vec<_>, _>>()?;
+    if !all && named.is_empty() {
+        return Ok(Vec::new());
+    }
+    let landscape = within(SHORT, turn.scope.host.volumes.landscape()).await?;
+    let going = landscape.going(turn.id, all, &named)?;
+    Ok(going.into_iter().map(|v| (v.pool, v.volume.name.clone())).collect())
+}
+
+impl Handler<Posted<Ask<ListDomainVolumes>>> for DomainActor {
+    type Result = Answer<ListDomainVolumes>;
+    fn handle(&mut self, posted: Posted<Ask<ListDomainVolumes>>, _: &mut Self::Context) -> Self::Result {
+        if posted.take().is_none() {
+            return Box::pin(fut::ready(ending()));
+        }
+        let (scope, id, entity) = (self.scope.clone(), self.id, self.entity());
+        let look = async move {
+            in_control(&*entity?)?;
+            Ok(within(SHORT, scope.host.volumes.landscape()).await?.of_domain(id))
+        };
+        Box::pin(look.into_actor(self))
+    }
+}
+
     within(SHORT, turn.scope.host.domains.set_autostart(turn.id, command.enabled)).await?;
     Ok(turn.done(if command.enabled { "starts with its host" } else { "does not start with its host" }))
 });

@@ -83,8 +83,19 @@ pub struct Defined {
 /// Forget the definition of a virtual machine that is off. Its disks stay.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct UndefineDomain {}
+pub struct UndefineDomain {
+    /// Whether its volumes are deleted with it: none, or all that it alone writes to. One that another machine uses is never deleted.
+    pub with_volumes: crate::volume::WithVolumes,
+    /// Delete these of its volumes with it, as POOL/VOLUME with commas between them.
+    pub delete_volumes: Option<String>,
+}
 declare!(UndefineDomain, "domain.undefine", Destroy, Admin, Domain, Done);
+
+/// List the disks of a virtual machine, the volumes they are, and who else uses those: what may be deleted with it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListDomainVolumes {}
+declare!(ListDomainVolumes, "domain.volumes", Read, Viewer, Domain, Vec<crate::volume::DomainVolume>);
 
 /// Start a virtual machine that is off.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]

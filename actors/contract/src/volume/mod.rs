@@ -146,6 +146,17 @@ pub enum Preallocation {
     Full,
 }
 
+/// Which volumes go with their machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WithVolumes {
+    /// None of them.
+    #[default]
+    None,
+    /// All that no other machine uses and that it does not only read.
+    All,
+}
+
 /// Which volumes to list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -167,6 +167,27 @@ impl Landscape {
         found
     }
 
+    /// The volumes that go with a machine: those that were named, or all. Refused when another machine needs one of them, or when one
+    /// that was named is not this machine's. With all, what it only reads and what is in no pool stays.
+    pub fn going(&self, domain: DomainId, all: bool, named: &[(String, String)]) -> Result<Vec<&PlacedVolume>, Fault> {
+        let own = self.of_domain(domain);
+        let mut going = Vec::new();
+        for (pool, volume) in named {
+            let fits = own.iter().any(|v| v.pool.as_deref() == Some(pool) && v.volume.as_deref() == Some(volume));
+            let found = self.volumes.iter().find(|v| *v.pool_name == **pool && v.volume.name == *volume).filter(|_| fits);
+            going.push(
+                found.ok_or_else(|| Fault::invalid(format!("{pool}/{volume} is none of its volumes; list them with domain.volumes")))?,
+            );
+        }
+        for volume in own.iter().filter(|v| all && !v.read_only) {
+            going.extend(self.at(&volume.path).filter(|v| !going.iter().any(|g| g.volume.facts.path == v.volume.facts.path)));
+        }
+        for placed in &going {
+            self.check_free(&placed.volume.name, &placed.volume.facts, Some(domain))?;
+        }
+        Ok(going)
+    }
+
     /// Refuses what would take a volume from those who need it: deleting, renaming, overwriting. `but` is a machine that goes with it.
     pub fn check_free(&self, name: &str, facts: &VolumeFacts, but: Option<DomainId>) -> Result<(), Fault> {
         let users: Vec<VolumeUser> = self.users(&facts.path).into_iter().filter(|u| Some(u.id) != but).collect();
@@ -306,6 +327,17 @@ mod tests {
         l.attachments.push(attachment(4, false, "/p/b"));
         let own = l.of_domain(DomainId(Uuid::from_u128(2)));
         assert_eq!((own.len(), own[0].volume.as_deref(), own[0].others.as_slice()), (1, Some("b"), &["web4".to_owned()][..]));
+        let going = |all, named: &[(&str, &str)]| {
+            let named: Vec<_> = named.iter().map(|(p, v)| ((*p).to_owned(), (*v).to_owned())).collect();
+            l.going(DomainId(Uuid::from_u128(1)), all, &named).map(|g| g.iter().map(|v| v.volume.name.clone()).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            (going(false, &[]), going(true, &[]), going(true, &[("images", "a")])),
+            (Ok(vec![]), Ok(vec!["a".into()]), Ok(vec!["a".into()]))
+        );
+        assert!(going(false, &[("images", "c")]).is_err(), "it is not its own");
+        let shared = l.going(DomainId(Uuid::from_u128(2)), true, &[]).unwrap_err();
+        assert!(shared.message.contains("web4"), "{shared}");
         let outside = l.of_domain(DomainId(Uuid::from_u128(3)));
         assert_eq!((outside[0].pool.as_deref(), outside[0].path.as_str()), (None, "/x"));
     }
