@@ -20,8 +20,8 @@ use archipel_contract::{
     domain::*,
     hypervisor::*,
     migration::{
-        AskStanding, CheckMigration, DrainHypervisor, ListParked, MigrateDomain, ParkDomain, PlanDrain, Receive, Release, RemoveCopy,
-        Reserve, SendBack, UndrainHypervisor, UnparkDomain, Unreserve, Yield,
+        AskStanding, CheckMigration, DrainHypervisor, ListParked, MigrateDomain, ParkDomain, PlanDrain, Receive, Release,
+        RemoveCopy, Reserve, SendBack, UndrainHypervisor, UnparkDomain, Unreserve, Yield,
     },
     network::*,
     storage_pool::*,
@@ -147,3 +147,14 @@ pub fn list() -> Vec<Route> {
         of::<PoolActor, WipeVolume>(),
         of::<PoolActor, RenameVolume>(),
         of::<PoolActor, DeleteVolume>(),
+        of_cell::<ListTasks>(),
+        of::<TaskActor, ShowTask>(),
+        of::<TaskActor, CancelTask>(),
+        of::<TaskActor, WaitTask>(),
+    ]
+}
+
+/// The catalog of everything listed here.
+pub fn catalog() -> Catalog {
+    Catalog::of(list().into_iter().map(|r| r.entry).collect())
+}

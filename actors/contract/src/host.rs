@@ -131,12 +131,12 @@ pub enum PoolChange {
     Stopped,
     /// Its volumes were listed again.
     Refreshed,
+    /// A volume in it was made, changed or deleted through us; libvirt itself does not tell.
+    Volumes,
 }
 
 /// What happened to a device of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    /// A volume in it was made, changed or deleted through us; libvirt itself does not tell.
-    Volumes,
 pub enum DeviceChange {
     /// It appeared.
     Created,

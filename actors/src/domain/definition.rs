@@ -10,11 +10,12 @@ use crate::{
 };
 use actix::prelude::*;
 use archipel_contract::{
+    Fault, PoolId,
     command::{Document, Done},
     domain::*,
-};
     host::PoolChange,
     volume::{WithVolumes, parse_place},
+};
 
 impl Handler<Posted<Ask<ShowDomainXml>>> for DomainActor {
     type Result = Answer<ShowDomainXml>;
@@ -30,10 +31,10 @@ impl Handler<Posted<Ask<ShowDomainXml>>> for DomainActor {
     }
 }
 
-command!(UndefineDomain, Event, ["domain.undefined"], |turn, _| {
+command!(UndefineDomain, Event, ["domain.undefined"], |turn, command| {
     let name = turn.name();
-    within(SHORT, turn.scope.host.domains.undefine(turn.id)).await?;
     let volumes = volumes_to_delete(&turn, &command).await?;
+    within(SHORT, turn.scope.host.domains.undefine(turn.id)).await?;
     let mut deleted = Vec::new();
     for (pool, volume) in volumes {
         // The machine is gone: what cannot be deleted now is an orphan of its pool, and is told.
@@ -50,7 +51,6 @@ command!(UndefineDomain, Event, ["domain.undefined"], |turn, _| {
     }))
 });
 
-command!(AutostartDomain, Read, ["domain.changed"], |turn, command| {
 /// What goes with the machine; refused before anything is done when somebody else needs it.
 async fn volumes_to_delete(turn: &Turn, command: &UndefineDomain) -> Result<Vec<(PoolId, String)>, Fault> {
     let all = command.with_volumes == WithVolumes::All;
@@ -79,6 +79,7 @@ impl Handler<Posted<Ask<ListDomainVolumes>>> for DomainActor {
     }
 }
 
+command!(AutostartDomain, Read, ["domain.changed"], |turn, command| {
     within(SHORT, turn.scope.host.domains.set_autostart(turn.id, command.enabled)).await?;
     Ok(turn.done(if command.enabled { "starts with its host" } else { "does not start with its host" }))
 });

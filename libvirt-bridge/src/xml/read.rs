@@ -161,6 +161,8 @@ pub struct VolumeFacts {
     pub allocation: Bytes,
     /// Where it is.
     pub path: String,
+    /// What it is built on, if it is.
+    pub backing: Option<String>,
 }
 
 /// Reads a volume's description.
@@ -177,14 +179,13 @@ pub fn volume(xml: &str) -> Result<VolumeFacts, BadXml> {
         capacity: size("capacity"),
         allocation: size("allocation"),
         path: root.at(&["target", "path"]).map(Element::text).unwrap_or_default(),
+        backing: root.at(&["backingStore", "path"]).map(Element::text).filter(|p| !p.is_empty()),
     })
 }
 
 /// What the host's capabilities tell: its architecture, and whether libvirt offers `kvm` for it.
 pub fn capabilities(xml: &str) -> Result<(String, bool), BadXml> {
     let root = tree::parse(xml)?;
-    /// What it is built on, if it is.
-    pub backing: Option<String>,
     let arch = root.at(&["host", "cpu", "arch"]).map(Element::text).unwrap_or_default();
     let kvm = root
         .elements()
@@ -201,7 +202,6 @@ mod tests {
     use crate::xml::domain::{Kind, definition};
     use archipel_contract::{
         DomainId,
-        backing: root.at(&["backingStore", "path"]).map(Element::text).filter(|p| !p.is_empty()),
         domain::{DomainSpec, Graphics},
     };
     use proptest::prelude::*;

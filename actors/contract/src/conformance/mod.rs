@@ -12,8 +12,9 @@ pub mod documents;
 pub mod host;
 pub mod journal;
 pub mod migration;
-pub mod terms;
+pub mod snapshot;
 pub mod storage;
+pub mod terms;
 
 use crate::{
     Millis,

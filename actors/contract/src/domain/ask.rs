@@ -80,7 +80,7 @@ pub struct Defined {
     pub message: String,
 }
 
-/// Forget the definition of a virtual machine that is off. Its disks stay.
+/// Forget the definition of a virtual machine that is off. Its disks stay, unless you say which of them go; `domain.volumes` shows them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UndefineDomain {

@@ -63,12 +63,11 @@ pub(super) struct Model {
     pub(super) networks: BTreeMap<NetworkId, NetworkRecord>,
     pub(super) pools: BTreeMap<PoolId, PoolRecord>,
     pub(super) volumes: BTreeMap<PoolId, Vec<VolumeRecord>>,
+    /// Disks of machines; of those that are gone too.
+    pub(super) attachments: Vec<crate::volume::Attachment>,
     /// Whether guests power off when they are asked.
     pub(super) guests_listen: bool,
     /// libvirt says that it knows no machine at all.
-    /// Disks of machines; of those that are gone too.
-    pub(super) attachments: Vec<crate::volume::Attachment>,
-    pub(super) album: Album,
     pub(super) forgetful: bool,
 }
 
@@ -152,12 +151,11 @@ impl FakeHost {
             networks: BTreeMap::new(),
             pools: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            attachments: Vec::new(),
             guests_listen: true,
             forgetful: false,
             libvirt: true,
             memory: Bytes(16 << 30),
-            attachments: Vec::new(),
-            album: Album::default(),
             needs: BTreeMap::new(),
             obstacles: Vec::new(),
             leaving: BTreeMap::new(),
@@ -184,12 +182,12 @@ impl FakeHost {
             capacity: Bytes::GIB,
             allocation: Bytes::MIB,
             available: Bytes(Bytes::GIB.0 - Bytes::MIB.0),
+            provisioned: None,
             pool_type: "dir".into(),
             path: Some("/fake/images".into()),
             persistent: true,
             autostart: true,
         };
-            provisioned: None,
         model.pools.insert(pool, PoolRecord { id: pool, name: "default".into(), facts });
         let facts = VolumeFacts {
             volume_type: "file".into(),
@@ -197,12 +195,12 @@ impl FakeHost {
             capacity: Bytes::mib(64),
             allocation: Bytes::MIB,
             path: "/fake/images/disk.qcow2".into(),
+            ..VolumeFacts::default()
         };
         model.volumes.insert(pool, vec![VolumeRecord { name: "disk.qcow2".into(), facts }]);
         let name = name.parse().unwrap_or_else(|e| panic!("{e}"));
         Arc::new_cyclic(|me| FakeHost { name, script: Script::default(), model: Mutex::new(model), lan: Mutex::default(), me: me.clone() })
     }
-            ..VolumeFacts::default()
 
     /// The bundle of ports the actors get.
     pub fn host(self: &Arc<Self>) -> Host {

@@ -18,9 +18,9 @@ mod peers;
 mod population;
 mod script;
 mod storage_pool;
+mod volume;
 mod voyage;
 
-mod volume;
 pub use accounts::MemoryAccounts;
 pub use announcer::Recorder;
 pub use authority::MemoryAuthority;
