@@ -1,7 +1,7 @@
 //! `archipeld account`: works on the store directly, beside a running daemon, which reads accounts anew at every login.
 
 use crate::arguments::{AccountVerb, Entry};
-use crate::cell_store::CellStore;
+use crate::cell_store::{CellStore, Use};
 use crate::config::Settings;
 use crate::control::{self, Ring};
 use archipel_contract::port::{Account, AccountKind};
@@ -19,7 +19,9 @@ pub(crate) fn run(settings: &Settings, verb: &AccountVerb, stdin: &mut dyn Read)
     let own = Store::open_beside(&settings.data_dir)?;
     let cell = &settings.cell;
     runtime.block_on(async {
-        let store = CellStore::open(settings, &own)?.accounts;
+        let store = CellStore::open(settings, &own)?;
+        store.carried(Use::Command).await?;
+        let store = store.accounts;
         match verb {
             AccountVerb::Add(entry) => {
                 let local = local(cell, &entry.jid)?;

@@ -9,6 +9,7 @@ use crate::cell::{self, Seat};
 use crate::cell_store::CellStore;
 use crate::config::{Hypervisor, Remote, Settings};
 use crate::host;
+use crate::learned::Learned;
 use crate::ownership::Deciding;
 use archipel_contract::port::{Accounts, Announcer, Clock, Peers};
 use archipel_contract::{BoxFuture, EntityId, Fault, HypervisorName};
@@ -76,6 +77,11 @@ async fn way(settings: &Settings, ours: Option<(&Arc<Seat>, &CellStore)>, name: 
 
 /// How an exchange elsewhere and its standbys are reached.
 pub(crate) fn connectors(remote: &Remote) -> Result<Vec<Arc<dyn Connector>>, Fault> {
+    connectors_to(remote, &remote.servers, remote.servers.len() > 1)
+}
+
+/// The same at other addresses, `several` if they are not alone.
+pub(crate) fn connectors_to(remote: &Remote, servers: &[String], several: bool) -> Result<Vec<Arc<dyn Connector>>, Fault> {
     let pinned = remote.fingerprints.iter().map(|text| Pinned::new(text)).collect::<Result<Vec<_>, Fault>>()?;
     let trust = (!pinned.is_empty()).then(|| Arc::new(AnyOf(pinned)) as Arc<dyn Trust>);
     let identity = remote.identity_file.as_ref().map(|file| Arc::new(Identity::new(file)));
@@ -84,9 +90,9 @@ pub(crate) fn connectors(remote: &Remote) -> Result<Vec<Arc<dyn Connector>>, Fau
         if let Some(identity) = &identity {
             tcp = tcp.with_identity(identity.clone());
         }
-        Arc::new(if remote.servers.len() > 1 { tcp.one_of_several() } else { tcp }) as Arc<dyn Connector>
+        Arc::new(if several { tcp.one_of_several() } else { tcp }) as Arc<dyn Connector>
     };
-    Ok(remote.servers.iter().map(one).collect())
+    Ok(servers.iter().map(one).collect())
 }
 
 /// The hypervisors of this host: those that are configured, or the one there is. A host that joined has the name it joined by.
@@ -142,6 +148,10 @@ pub(crate) async fn start(
 ) -> Result<Agent, Fault> {
     let (mut hosts, mut links) = (Vec::new(), Vec::new());
     let fence = Fence::kept(Arc::new(store.clone()));
+    let learned = match (&settings.remote, ours) {
+        (Some(remote), None) => Some(Learned::begin(remote, Arc::new(store.clone())).await?),
+        _ => None,
+    };
     for Hypervisor { name, uri, peer_uri, data_uri } in hypervisors(settings)? {
         let Way { connector, others, password, before } = way(settings, ours, &name).await?;
         let mut config = LinkConfig::new(settings.cell.clone(), name.clone(), password, connector, clock.clone());
@@ -149,6 +159,9 @@ pub(crate) async fn start(
             config = config.with_others(others);
         }
         config.fence = fence.clone();
+        if let Some(learned) = &learned {
+            (config.exchanges, config.learned) = (learned.told.clone(), learned.servers.clone());
+        }
         let (announcer, link) = Link::new(config);
         let to_libvirt =
             archipel_libvirt::LinkConfig { peer_uri, data_uri, ..archipel_libvirt::LinkConfig::new(name.clone(), uri.clone()) };

@@ -74,9 +74,13 @@ pub(crate) async fn start(
     let accounts = store.accounts.clone();
     let (authority, documents) = (store.authority.clone(), store.documents.clone());
     let (reached, names) = reached(settings, address);
+    let mut exchanges = Vec::new();
     let reached = match settings.cluster {
-        // Whoever is invited is to know all of them.
-        Some(_) => addresses(&*documents, &reached).await?.join(","),
+        // Whoever is invited is to know all of them, and so is every agent.
+        Some(_) => {
+            exchanges = addresses(&*documents, &reached).await?;
+            exchanges.join(",")
+        }
         None => reached,
     };
     let members = Membership::open(settings.cell.clone(), documents.clone(), accounts.clone(), clock.clone(), reached).await?;
@@ -89,6 +93,7 @@ pub(crate) async fn start(
         config.settling = Settling::begin(store.documents.clone());
     }
     let exchange = Exchange::new(config);
+    exchange.tell_exchanges(exchanges);
     let certificate = tls.fingerprint().to_owned();
     let config = ServerConfig {
         cell: settings.cell.to_string(),
@@ -117,15 +122,25 @@ fn reached(settings: &Settings, address: SocketAddr) -> (String, Vec<String>) {
 }
 
 /// The document with the addresses of all exchanges of the cell.
-const ADDRESSES: &str = "exchange/addresses";
+pub(crate) const ADDRESSES: &str = "exchange/addresses";
+
+/// What is written there.
+pub(crate) async fn written_addresses(documents: &dyn Documents) -> Result<Vec<String>, Fault> {
+    let found = documents.document(ADDRESSES.to_owned()).await?;
+    found.map_or(Ok(Vec::new()), |found| read_addresses(&found.body))
+}
+
+fn read_addresses(body: &[u8]) -> Result<Vec<String>, Fault> {
+    serde_json::from_slice(body)
+        .map_err(|e| Fault::internal(format!("the document {ADDRESSES} cannot be read; another version wrote it")).because(e))
+}
 
 /// The addresses of all exchanges that ever stood by, `own` first; it is written down if it was not there.
 pub(crate) async fn addresses(documents: &dyn Documents, own: &str) -> Result<Vec<String>, Fault> {
     loop {
         let found = documents.document(ADDRESSES.to_owned()).await?;
         let mut all: Vec<String> = match &found {
-            Some(found) => serde_json::from_slice(&found.body)
-                .map_err(|e| Fault::internal(format!("the document {ADDRESSES} cannot be read; another version wrote it")).because(e))?,
+            Some(found) => read_addresses(&found.body)?,
             None => Vec::new(),
         };
         if let Some(at) = all.iter().position(|address| address == own) {
@@ -194,6 +209,8 @@ pub(crate) struct Seat {
     shared: bool,
     /// Who was active when it was looked last, while this one is not.
     active: Mutex<Option<Active>>,
+    /// Where all exchanges are, as agents are to know it.
+    exchanges: Mutex<Vec<String>>,
     /// Why nobody could be asked.
     trouble: Mutex<Option<Fault>>,
     /// How often a term began here.
@@ -208,6 +225,7 @@ impl Seat {
             cell: RwLock::new(None),
             shared,
             active: Mutex::new(None),
+            exchanges: Mutex::default(),
             trouble: Mutex::new(None),
             terms: Default::default(),
             runtime: Handle::current(),
@@ -227,6 +245,8 @@ impl Seat {
         let cell = Arc::new(cell);
         *self.cell.write() = Some(cell.clone());
         *self.active.lock() = None;
+        // One may have come while this one was beginning.
+        self.tell_exchanges(None);
         self.terms.fetch_add(1, Ordering::Relaxed);
         cell
     }
@@ -246,6 +266,17 @@ impl Seat {
 
     pub(crate) fn active(&self) -> Option<Active> {
         self.active.lock().clone()
+    }
+
+    /// Tells the agents where all exchanges are, if this is the active one, now or as soon as it is. `None`: as it is known.
+    pub(crate) fn tell_exchanges(&self, addresses: Option<Vec<String>>) {
+        let mut known = self.exchanges.lock();
+        if let Some(addresses) = addresses {
+            *known = addresses;
+        }
+        if let (Some(cell), false) = (self.cell(), known.is_empty()) {
+            cell.exchange.tell_exchanges(known.clone());
+        }
     }
 
     /// What keeps this exchange from knowing how it stands, or `None` when nothing does.

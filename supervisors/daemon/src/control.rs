@@ -1,7 +1,7 @@
 //! The bell by which `archipeld account` tells the running daemon that an account has changed: a datagram socket in `data_dir`.
 //!
 //! The store already holds the new truth when it rings, so a lost ring costs nothing but time: sessions that are open stay as they
-//! were until they end. Who may write to the folder may ring; all it does is to end sessions of the account it names.
+//! were until they end. With several exchanges the active one hears of it from etcd as well, wherever it is. Who may write to the folder may ring; all it does is to end sessions of the account it names.
 
 use crate::cell::Seat;
 use archipel_contract::Fault;
@@ -76,15 +76,20 @@ pub(crate) fn listen(data_dir: &Path, seat: Arc<Seat>) -> Result<(), Fault> {
             };
             let text = String::from_utf8_lossy(&bytes[..length]);
             if let Some((ring, local)) = Ring::read(&text) {
-                let sessions = seat.cell().map(|cell| cell.server.sessions_of(local)).unwrap_or_default();
-                tracing::info!(account = local, what = ring.word(), sessions = sessions.len(), "an account has changed");
-                for session in sessions {
-                    session.close(ring.condition());
-                }
+                end_sessions(&seat, ring, local);
             }
         }
     });
     Ok(())
+}
+
+/// Ends what is open with an account that has changed, if this process has the exchange.
+pub(crate) fn end_sessions(seat: &Seat, ring: Ring, local: &str) {
+    let sessions = seat.cell().map(|cell| cell.server.sessions_of(local)).unwrap_or_default();
+    tracing::info!(account = local, what = ring.word(), sessions = sessions.len(), "an account has changed");
+    for session in sessions {
+        session.close(ring.condition());
+    }
 }
 
 #[cfg(test)]

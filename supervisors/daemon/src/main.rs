@@ -12,6 +12,7 @@ mod config;
 mod control;
 mod host;
 mod join;
+mod learned;
 mod notify;
 mod openings;
 mod ownership;

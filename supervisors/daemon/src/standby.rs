@@ -8,10 +8,11 @@
 //! ```
 
 use crate::cell::{self, Active, Cell, Seat};
-use crate::cell_store::CellStore;
+use crate::cell_store::{CellStore, Use};
 use crate::config::{Cluster, Settings};
+use crate::control;
 use archipel_contract::port::{Authority, Clock, Documents};
-use archipel_contract::{Epoch, Fault, FaultKind, Millis};
+use archipel_contract::{BoxFuture, Epoch, Fault, FaultKind, Millis};
 use archipel_xmpp::client::Pauses;
 use archipel_xmpp::exchange::proof::Proof;
 use archipel_xmpp::exchange::term::{Input, Output, Rules, Term, Why, in_reign};
@@ -44,10 +45,17 @@ impl Standby {
         // A renewal has time for two members of etcd that do not answer, and for a third.
         let patience = Millis(self.cluster.lease.0 / 2);
         let hasty = match CellStore::hasty(&self.cluster.etcd, patience) {
-            Ok(store) => store.authority,
+            Ok(authority) => authority,
             Err(fault) => return fault,
         };
+        if let Some(fault) = self.carry_over().await {
+            return fault;
+        }
         self.register();
+        let seat = self.seat.clone();
+        self.store.on_account(move |local, ring| control::end_sessions(&seat, ring, local));
+        tokio::spawn(self.store.clone().follow_accounts());
+        tokio::spawn(follow_addresses(self.store.clone(), self.seat.clone()));
         let (mut term, mut todo) = Term::begin(rules, self.clock.monotonic());
         let (mut asking, mut waiting): (Option<Asking>, Option<Waiting>) = (None, None);
         loop {
@@ -106,6 +114,28 @@ impl Standby {
         }
     }
 
+    /// Until what this host has of the cell is in etcd. Answers why that can never be.
+    async fn carry_over(&self) -> Option<Fault> {
+        let mut pauses = Pauses::new(Duration::from_millis(250), Duration::from_secs(5));
+        let mut said = None;
+        loop {
+            let fault = match self.store.carried(Use::Exchange).await {
+                Ok(()) => {
+                    self.seat.troubled(None);
+                    return None;
+                }
+                Err(fault) if matches!(fault.kind, FaultKind::Unavailable | FaultKind::Timeout | FaultKind::Busy) => fault,
+                Err(fault) => return Some(fault),
+            };
+            if said.as_ref() != Some(&fault.message) {
+                tracing::warn!(%fault, "this exchange cannot stand by yet; trying again");
+            }
+            said = Some(fault.message.clone());
+            self.seat.troubled(Some(fault));
+            tokio::time::sleep(pauses.next_pause()).await;
+        }
+    }
+
     /// One question, with an answer in any case.
     fn ask(&self, authority: Arc<dyn Authority>, patience: Millis) -> Asking {
         let (holder, lease, now) = (self.holder.clone(), self.cluster.lease, self.clock.now());
@@ -147,13 +177,14 @@ impl Standby {
     }
 
     async fn serve(&self, epoch: Epoch, until: Millis) -> Result<(), Fault> {
+        let store = self.store.in_term(ROLE, epoch).await?;
         let epoch = in_reign(self.settings.reign, epoch);
         let listener = cell::listen(&self.settings).await?;
         let proof = Proof::until(self.clock.clone(), until);
-        let cell = cell::start(&self.settings, &self.store, self.clock.clone(), listener, epoch, proof).await?;
+        let cell = cell::start(&self.settings, &store, self.clock.clone(), listener, epoch, proof).await?;
         let cell = self.seat.take(cell);
         tracing::info!(epoch = epoch.0, xmpp = %cell.address, "this exchange serves the cell now");
-        tell_where(self.store.documents.clone(), self.here(&cell));
+        tell_where(store.documents.clone(), self.here(&cell));
         // They are remembered, for logins while etcd is away.
         let accounts = self.store.accounts.clone();
         tokio::spawn(async move {
@@ -197,6 +228,20 @@ impl Standby {
 /// An address with a port that was chosen.
 fn fixed(listen: &str) -> Option<String> {
     (!listen.ends_with(":0")).then(|| listen.to_owned())
+}
+
+/// Tells the agents whenever an exchange comes to the cell.
+async fn follow_addresses(store: CellStore, seat: Arc<Seat>) {
+    let documents = store.documents.clone();
+    let look = move || -> BoxFuture<'static, Result<(), Fault>> {
+        let (documents, seat) = (documents.clone(), seat.clone());
+        Box::pin(async move {
+            let addresses = cell::written_addresses(&*documents).await?;
+            seat.tell_exchanges(Some(addresses));
+            Ok(())
+        })
+    };
+    store.follow_documents(cell::ADDRESSES, look).await;
 }
 
 /// Writes down where the active exchange is; not in the way of serving.

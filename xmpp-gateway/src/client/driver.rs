@@ -25,6 +25,8 @@ const LOGIN_DEADLINE_OF_ONE: Duration = Duration::from_secs(5);
 const SLOW: Duration = Duration::from_secs(1);
 /// A connection that held so long was a good one: the next server is tried without a pause.
 const HELD: Duration = Duration::from_secs(1);
+/// The longest pause between two rounds of several servers, some of which were learned.
+const PAUSE_OF_SEVERAL: Duration = Duration::from_millis(500);
 /// How long a refused login rests before the next attempt.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// How much may be written without the server having acknowledged it.
@@ -84,11 +86,19 @@ impl Driver {
         let _ = self.state.send(State::Offline(Some(fault)));
     }
 
+    /// Takes in servers that became known meanwhile.
+    fn learn(&mut self) {
+        if let Some(learned) = &mut self.config.learned {
+            self.round.learn(&learned.borrow_and_update());
+        }
+    }
+
     /// One connection after the other. Answers the fault that ended it, or `None` when it was closed.
     async fn live(&mut self) -> Option<Fault> {
         // Whether every server of this round refused us: the next attempt will hardly differ.
         let mut refused = true;
         loop {
+            self.learn();
             let began = Instant::now();
             let mut held = None;
             let mut left = false;
@@ -120,6 +130,7 @@ impl Driver {
             refused &= matches!(fault.kind, FaultKind::Forbidden | FaultKind::Conflict);
             let name = self.config.connector.name().to_owned();
             let hung = left || fault.kind == FaultKind::Timeout || (held.is_none() && began.elapsed() > SLOW);
+            self.learn();
             let around = self.round.failed(hung, Instant::now());
             self.config.connector = self.round.current();
             let Retry::Forever(pauses) = &mut self.config.retry else {
@@ -138,6 +149,10 @@ impl Driver {
                 continue;
             }
             let mut pause = if at_once { Duration::ZERO } else { pauses.next_pause() };
+            if knows_others(&self.config) {
+                // One of them is about to serve.
+                pause = pause.min(PAUSE_OF_SEVERAL);
+            }
             if refused {
                 pause = pause.max(REFUSED_PAUSE);
             }
@@ -220,8 +235,10 @@ impl Driver {
         };
         let (overflow, overflowed) = mpsc::channel(64);
         let server = self.config.connector.name();
+        let config = &self.config;
+        let vigil = || if knows_others(config) { Vigil::QUICK } else { config.vigil };
         let end = tokio::select! {
-            end = read(server, self.config.vigil, &mut reader, &self.shared, &self.happen, &signals, overflow) => end,
+            end = read(server, vigil, &mut reader, &self.shared, &self.happen, &signals, overflow) => end,
             end = write(server, &mut writer, &self.shared, &mut self.commands, &signals, overflowed) => end,
         };
         if matches!(end, End::Closed | End::Left(_)) {
@@ -231,9 +248,14 @@ impl Driver {
     }
 }
 
+/// Whether other servers were learned of.
+fn knows_others(config: &Config) -> bool {
+    config.learned.as_ref().is_some_and(|learned| !learned.borrow().is_empty())
+}
+
 async fn read(
     server: &str,
-    vigil: Vigil,
+    vigil: impl Fn() -> Vigil,
     reader: &mut Reader,
     shared: &Shared,
     happen: &mpsc::Sender<Happening>,
@@ -242,6 +264,7 @@ async fn read(
 ) -> End {
     let mut asked = false;
     loop {
+        let vigil = vigil();
         let patience = if asked { vigil.answer } else { vigil.silence };
         let piece = match tokio::time::timeout(patience, reader.next()).await {
             Ok(piece) => piece,

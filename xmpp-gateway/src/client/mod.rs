@@ -80,6 +80,8 @@ pub struct Config {
     pub connector: Arc<dyn Connector>,
     /// Other servers of the same domain, of which one serves at a time: they are tried in turn.
     pub others: Vec<Arc<dyn Connector>>,
+    /// More of them, as they become known.
+    pub learned: Option<watch::Receiver<Vec<Arc<dyn Connector>>>>,
     /// Whether to use stream management (XEP-0198), so that a cut is survived. One-shot commands save the round trip.
     pub managed: bool,
     /// When a server that says nothing is given up. Only with stream management.
@@ -104,6 +106,7 @@ impl Config {
             resource: None,
             connector,
             others: Vec::new(),
+            learned: None,
             managed: false,
             vigil: Vigil::PATIENT,
             retry: Retry::Never,

@@ -20,17 +20,36 @@ struct Server {
     rests_until: Option<Instant>,
 }
 
+impl Server {
+    fn rested(connector: Arc<dyn Connector>) -> Server {
+        Server { connector, rests_until: None }
+    }
+}
+
 /// The servers, in turn.
 pub(super) struct Round {
     servers: Vec<Server>,
+    /// The first so many were known from the beginning.
+    configured: usize,
     at: usize,
     failures: usize,
 }
 
 impl Round {
     pub(super) fn new(first: Arc<dyn Connector>, others: Vec<Arc<dyn Connector>>) -> Round {
-        let servers = std::iter::once(first).chain(others).map(|connector| Server { connector, rests_until: None }).collect();
-        Round { servers, at: 0, failures: 0 }
+        let servers: Vec<Server> = std::iter::once(first).chain(others).map(Server::rested).collect();
+        Round { configured: servers.len(), servers, at: 0, failures: 0 }
+    }
+
+    /// From now on these are tried besides the configured ones, instead of those that were learned before.
+    pub(super) fn learn(&mut self, learned: &[Arc<dyn Connector>]) {
+        let current = self.current();
+        let before = self.servers.split_off(self.configured);
+        for connector in learned {
+            let rests_until = before.iter().find(|s| s.connector.name() == connector.name()).and_then(|s| s.rests_until);
+            self.servers.push(Server { connector: connector.clone(), rests_until });
+        }
+        self.at = self.servers.iter().position(|s| s.connector.name() == current.name()).unwrap_or(0);
     }
 
     /// Whether there is more than one.
@@ -87,6 +106,24 @@ mod tests {
         assert_eq!(three.at, 0);
         let mut one = round(1);
         assert!(one.failed(true, now) && one.failed(false, now) && !one.has_others());
+    }
+
+    #[test]
+    fn what_is_learned_is_tried_besides_the_configured_ones() {
+        let now = Instant::now();
+        let tcp = |name: &str| Arc::new(crate::client::Tcp::new(name, None)) as Arc<dyn Connector>;
+        let mut round = Round::new(tcp("a"), Vec::new());
+        assert!(!round.has_others() && round.failed(false, now));
+        round.learn(&[tcp("b"), tcp("c")]);
+        let mut tried = || {
+            round.failed(false, now);
+            round.current().name().to_owned()
+        };
+        assert_eq!([tried(), tried(), tried(), tried()], ["b", "c", "a", "b"]);
+        round.learn(&[tcp("d"), tcp("b")]);
+        assert_eq!(round.current().name(), "b", "it stays with the one it is at");
+        round.learn(&[]);
+        assert!(round.current().name() == "a" && !round.has_others(), "unless that is gone");
     }
 
     #[test]

@@ -136,7 +136,12 @@ impl Exchange {
             tracing::warn!(%host, warning, "an agent is not as it should be");
         }
         self.links.open(session, host, hello.instance);
-        reply.element(&node::welcome(node::Welcome { exchange_epoch: self.epoch.0, warnings, renew_after }));
+        reply.element(&node::welcome(node::Welcome {
+            exchange_epoch: self.epoch.0,
+            warnings,
+            renew_after,
+            exchanges: self.links.exchanges.lock().clone(),
+        }));
         if session.phase() == Phase::Closed {
             self.on_link_closed(session);
         }
@@ -220,6 +225,24 @@ impl Exchange {
     fn cut(&self, host: &HypervisorName, why: &str, but: Option<&Session>) {
         for session in self.links_of(host).into_iter().filter(|s| but.is_none_or(|but| but.id() != s.id())) {
             session.close_because(StreamCondition::NotAuthorized, why);
+        }
+    }
+
+    /// Tells every agent where all exchanges of the cell are, now and whenever one links, so that it finds the next one by itself.
+    pub fn tell_exchanges(&self, addresses: Vec<String>) {
+        let sessions: Vec<Arc<Session>> = {
+            let mut known = self.links.exchanges.lock();
+            if *known == addresses {
+                return;
+            }
+            known.clone_from(&addresses);
+            self.links.state.lock().links.values().map(|link| link.session.clone()).collect()
+        };
+        for session in sessions {
+            let mut xml = super::xml::Xml::stanza("message");
+            xml.attr("from", self.cell.as_str()).attr("to", &session.jid().to_string()).element(&node::exchanges(&addresses));
+            // An agent whose queue is full is cut anyway, and told when it is back.
+            let _ = session.send(Stanza::from(xml.finish()));
         }
     }
 

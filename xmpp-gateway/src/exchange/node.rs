@@ -58,6 +58,8 @@ pub(super) struct State {
 #[derive(Default)]
 pub(crate) struct Links {
     pub(super) state: Mutex<State>,
+    /// Where all exchanges of the cell are, as agents are told.
+    pub(super) exchanges: Mutex<Vec<String>>,
     next: AtomicU64,
 }
 

@@ -21,6 +21,7 @@ mod authorities;
 mod authority;
 mod fence;
 mod health;
+mod pages;
 mod queue;
 mod renewal;
 
@@ -33,15 +34,16 @@ pub use queue::LinkAnnouncer;
 use crate::client::tls::Shows;
 use crate::client::{Client, Config, Connector, Happening, Pauses, Retry, State, Vigil};
 use crate::ns;
-use crate::stanza::{self, IqKind, json, node};
+use crate::stanza::{self, IqKind, node};
 use crate::stream::Bounds;
 use answer::answer;
 use archipel_contract::{
-    BoxFuture, CellName, Entity, Epoch, Event, Fault, FaultKind, HypervisorName,
+    BoxFuture, CellName, Epoch, Fault, FaultKind, HypervisorName,
     port::{Clock, Dispatcher, Inventory, Peers, Request},
 };
 use health::Board;
 use minidom::Element;
+use pages::{batches, pages};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::Arc;
@@ -68,6 +70,10 @@ pub struct LinkConfig {
     pub connector: Arc<dyn Connector>,
     /// The addresses of its standbys, tried in turn.
     pub others: Vec<Arc<dyn Connector>>,
+    /// Where the exchange's word is put down of where all exchanges of the cell are.
+    pub exchanges: watch::Sender<Vec<String>>,
+    /// More addresses to be tried, as they become known.
+    pub learned: watch::Receiver<Vec<Arc<dyn Connector>>>,
     /// When an exchange that says nothing is given up.
     pub vigil: Vigil,
     /// Which exchanges are not obeyed any more.
@@ -99,6 +105,8 @@ impl LinkConfig {
             password: password.into(),
             connector,
             others: Vec::new(),
+            exchanges: watch::Sender::new(Vec::new()),
+            learned: watch::Sender::new(Vec::new()).subscribe(),
             vigil: Vigil::PATIENT,
             fence: Fence::forgetful(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -209,6 +217,7 @@ impl Link {
             resource: Some(format!("{}.{instance}", config.host)),
             connector: config.connector.clone(),
             others: config.others.clone(),
+            learned: Some(config.learned.clone()),
             managed: true,
             vigil: config.vigil,
             retry: Retry::Forever(config.pauses.clone()),
@@ -268,6 +277,9 @@ impl Link {
                         let trusted = stanza.attr("from") == Some(config.cell.as_str());
                         if let Some(warnings) = node::warned(&stanza).filter(|_| trusted) {
                             watcher.board.warned(warnings);
+                        }
+                        if let Some(addresses) = node::exchanges_of(&stanza).filter(|_| trusted) {
+                            config.exchanges.send_if_modified(|known| std::mem::replace(known, addresses.clone()) != addresses);
                         }
                     }
                     Happening::Stanza(stanza) => answer(stanza, &config, &client, &dispatcher, &room, &ahead),
@@ -409,6 +421,8 @@ impl Uploader<'_> {
         }
         self.authority.greeted(session);
         self.watcher.board.warned(welcome.warnings);
+        let told = welcome.exchanges;
+        self.config.exchanges.send_if_modified(|known| !told.is_empty() && std::mem::replace(known, told.clone()) != told);
         self.renewal.send_replace(welcome.renew_after.map(|wait| Instant::now() + wait.duration()));
         // What waited is told first; what comes from here on waits until after the assertion.
         let mut waiting = self.announcer.len();
@@ -467,30 +481,6 @@ fn conflicts_are_news(result: Result<Option<Element>, Fault>) -> Result<(), Faul
         }
         Err(fault) => Err(fault),
     }
-}
-
-/// Entities as JSON, in pages that fit.
-fn pages(entities: Vec<Arc<Entity>>) -> impl Iterator<Item = Vec<String>> {
-    fitting(entities.into_iter().filter_map(|e| json::text(&*e).ok()), node::PAGE_ENTITIES)
-}
-
-/// Events as JSON, in messages that fit.
-fn batches(events: Vec<Event>) -> impl Iterator<Item = Vec<String>> {
-    fitting(events.into_iter().filter_map(|e| json::text(&e).ok()), EVENTS)
-}
-
-/// Groups texts so that each group has at most `count` of them and [`node::PAGE_BYTES`]; a text larger than that goes alone.
-fn fitting(texts: impl Iterator<Item = String>, count: usize) -> impl Iterator<Item = Vec<String>> {
-    let mut texts = texts.peekable();
-    std::iter::from_fn(move || {
-        let mut group = vec![texts.next()?];
-        let mut bytes = group[0].len();
-        while let Some(next) = texts.next_if(|next| group.len() < count && bytes + next.len() < node::PAGE_BYTES) {
-            bytes += next.len() + 1;
-            group.push(next);
-        }
-        Some(group)
-    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //!   reply            ---- result ---->
 //!   request          ---- iq set ---->    routed to the agent of another hypervisor
 //!                    <--- message ---     warning: something is wrong with this host that its people should know
+//!                    <--- message ---     exchanges: where all exchanges of the cell are, as in the welcome, when that changes
 //!   renew {key}      ---- iq set ---->    result: the next certificate
 //!   leave            ---- iq set ---->    result: this host does not belong to the cell any more
 //! ```
@@ -58,6 +59,9 @@ pub struct Welcome {
     /// How long it may wait before it asks for its next certificate; absent when it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_after: Option<Millis>,
+    /// The addresses of all exchanges of the cell; none when it has only this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exchanges: Vec<String>,
 }
 
 /// The public key of an agent that asks for its next certificate.
@@ -149,6 +153,16 @@ pub fn warned(message: &Element) -> Option<Vec<String>> {
     message.get_child("warning", ns::NODE).and_then(|w| json::need(w).ok())
 }
 
+/// The addresses of all exchanges of the cell: the payload of a message.
+pub fn exchanges(addresses: &[String]) -> Element {
+    holding("exchanges", json::print(addresses))
+}
+
+/// The addresses of a message, `None` when it holds none that can be read.
+pub fn exchanges_of(message: &Element) -> Option<Vec<String>> {
+    message.get_child("exchanges", ns::NODE).and_then(|e| json::need(e).ok())
+}
+
 /// The good answer to a `renew`.
 pub fn renewed<T: Serialize>(grant: &T) -> Element {
     holding("renewed", json::print(grant))
@@ -227,7 +241,7 @@ mod tests {
         let (instance, now) = (Some("a1".into()), Some(Timestamp(17_000)));
         let hello = Hello { version: "0.1.0".into(), host: host.clone(), incarnation: 7, entities: 1003, instance, now };
         assert!(matches!(parse(&Ask::Hello(hello.clone())), Ask::Hello(back) if back == hello));
-        let greeting = Welcome { exchange_epoch: 3, warnings: vec!["late".into()], renew_after: Some(Millis(5)) };
+        let greeting = Welcome { exchange_epoch: 3, warnings: vec!["late".into()], renew_after: Some(Millis(5)), exchanges: vec!["a:5222".into()] };
         assert_eq!(welcomed(&over_the_wire(&welcome(greeting.clone()))), Ok(greeting));
         // As versions before write and read them.
         let old: Hello =

@@ -18,6 +18,8 @@ pub(crate) struct Cluster {
     pub(crate) page: Option<String>,
     /// Those of all exchanges.
     pub(crate) pages: Vec<String>,
+    /// Whether what `data_dir` has of a cell is carried over at the first start.
+    pub(crate) carry_over: bool,
 }
 
 /// Reads the section. Answers the cluster, if there is one, and the reign.
@@ -69,6 +71,15 @@ pub(super) fn read(
     if user.is_some() != password_file.is_some() {
         section.mistake("user", "user and password_file go together; give both or none");
     }
+    let carry_over = match section.text("carry_over").as_deref() {
+        None | Some("once") => true,
+        Some("never") => false,
+        Some(other) => {
+            section
+                .mistake("carry_over", format!("{other:?} is neither once (what data_dir has of the cell is brought to etcd) nor never"));
+            true
+        }
+    };
     if given && !roles.exchange {
         section.mistake("etcd", "only an exchange uses etcd; an agent reaches what it needs through the exchange. Remove the section");
     }
@@ -78,7 +89,7 @@ pub(super) fn read(
     section.finish();
     let cluster = endpoints.map(|endpoints| {
         let etcd = EtcdConfig { ca_file, cert_file, key_file, user, password_file, ..EtcdConfig::new(endpoints, cell) };
-        Cluster { etcd, lease, advertise, page, pages }
+        Cluster { etcd, lease, advertise, page, pages, carry_over }
     });
     // It was checked to fit.
     (cluster, u32::try_from(reign).unwrap_or_default())
