@@ -33,12 +33,13 @@ where
 }
 
 type Progress = (Option<u8>, String);
+type Stop = Box<dyn FnOnce() + Send>;
 
 /// What a running work is held by: its progress comes out, the wish to stop goes in.
 pub struct Reins {
     told: watch::Sender<Progress>,
     /// `None` once somebody asked to stop.
-    stops: Mutex<Option<Vec<Box<dyn FnOnce() + Send>>>>,
+    stops: Mutex<Option<Vec<Stop>>>,
 }
 
 impl Reins {
@@ -67,10 +68,9 @@ impl Follower for Reins {
     fn is_cancelled(&self) -> bool {
         self.stops.lock().is_none()
     }
-    fn on_cancel(&self, stop: Box<dyn FnOnce() + Send>) {
-        match &mut *self.stops.lock() {
-            Some(stops) => return stops.push(stop),
-            None => {}
+    fn on_cancel(&self, stop: Stop) {
+        if let Some(stops) = &mut *self.stops.lock() {
+            return stops.push(stop);
         }
         stop();
     }
@@ -107,7 +107,9 @@ mod tests {
         let (reins, told) = (Reins::new(), Arc::new(AtomicUsize::new(0)));
         let listener = || {
             let told = told.clone();
-            Box::new(move || drop(told.fetch_add(1, Ordering::Relaxed)))
+            Box::new(move || {
+                told.fetch_add(1, Ordering::Relaxed);
+            })
         };
         reins.on_cancel(listener());
         assert!(!reins.is_cancelled() && told.load(Ordering::Relaxed) == 0);

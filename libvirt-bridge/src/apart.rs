@@ -10,12 +10,15 @@
 
 use crate::{
     LinkConfig,
-    connection::{Link, Trouble},
+    connection::{Lane, Link, Trouble},
     count::{self, ask},
     event::raw::start_event_loop,
     fault,
 };
-use archipel_contract::{BoxFuture, Fault, FaultKind};
+use archipel_contract::{
+    BoxFuture, DomainId, Fault, FaultKind,
+    work::{Follower, percent},
+};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -23,6 +26,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 use tokio::sync::oneshot;
 use virt::{connect::Connect, error::Error};
@@ -56,6 +60,10 @@ impl Link {
         doing: &'static str,
         work: impl FnOnce(&Connect) -> Result<T, Trouble> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, Fault>> {
+        // Each connection to the test driver is a host of its own.
+        if self.config().uri.starts_with("test:") {
+            return self.call(Lane::Long, doing, move |session| work(&session.connect));
+        }
         Box::pin(async move {
             self.reachable()?;
             let slot = Slot::take(self)?;
@@ -119,4 +127,45 @@ fn told(config: &LinkConfig, connect: &Connect, doing: &str, trouble: Trouble) -
         }
         Trouble::Libvirt(error) => fault::fault(&error, doing),
     }
+}
+
+/// How often libvirt is asked how far a job is, while one is under way and somebody follows it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Follows libvirt's job on a machine while `work` goes on, and gives the job up when somebody asks to stop.
+pub(crate) fn followed<'a, T: Send + 'a>(
+    link: &'a Link,
+    id: DomainId,
+    follower: Arc<dyn Follower>,
+    words: String,
+    mut work: BoxFuture<'a, Result<T, Fault>>,
+) -> BoxFuture<'a, Result<T, Fault>> {
+    Box::pin(async move {
+        let (stop, mut stopped) = oneshot::channel();
+        follower.on_cancel(Box::new(move || {
+            // The work may have ended already.
+            let _ = stop.send(());
+        }));
+        let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
+        let mut asked_to_stop = false;
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut work => return answer,
+                Ok(()) = &mut stopped, if !asked_to_stop => {
+                    asked_to_stop = true;
+                    // What cannot be given up ends by itself.
+                    if let Err(fault) = link.call(Lane::Change, "giving a job up", move |session| session.abort_job(id)).await {
+                        tracing::debug!(domain = %id, %fault, "a job could not be given up");
+                    }
+                }
+                _ = looks.tick() => {
+                    let share = link.call(Lane::Read, "reading how far a job is", move |session| session.job_share(id)).await;
+                    if let Ok(Some((done, whole))) = share {
+                        follower.advance(percent(done, whole), &words);
+                    }
+                }
+            }
+        }
+    })
 }

@@ -17,7 +17,7 @@
 //! | `apart` | work that takes as long as it takes: moves, snapshots with memory, backups |
 //! | `count` | how often libvirt was called |
 //! | `event` | the relay to the observer, and the meaning of each event; `event/raw` is the C side |
-//! | `domain` `network` `storage_pool` `volume` `hypervisor` | one port of the contract each |
+//! | `domain` `snapshot` `network` `storage_pool` `volume` `hypervisor` | one port of the contract each |
 //! | `migration` | moving machines; `migration/raw` is the C that `virt` lacks |
 //! | `fault` | libvirt error number to fault, the only such table |
 //! | [`memory`] | how the process keeps its memory |
@@ -42,6 +42,7 @@ mod migration;
 mod network;
 mod qcow2;
 mod queue;
+mod snapshot;
 mod storage_pool;
 mod volume;
 pub mod xml;
@@ -123,6 +124,7 @@ pub fn open(config: LinkConfig) -> Host {
         uri,
         hypervisor: link.clone(),
         domains: link.clone(),
+        snapshots: link.clone(),
         networks: link.clone(),
         pools: link.clone(),
         volumes: link.clone(),

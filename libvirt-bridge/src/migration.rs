@@ -54,6 +54,21 @@ impl Session {
         }))
     }
 
+    /// How far libvirt's job on a machine is, whatever it does: done and whole. `None` when it has none or does not tell.
+    pub(crate) fn job_share(&self, id: DomainId) -> Result<Option<(u64, u64)>, Trouble> {
+        match raw::job(&self.domain(id)?, false) {
+            Ok(job) if job.total > 0 => Ok(Some((job.processed, job.total))),
+            Ok(_) => Ok(None),
+            Err(error) if fault::may_be_state(&error) || fault::is_unknown_flag(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives libvirt's job on a machine up (`virDomainAbortJob`).
+    pub(crate) fn abort_job(&self, id: DomainId) -> Result<(), Trouble> {
+        Ok(raw::abort(&self.domain(id)?)?)
+    }
+
     /// Runs `act` on a machine that is on its way from here.
     fn on_the_way(&self, id: DomainId, act: impl FnOnce(&virt::domain::Domain) -> Result<(), virt::error::Error>) -> Result<(), Trouble> {
         let domain = self.domain(id)?;

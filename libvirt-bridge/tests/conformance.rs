@@ -4,7 +4,7 @@
 
 mod common;
 
-use archipel_contract::conformance::{host, storage};
+use archipel_contract::conformance::{host, snapshot, storage};
 use common::{connected, made_up};
 
 macro_rules! against_the_test_driver {
@@ -55,4 +55,11 @@ async fn pools_and_volumes_live_on_qemu() {
     storage::pool_definition(&host, "qemu", &format!("{dir}/made")).await;
     storage::volume_life(&host, "qemu").await;
     storage::volume_work(&host, "qemu").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot_life_on_the_test_driver() {
+    let (config, _file) = made_up(3);
+    let (host, _recorder) = connected(config);
+    snapshot::snapshot_life(&host, "test").await;
 }

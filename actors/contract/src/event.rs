@@ -71,6 +71,7 @@ pub const TOPICS: &[(&str, &str)] = &[
     ("domain.block-job", "a job on one of its disks went on or ended"),
     ("domain.io-error", "a disk of it reports errors"),
     ("domain.watchdog", "its watchdog fired"),
+    ("domain.snapshots", "a snapshot of it was taken, gone back to or deleted"),
     ("domain.degraded", "its actor failed and is being restarted"),
     ("domain.unknown", "control over it was lost"),
     ("domain.known", "control over it is back"),

@@ -2,7 +2,7 @@
 
 use crate::{
     DomainId, HypervisorName, NetworkId, PoolId,
-    domain::{DomainPort, DomainState},
+    domain::{DomainPort, DomainState, SnapshotPort},
     hypervisor::HypervisorPort,
     migration::MigrationPort,
     network::NetworkPort,
@@ -22,6 +22,8 @@ pub struct Host {
     pub hypervisor: Arc<dyn HypervisorPort>,
     /// Its virtual machines.
     pub domains: Arc<dyn DomainPort>,
+    /// Their snapshots.
+    pub snapshots: Arc<dyn SnapshotPort>,
     /// Its networks.
     pub networks: Arc<dyn NetworkPort>,
     /// Its storage pools.

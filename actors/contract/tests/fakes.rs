@@ -51,4 +51,5 @@ fn the_hypervisor_conforms() {
     now(conformance::storage::pool_definition(&host, "fake", "/fake/made"));
     now(conformance::storage::volume_life(&host, "fake"));
     now(conformance::storage::volume_work(&host, "fake"));
+    now(conformance::snapshot::snapshot_life(&host, "fake"));
 }

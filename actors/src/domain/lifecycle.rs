@@ -5,22 +5,28 @@ use crate::{
     ask::Ask,
     life::Posted,
     migration::{no_right, not_elsewhere, rightful},
-    scope::{LONG, SHORT, within},
+    scope::{LONG, SHORT, Scope, within},
     task::{self, Plan},
 };
 use actix::Handler;
-use archipel_contract::{Command, Fault, Millis, command::Started, domain::*};
+use archipel_contract::{Command, DomainId, Fault, Millis, RightToRun, command::Started, domain::*};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The right of this host to run the machine, from the authority. Whoever asks has the machine's turn.
+pub(super) async fn right_to_run(scope: &Rc<Scope>, id: DomainId, name: &Arc<str>) -> Result<RightToRun, Fault> {
+    // A machine undefined and defined anew at once may have lost its owner after it was claimed; then it is claimed here.
+    let held = within(SHORT, scope.authority.claim_unowned(vec![id], scope.host.name.clone())).await?;
+    let held =
+        held.into_iter().next().ok_or_else(|| Fault::internal(format!("the authority did not answer about {id}; please report this")))?;
+    let held = rightful(scope, held).await?;
+    let right = held.right_to_run(&scope.host.name).ok_or_else(|| no_right(name, &held))?;
+    not_elsewhere(scope, id, name).await?;
+    Ok(right)
+}
 
 command!(StartDomain, Event, ["domain.started", "domain.paused"], |turn, command| {
-    // A machine undefined and defined anew at once may have lost its owner after it was claimed; then it is claimed here.
-    let held = within(SHORT, turn.scope.authority.claim_unowned(vec![turn.id], turn.scope.host.name.clone())).await?;
-    let held = held
-        .into_iter()
-        .next()
-        .ok_or_else(|| Fault::internal(format!("the authority did not answer about {}; please report this", turn.id)))?;
-    let held = rightful(&turn.scope, held).await?;
-    let right = held.right_to_run(&turn.scope.host.name).ok_or_else(|| no_right(&turn.name(), &held))?;
-    not_elsewhere(&turn.scope, turn.id, &turn.name()).await?;
+    let right = right_to_run(&turn.scope, turn.id, &turn.name()).await?;
     within(LONG, turn.scope.host.domains.start(right, command.paused)).await?;
     Ok(turn.done(if command.paused { "is started and paused" } else { "is started" }))
 });

@@ -1,7 +1,7 @@
 //! What the facts need, taken out of libvirt's XML.
 
 use super::tree::{self, BadXml, Element};
-use archipel_contract::Bytes;
+use archipel_contract::{Bytes, Timestamp, domain::Snapshot};
 use quick_xml::{
     Reader,
     events::{BytesStart, Event},
@@ -127,6 +127,28 @@ fn unit(name: Option<&str>) -> u64 {
         Some("TB") => 1_000_000_000_000,
         Some(_) => 1 << 10,
     }
+}
+
+/// What a snapshot's description tells. Whether it is the current one is not in it.
+pub fn snapshot(xml: &str) -> Result<Snapshot, BadXml> {
+    let root = tree::parse(xml)?;
+    let text = |name: &str| root.child(name).map(Element::text);
+    let memory = root.child("memory").and_then(|m| m.attribute("snapshot")).unwrap_or("no");
+    let disks: Vec<&Element> = root
+        .child("disks")
+        .map(|d| d.elements().filter(|e| e.name == "disk" && e.attribute("snapshot") != Some("no")).collect())
+        .unwrap_or_default();
+    Ok(Snapshot {
+        name: text("name").unwrap_or_default(),
+        parent: root.at(&["parent", "name"]).map(Element::text),
+        state: text("state").unwrap_or_else(|| "unknown".to_owned()),
+        current: false,
+        memory: memory != "no",
+        external: memory == "external" || disks.iter().any(|d| d.attribute("snapshot") == Some("external")),
+        created: Timestamp(text("creationTime").and_then(|t| t.trim().parse::<u64>().ok()).unwrap_or(0).saturating_mul(1000)),
+        disks: disks.iter().filter_map(|d| d.attribute("name").map(str::to_owned)).collect(),
+        description: text("description").filter(|t| !t.is_empty()),
+    })
 }
 
 /// What a network's definition tells: its bridge, and how it is forwarded.

@@ -5,6 +5,7 @@ mod faults;
 mod life;
 mod once;
 mod requests;
+mod snapshots;
 mod strangers;
 mod tasks;
 use archipel_contract::{

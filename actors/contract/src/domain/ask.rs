@@ -241,6 +241,26 @@ pub fn may(command: &str, facts: &DomainFacts) -> Verdict {
             Shutdown => Verdict::refused("is going down"),
             Shutoff | Crashed => Verdict::refused("is off; start it instead"),
         },
+        "snapshot.create" | "snapshot.revert" => match state {
+            Shutdown => Verdict::refused("is going down; wait until it is off"),
+            Pmsuspended => Verdict::refused("sleeps; resume it first"),
+            _ if !facts.persistent => Verdict::refused("has no definition that stays, so it can have no snapshots"),
+            _ => Verdict::Allowed,
+        },
+        "domain.save" => match state {
+            Running | Paused if !facts.persistent => Verdict::refused("has no definition that stays, so nothing could go on later"),
+            Running | Paused => Verdict::Allowed,
+            Shutdown => Verdict::refused("is going down"),
+            Pmsuspended => Verdict::refused("sleeps; resume it first"),
+            Shutoff | Crashed => Verdict::refused("is off"),
+        },
+        "domain.discard-saved" => {
+            if state.is_active() {
+                Verdict::refused("is not off, so no saved memory waits for its start")
+            } else {
+                Verdict::Allowed
+            }
+        }
         "domain.undefine" => {
             if state.is_active() {
                 Verdict::refused("is not off; shut it down first")
@@ -365,6 +385,7 @@ pub fn settle(command: &str, arguments: &serde_json::Value, now: Option<&DomainR
         "domain.resume" => so(state == DomainState::Running),
         "domain.shutdown" if !state.is_active() => TookEffect,
         "domain.undefine" | "domain.park" => NoEffect,
+        "domain.save" if !state.is_active() => TookEffect,
         "domain.autostart" => so(arguments.get("enabled").and_then(|v| v.as_bool()).unwrap_or(true) == now.facts.autostart),
         "domain.rename" => so(arguments.get("to").and_then(|v| v.as_str()) == Some(&*now.name)),
         "domain.note" => {

@@ -15,11 +15,13 @@ mod ask;
 mod console;
 mod keys;
 mod port;
+mod snapshot;
 
 pub use ask::*;
 pub use console::*;
 pub use keys::{ENTER, chords, strokes, typed};
 pub use port::DomainPort;
+pub use snapshot::*;
 
 use crate::{Bytes, DomainId, HypervisorName};
 use schemars::JsonSchema;

@@ -97,6 +97,7 @@ impl DomainPort for FakeHost {
         let id = right.domain();
         self.call("domain.start", id.to_string(), move |model| {
             in_state(model, id, |s| !s.is_active(), "is running already")?;
+            model.album.started(id);
             if paused {
                 model.enter(id, DomainState::Paused, "starting up");
             } else {

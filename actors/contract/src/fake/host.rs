@@ -5,6 +5,7 @@
 use super::lan::FakeLan;
 use super::migration::Needs;
 use super::population::Population;
+use super::snapshot::Album;
 use super::voyage::Voyage;
 use super::{Script, lock};
 use crate::{
@@ -65,6 +66,7 @@ pub(super) struct Model {
     pub(super) volumes: BTreeMap<PoolId, Vec<VolumeRecord>>,
     /// Disks of machines; of those that are gone too.
     pub(super) attachments: Vec<crate::volume::Attachment>,
+    pub(super) album: Album,
     /// Whether guests power off when they are asked.
     pub(super) guests_listen: bool,
     /// libvirt says that it knows no machine at all.
@@ -152,6 +154,7 @@ impl FakeHost {
             pools: BTreeMap::new(),
             volumes: BTreeMap::new(),
             attachments: Vec::new(),
+            album: Album::default(),
             guests_listen: true,
             forgetful: false,
             libvirt: true,
@@ -209,6 +212,7 @@ impl FakeHost {
             uri: format!("fake:///{}", self.name).into(),
             hypervisor: self.clone(),
             domains: self.clone(),
+            snapshots: self.clone(),
             networks: self.clone(),
             pools: self.clone(),
             volumes: self.clone(),

@@ -17,6 +17,7 @@ mod network;
 mod peers;
 mod population;
 mod script;
+mod snapshot;
 mod storage_pool;
 mod volume;
 mod voyage;

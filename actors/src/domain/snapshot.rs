@@ -1,0 +1,130 @@
+//! Snapshots, and memory saved to disk. All of it may take long and is a task.
+//!
+//! Going back to a snapshot may start the guest. It takes the machine's turn and the right to run when the work begins, not when
+//! it is asked for: between the two the machine may have been given to another host.
+
+use super::{
+    After, Answer, DomainActor, command, in_control,
+    lifecycle::right_to_run,
+    turn::{self, Turn},
+};
+use crate::{
+    ask::{Ask, bare, ending},
+    board::{Change, Draft},
+    life::Posted,
+    scope::{LONG, SHORT, Scope, within},
+    work,
+};
+use actix::prelude::*;
+use archipel_contract::{Caller, Command, DomainId, EntityId, Fault, command::Started, domain::*, event::Cause};
+use std::rc::Rc;
+
+/// Tells everybody that the snapshots of a machine are others now; the machine itself is as it was.
+fn tell(scope: &Scope, id: DomainId, caller: &Caller, detail: String) {
+    if let Some(entity) = scope.board.get(&EntityId::Domain(id)) {
+        let change = Change::to(id, "domain.snapshots", Cause::Person(bare(&caller.jid).into()), Draft::of(&entity));
+        scope.board.publish(change.with_detail(Some(detail.into())));
+    }
+}
+
+/// Begins long work on the machine whose turn it is.
+fn begin<C, F, W>(turn: &Turn, words: String, doing: F) -> Started
+where
+    C: Command,
+    F: FnOnce(Rc<Scope>, std::sync::Arc<dyn archipel_contract::work::Follower>) -> W + 'static,
+    W: Future<Output = Result<String, Fault>> + 'static,
+{
+    let scope = turn.scope.clone();
+    work::begin(&turn.scope, turn.id.into(), C::NAME, &turn.name(), &turn.caller, words, move |follower| doing(scope, follower))
+}
+
+impl Handler<Posted<Ask<ListSnapshots>>> for DomainActor {
+    type Result = Answer<ListSnapshots>;
+    fn handle(&mut self, posted: Posted<Ask<ListSnapshots>>, _: &mut Self::Context) -> Self::Result {
+        if posted.take().is_none() {
+            return Box::pin(fut::ready(ending()));
+        }
+        let (scope, id, entity) = (self.scope.clone(), self.id, self.entity());
+        let look = async move {
+            in_control(&*entity?)?;
+            within(SHORT, scope.host.snapshots.list(id)).await
+        };
+        Box::pin(look.into_actor(self))
+    }
+}
+
+command!(CreateSnapshot, Event, [], |turn, command| {
+    let running = turn.entity()?.domain().is_some_and(|f| f.state.is_active());
+    let spec = command.spec(turn.scope.clock.now(), running)?;
+    let (id, name, machine, caller) = (turn.id, spec.name.clone(), turn.name(), turn.caller.clone());
+    Ok(begin::<CreateSnapshot, _, _>(turn, format!("taking the snapshot {name} of {machine}"), async move |scope, follower| {
+        scope.host.snapshots.create(id, spec, follower).await?;
+        tell(&scope, id, &caller, format!("{name} taken"));
+        Ok(format!("the snapshot {name} was taken"))
+    }))
+});
+
+command!(RevertSnapshot, Event, [], |turn, command| {
+    command.check()?;
+    known(&turn.scope, turn.id, &command.snapshot).await?;
+    let (id, machine, caller, now) = (turn.id, turn.name(), turn.caller.clone(), turn.scope.clock.now());
+    let words = format!("{machine} goes back to the snapshot {}", command.snapshot);
+    Ok(begin::<RevertSnapshot, _, _>(turn, words, async move |scope, follower| {
+        let _turn = turn::take(&scope, id).await?;
+        let entity = scope.board.get(&id.into()).ok_or_else(|| Fault::not_found("the machine is gone; nothing was done"))?;
+        in_control(&entity)?;
+        let facts = entity.domain().ok_or_else(|| Fault::internal("this is not a virtual machine; please report this"))?;
+        may(RevertSnapshot::NAME, facts).check(&entity.name)?;
+        if let Some(name) = command.keep_as {
+            let keep = CreateSnapshot { name: Some(name.clone()), ..CreateSnapshot::default() };
+            scope.host.snapshots.create(id, keep.spec(now, facts.state.is_active())?, follower.clone()).await?;
+            tell(&scope, id, &caller, format!("{name} taken"));
+        }
+        if follower.is_cancelled() {
+            return Err(Fault::busy("it was cancelled before the machine went back"));
+        }
+        let right = right_to_run(&scope, id, &entity.name).await?;
+        within(LONG, scope.host.snapshots.revert(right, command.snapshot.clone())).await?;
+        tell(&scope, id, &caller, format!("gone back to {}", command.snapshot));
+        Ok(format!("{} is as it was in the snapshot {}", entity.name, command.snapshot))
+    }))
+});
+
+command!(DeleteSnapshot, Event, [], |turn, command| {
+    known(&turn.scope, turn.id, &command.snapshot).await?;
+    let (id, machine, caller) = (turn.id, turn.name(), turn.caller.clone());
+    let words = format!("deleting the snapshot {} of {machine}", command.snapshot);
+    Ok(begin::<DeleteSnapshot, _, _>(turn, words, async move |scope, _| {
+        scope.host.snapshots.delete(id, command.snapshot.clone(), command.children).await?;
+        tell(&scope, id, &caller, format!("{} deleted", command.snapshot));
+        Ok(format!("the snapshot {} was deleted", command.snapshot))
+    }))
+});
+
+command!(SaveDomain, Event, ["domain.stopped"], |turn, _| {
+    let (id, machine) = (turn.id, turn.name());
+    let words = format!("saving the memory of {machine}");
+    Ok(begin::<SaveDomain, _, _>(turn, words, async move |scope, follower| {
+        scope.host.snapshots.save(id, follower).await?;
+        Ok(format!("{machine} is off with its memory saved; its next start goes on from there"))
+    }))
+});
+
+command!(DiscardSaved, Event, [], |turn, _| {
+    within(SHORT, turn.scope.host.snapshots.discard_saved(turn.id)).await?;
+    Ok(turn.done("starts cold next time: its saved memory was thrown away"))
+});
+
+/// Refuses a snapshot that is not there while whoever asked still listens.
+async fn known(scope: &Scope, id: DomainId, name: &str) -> Result<(), Fault> {
+    let all = within(SHORT, scope.host.snapshots.list(id)).await?;
+    if all.iter().any(|s| s.name == name) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(80).collect();
+    let names: Vec<&str> = all.iter().map(|s| s.name.as_str()).collect();
+    Err(Fault::not_found(match names.as_slice() {
+        [] => format!("there is no snapshot {shown:?}: the machine has none"),
+        names => format!("there is no snapshot {shown:?}; there are {}", names.join(", ")),
+    }))
+}
