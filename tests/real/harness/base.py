@@ -30,11 +30,17 @@ def until(condition, seconds=10.0, what="the condition", pause=0.01):
         time.sleep(pause)
 
 
+# Where QEMU waits for memory and disks that come from other hosts.
+ARRIVALS = range(49152, 49216)
+
+
 def free_port():
-    """A TCP port of loopback that is free at the moment."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A TCP port of loopback that is free at the moment, and where nobody takes us for a QEMU that was left behind."""
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            if s.getsockname()[1] not in ARRIVALS:
+                return s.getsockname()[1]
 
 
 class Seen:

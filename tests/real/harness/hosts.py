@@ -20,11 +20,10 @@ import struct
 import subprocess
 import uuid
 
-from .base import tail, until
+from .base import ARRIVALS, tail, until
 from .libvirt_host import TICK, LibvirtHost
 
 NET, SECOND = "10.98.0", "10.98.1"
-PORTS = (49152, 49216)  # Where QEMU waits for memory and disks.
 WRITER = pathlib.Path(__file__).with_name("writer.S")
 # libvirt's own default is 5 s x 5 between daemons; nobody wants to wait half a minute for each cut cable.
 SIGNS_OF_LIFE = "keepalive_interval = 2\nkeepalive_count = 3\n"
@@ -108,7 +107,7 @@ class Node(LibvirtHost):
     def lose_transfers(self):
         """This host's kernel gives up the connections on which memory comes or goes, as by itself after a quarter of an hour without
         an answer. The other end is told only if there is a cable."""
-        ports = " or ".join(f"( {end} >= :{PORTS[0]} and {end} < :{PORTS[1]} )" for end in ("sport", "dport"))
+        ports = " or ".join(f"( {end} >= :{ARRIVALS.start} and {end} < :{ARRIVALS.stop} )" for end in ("sport", "dport"))
         lost = run(*self.inside("ss", "-K", "-Htn", "state", "established", ports)).splitlines()
         assert lost, f"no memory comes to {self.name} or goes from it"
 
@@ -147,7 +146,7 @@ class Node(LibvirtHost):
         """TCP ports on which a migration could still be waited for (memory from 49152 on, disks too)."""
         said = run("nsenter", "-t", str(self.keeper.pid), "-n", "ss", "-Hltn")
         ports = {int(line.split()[3].rsplit(":", 1)[1]) for line in said.splitlines()}
-        return sorted(p for p in ports if PORTS[0] <= p < PORTS[1])
+        return sorted(p for p in ports if p in ARRIVALS)
 
 
 class Hosts:
