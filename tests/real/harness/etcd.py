@@ -1,19 +1,26 @@
-"""A cluster of etcd members on loopback, with their data in the test's folder."""
+"""A cluster of etcd members on loopback, with their data in the test's folder and the settings of the runbook."""
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import urllib.request
 
-from .base import Skipped, free_port, tail, until
+from .base import ROOT, Skipped, free_port, tail, until
+
+
+def documented():
+    """What the runbook says belongs into /etc/default/etcd."""
+    block = re.search(r"```ini\n(.*?)```", (ROOT / "ops" / "runbooks" / "etcd.md").read_text(), re.S)[1]
+    return dict(line.split("=", 1) for line in block.splitlines())
 
 
 class Etcd:
     """As many members as asked for; each can be killed, stopped and started again."""
 
-    def __init__(self, work, count=3):
+    def __init__(self, work, count=3, settings=None):
         if not shutil.which("etcd"):
             raise Skipped("etcd-server is not installed")
         self.work = work / "etcd"
@@ -21,6 +28,7 @@ class Etcd:
         self.ports = [(free_port(), free_port()) for _ in range(count)]
         self.urls = [f"http://127.0.0.1:{client}" for client, _ in self.ports]
         self.processes = [None] * count
+        self.settings = documented() if settings is None else settings
 
     def start(self, member):
         client, peer = self.ports[member]
@@ -31,7 +39,7 @@ class Etcd:
              "--listen-client-urls", f"http://127.0.0.1:{client}", "--advertise-client-urls", f"http://127.0.0.1:{client}",
              "--listen-peer-urls", f"http://127.0.0.1:{peer}", "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}",
              "--initial-cluster", cluster, "--initial-cluster-state", "new", "--log-level", "warn", "--unsafe-no-fsync"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "ETCD_LOG_OUTPUTS": "stderr"},
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "ETCD_LOG_OUTPUTS": "stderr", **self.settings},
         )
 
     def answers(self, member):

@@ -203,7 +203,7 @@ impl Members {
             }
             (RESOURCE_EXHAUSTED, m) if m.contains("space") => Some(Fault::unavailable(
                 "etcd's database is full, so changes are frozen and guests are not touched; compact and defragment it and then run \
-                 `etcdctl alarm disarm`",
+                 `etcdctl alarm disarm`, as ops/runbooks/etcd.md says",
             )),
             // The session is over; the next attempt logs in again.
             (UNAUTHENTICATED, _) => None,
