@@ -20,9 +20,8 @@ use archipel_contract::{
     domain::*,
     hypervisor::*,
     migration::{
-        AskStanding, CheckMigration, DrainHypervisor, ListParked, MigrateDomain, ParkDomain,
-        PlanDrain, Receive, Release, RemoveCopy, Reserve, SendBack, UndrainHypervisor,
-        UnparkDomain, Unreserve, Yield,
+        AskStanding, CheckMigration, DrainHypervisor, ListParked, LookAgain, MigrateDomain, ParkDomain, PlanDrain, Receive, Release,
+        RemoveCopy, Reserve, SendBack, UndrainHypervisor, UnparkDomain, Unreserve, Yield,
     },
     network::*,
     storage_pool::*,
@@ -36,14 +35,7 @@ use std::time::Duration;
 const RESTART: Duration = Duration::from_secs(5);
 
 /// A checked request, ready to go to its actor. `None`: the actor ended before it answered.
-pub type Errand = Box<
-    dyn for<'a> FnOnce(
-            &'a Directory,
-            EntityId,
-            Caller,
-        ) -> BoxFuture<'a, Option<Result<Value, Fault>>>
-        + Send,
->;
+pub type Errand = Box<dyn for<'a> FnOnce(&'a Directory, EntityId, Caller) -> BoxFuture<'a, Option<Result<Value, Fault>>> + Send>;
 
 /// One command of the list.
 pub struct Route {
@@ -54,10 +46,7 @@ pub struct Route {
 }
 
 fn of_cell<C: Command>() -> Route {
-    Route {
-        entry: entry::<C>(),
-        prepare: None,
-    }
+    Route { entry: entry::<C>(), prepare: None }
 }
 
 fn of<A, C>() -> Route
@@ -65,10 +54,7 @@ where
     C: Command,
     A: Resident + Handler<Posted<Ask<C>>>,
 {
-    Route {
-        entry: entry::<C>(),
-        prepare: Some(prepare::<A, C>),
-    }
+    Route { entry: entry::<C>(), prepare: Some(prepare::<A, C>) }
 }
 
 fn prepare<A, C>(arguments: Value) -> Result<Errand, Fault>
@@ -80,15 +66,11 @@ where
     Ok(Box::new(move |directory, target, caller| {
         Box::pin(async move {
             let Some(post) = directory.arrival::<A>(&target, RESTART).await else {
-                return Some(Err(Fault::unavailable(format!(
-                    "the actor of {target} is being restarted; ask again in a moment"
-                ))));
+                return Some(Err(Fault::unavailable(format!("the actor of {target} is being restarted; ask again in a moment"))));
             };
             let reply = post.ask(Ask { command, caller }).await?;
             Some(reply.and_then(|r| {
-                serde_json::to_value(r).map_err(|e| {
-                    Fault::internal("an answer could not be written; please report this").because(e)
-                })
+                serde_json::to_value(r).map_err(|e| Fault::internal("an answer could not be written; please report this").because(e))
             }))
         })
     }))
@@ -144,6 +126,7 @@ pub fn list() -> Vec<Route> {
         of::<HypervisorActor, Release>(),
         of::<HypervisorActor, AskStanding>(),
         of::<HypervisorActor, Yield>(),
+        of::<HypervisorActor, LookAgain>(),
         of::<HypervisorActor, SendBack>(),
         of_cell::<ListNetworks>(),
         of::<NetworkActor, ShowNetwork>(),

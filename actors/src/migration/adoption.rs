@@ -10,7 +10,7 @@
 //! Nothing is started or stopped for that. A stranger that is adopted by nobody is shown with its hypervisor and alarmed by the auditor.
 
 use super::arrival::{self, Wish};
-use super::{PEER, ask, asker};
+use super::{PEER, ask, asker, done};
 use crate::{
     board::Change,
     domain::turn,
@@ -19,8 +19,9 @@ use crate::{
 };
 use archipel_contract::{
     Caller, DomainId, EntityId, Fault, FaultKind, Hold, HypervisorName, MoveId, Ownership, OwnershipStep,
+    command::Done,
     event::Cause,
-    migration::{Release, Standing, Yield, Yielded},
+    migration::{LookAgain, Release, Standing, Yield, Yielded},
 };
 use std::rc::Rc;
 use std::time::Duration;
@@ -185,6 +186,12 @@ async fn take(scope: &Rc<Scope>, wish: Wish) -> Result<(), Fault> {
         tracing::info!(%domain, %from, %fault, "who had the machine before was not told that it was claimed; it will ask, or find out");
     }
     Ok(())
+}
+
+/// `hypervisor.look-again`.
+pub(super) async fn look_again(scope: &Rc<Scope>, command: LookAgain, _: Caller) -> Result<Done, Fault> {
+    noticed(scope, command.domain);
+    done("it is being looked at")
 }
 
 /// `hypervisor.yield`: gives up a machine that this host's libvirt does not have any more.

@@ -2,7 +2,7 @@
 //! UUID. It is harmless: it does not start with its host, nobody has the right to start it here, and the hypervisor tells of it. It goes
 //! only when a person says so.
 
-use super::{PEER, ask};
+use super::ask;
 use crate::{
     hypervisor,
     scope::{LONG, SHORT, Scope, within},
@@ -37,22 +37,23 @@ fn find(scope: &Scope, machine: &str) -> Result<Stranger, Fault> {
     }
 }
 
+/// How the authority says that it stands, if the definition here may go.
+async fn elsewhere(scope: &Scope, id: DomainId, name: &str) -> Result<Option<Ownership>, Fault> {
+    let (me, held) = (&scope.host.name, within(SHORT, scope.authority.ownership(id)).await?);
+    match keeps(held.as_ref(), me) {
+        Some(why) => Err(Fault::new(FaultKind::Conflict, format!("{name} stays on {me}: {why}"))),
+        None => Ok(held),
+    }
+}
+
 /// `hypervisor.remove-copy`.
 pub(super) async fn remove(scope: &Rc<Scope>, command: RemoveCopy, _: Caller) -> Result<Done, Fault> {
     let (me, migration) = (&scope.host.name, &scope.host.migration);
     let Stranger { id, name, .. } = find(scope, &command.machine)?;
-    // Nobody claims it meanwhile.
-    let _turn = scope.moves.claims.lock().await;
-    let held = within(SHORT, scope.authority.ownership(id)).await?;
-    if let Some(why) = keeps(held.as_ref(), me) {
-        return Err(Fault::new(FaultKind::Conflict, format!("{name} stays on {me}: {why}")));
-    }
-    if !matches!(within(SHORT, migration.standing(id)).await?, Standing::Off(_) | Standing::Departed) {
-        return Err(Fault::wrong_state(format!("{name} is not off on {me}; shut this copy down there first, if it is the wrong one")));
-    }
+    let held = elsewhere(scope, id, &name).await?;
     // A parked machine's definition is the cell's; every other one's is asked for, so that the last one is never removed.
-    if let Some(owner) = held.filter(|h| h.hold != Hold::Parked).map(|h| h.owner) {
-        match ask(scope, &owner, &AskStanding { domain: id }, PEER).await {
+    if let Some(owner) = held.as_ref().filter(|h| h.hold != Hold::Parked).map(|h| &h.owner) {
+        match ask(scope, owner, &AskStanding { domain: id }, SHORT).await {
             Ok(Standing::Absent) => {
                 let message = format!("{name} stays on {me}: {owner} owns it and has no definition of it, so this is the only one");
                 return Err(Fault::new(FaultKind::Conflict, message));
@@ -63,6 +64,14 @@ pub(super) async fn remove(scope: &Rc<Scope>, command: RemoveCopy, _: Caller) ->
                 return Err(Fault::unavailable(message).because(fault));
             }
         }
+    }
+    // Nobody claims it from here on.
+    let _turn = scope.moves.claims.lock().await;
+    if elsewhere(scope, id, &name).await? != held {
+        return Err(Fault::new(FaultKind::Conflict, format!("{name} changed hands meanwhile; look at it again")));
+    }
+    if !matches!(within(SHORT, migration.standing(id)).await?, Standing::Off(_) | Standing::Departed) {
+        return Err(Fault::wrong_state(format!("{name} is not off on {me}; shut this copy down there first, if it is the wrong one")));
     }
     within(LONG, migration.discard(id)).await?;
     strangers::forget(scope, id);

@@ -192,6 +192,7 @@ asked!(Receive, arrival::receive);
 asked!(Release, arrival::release);
 asked!(AskStanding, arrival::standing);
 asked!(Yield, adoption::give_up);
+asked!(LookAgain, adoption::look_again);
 asked!(SendBack, send_back);
 asked!(RemoveCopy, leftover::remove);
 asked!(UnparkDomain, park::unpark);

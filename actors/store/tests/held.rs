@@ -80,6 +80,9 @@ impl Authority for Flaky {
     fn ownership(&self, domain: DomainId) -> Answer<'_, Option<Ownership>> {
         self.send(move || self.cell.ownership(domain))
     }
+    fn ownerships(&self, domains: Vec<DomainId>) -> Answer<'_, Vec<Option<Ownership>>> {
+        self.send(move || self.cell.ownerships(domains))
+    }
     fn step(&self, domain: DomainId, expected: Epoch, step: OwnershipStep) -> Answer<'_, Ownership> {
         self.send(move || self.cell.step(domain, expected, step))
     }
@@ -290,7 +293,9 @@ async fn verifying_names_what_others_have_now_and_takes_the_right_to_run_it() {
     assert_eq!(held.verify().await.unwrap_err().kind, FaultKind::Unavailable);
     assert!(may_run(&held, ids[3], "a").await, "nothing is known yet");
     cell.set(Mode::Delivers);
+    cell.asked();
     let stale = held.verify().await.unwrap();
+    assert_eq!(cell.asked(), 2, "one question for five hundred");
     assert_eq!(stale, [Ownership::owned(ids[3], Epoch(2), name("b"))]);
     cell.set(Mode::LosesRequests);
     assert!(!may_run(&held, ids[3], "a").await);

@@ -102,3 +102,22 @@ fn the_last_definition_of_a_machine_is_not_removed() {
         assert!(lab.fake("alpha").domain(id).is_some());
     });
 }
+
+#[test]
+fn a_copy_becomes_the_machine_when_its_owner_removes_its_own() {
+    story(&["alpha", "beta"], async |lab| {
+        let id = lab.lent("alpha", "alpha").await;
+        lab.fake("beta").adopt(lab.fake("alpha").domain(id).unwrap());
+        lab.begin_all().await;
+        lab.until("beta tells of it", |l| l.strangers("beta").len() == 1).await;
+        lab.at_rest(id, "alpha").await;
+        lab.ask("alpha", id, "domain.undefine", json!({})).await.unwrap();
+        lab.seen("alpha", id, "domain.undefined");
+        // What the exchange says to whoever has a copy.
+        let cell = Caller { jid: "vm.localhost".into(), role: Role::Node, operation: OperationId::fresh() };
+        lab.as_caller("beta", cell, hv("beta"), "hypervisor.look-again", json!({"domain": id})).await.unwrap();
+        lab.until("beta shows it", |l| l.entity("beta", id).is_some()).await;
+        lab.at_rest(id, "beta").await;
+        lab.until("it is no stranger any more", |l| l.strangers("beta").is_empty()).await;
+    });
+}

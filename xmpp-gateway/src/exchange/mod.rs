@@ -16,6 +16,7 @@
 //! | `location`, `handed`, `marks`, `graves`, `topic`, `interned` | where every entity is, or was, and who may speak for it (pure) |
 //! | `node`, `vouch` | the links to the agents; what a person may do in whose name they ask each other |
 //! | `term`, `proof` | which of several exchanges serves (pure), and whether it may change anything now |
+//! | `heirs` | hosts with a copy of a machine that is gone look again |
 //! | `audit` | on how many hosts each machine runs, and the alarm when it is more than one |
 //! | `authority` | who owns what and what is on the shelf, for agents on other machines |
 //! | `settling` | the first moments after a takeover, in which the agents tell what there is |
@@ -40,6 +41,7 @@ pub(crate) mod dispatch;
 pub(crate) mod feed;
 mod graves;
 mod handed;
+mod heirs;
 mod interned;
 pub(crate) mod line;
 pub(crate) mod location;
@@ -281,6 +283,7 @@ impl Exchange {
         let suspects = self.audit.lock().follow(&mut table, &mut outcome.changes, now);
         if !outcome.changes.is_empty() {
             self.tell_presence(&table, &outcome.changes);
+            self.tell_heirs(&table, &outcome.changes);
             self.push_feed(outcome.changes.into_iter().map(|c| c.event));
         }
         drop(table);

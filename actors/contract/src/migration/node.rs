@@ -122,6 +122,15 @@ pub struct Yield {
 }
 declare!(Yield, "hypervisor.yield", Change, Node, Hypervisor, Yielded);
 
+/// From the exchange: this machine is gone from the host that had it, and you have a copy; look whose it is now.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LookAgain {
+    /// The machine.
+    pub domain: DomainId,
+}
+declare!(LookAgain, "hypervisor.look-again", Read, Node, Hypervisor, Done);
+
 /// The answer to [`Yield`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Yielded {

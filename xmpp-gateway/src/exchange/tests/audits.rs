@@ -354,3 +354,20 @@ fn a_hypervisor_that_is_gone_has_no_copies() {
     assert!(auditor.copies(&table, id(1)).is_empty());
     assert!(table.get(&EntityId::Hypervisor(beta)).is_none());
 }
+
+#[tokio::test]
+async fn whoever_has_a_copy_of_a_machine_that_is_gone_looks_again() {
+    let world = World::new().await;
+    let (one, two) = (machine(1, "alpha"), machine(2, "alpha"));
+    let (alpha, beta) = (world.host("alpha", vec![one.clone(), two.clone()]).await, world.host("beta", vec![]).await);
+    beta.announce(&[changed(&with_strangers("beta", 2, vec![stranger(2, DomainState::Shutoff)]))]);
+    for vm in [&one, &two] {
+        let after = next(vm, DomainState::Running);
+        alpha.announce(&[Event { after: None, ..event("domain.undefined", &after) }]);
+    }
+    let (iq, request) = beta.request().await;
+    assert_eq!((&*request.command, &request.arguments), ("hypervisor.look-again", &json!({ "domain": id(2) })));
+    assert_eq!(request.caller.role, archipel_contract::Role::Node);
+    beta.reply(&iq, &json!({ "message": "it is being looked at" }));
+    until("it has answered", || world.exchange.health().waiting == 0).await;
+}
