@@ -127,7 +127,8 @@ async fn ten_thousand(what: &str, break_it: impl FnOnce(&mut Node) -> Box<dyn Se
         screen.until("what happens next", |s| s.shown.get(&machine) == Some(&"running")).await;
     }
     println!("takeover after {what}: {all} entities, the standby led after {led:.2?}, viewers were current after {current:.2?}");
-    // Without optimisation reading 10,000 entities takes most of the time; what is promised is promised of the program people run.
+    // Without optimisation reading and telling 10,000 entities takes most of the time: 4 to 7 s after the standby leads (2 to 3 s), on two
+    // busy cores. What is promised is promised of the program people run, so 5 s are asserted there.
     assert!(current < Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 5 }), "{current:?}");
     drop(still);
     drop(links);
