@@ -32,6 +32,11 @@ bench *ARGS:
     cargo build --release --locked -p archipeld
     cargo run --release --locked -p archipel-tests --bin bench -- {{ ARGS }}
 
+# Our moves beside those of `virsh migrate`, on the build that users run (needs root, as `just real` does)
+bench-moves:
+    cargo build --release --locked -p archipeld -p archipel-xmpp
+    ARCHIPEL_BIN_DIR=${CARGO_TARGET_DIR:-$PWD/target}/release tests/real/run orchestration
+
 # Build the page (commit what changes in ui/dist)
 ui:
     cd ui && npm ci && npm run build

