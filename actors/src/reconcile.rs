@@ -3,7 +3,7 @@
 
 use crate::{
     board::{Change, Draft},
-    domain, hypervisor, migration,
+    domain::{self, DomainActor, Observed}, hypervisor, migration,
     network::Network,
     noun::{self, Noun},
     scope::{LONG, SHORT, Scope, within},
@@ -14,6 +14,7 @@ use archipel_contract::{
     Condition, DomainId, Entity, EntityId, Epoch, Facts, Fault, FaultKind, Ownership,
     domain::DomainRecord,
     event::Cause,
+    host::DomainChange,
     hypervisor::{HypervisorState, Stranger},
     port::Inventory,
 };
@@ -76,8 +77,14 @@ pub async fn list(scope: &Rc<Scope>) -> Result<(), Fault> {
     for entity in scope.board.entities() {
         // What was another host's when it was listed may have been claimed since.
         let claimed = elsewhere.get(&entity.id).is_some_and(|epoch| entity.epoch > *epoch);
-        if listed_by_libvirt(&entity) && !found.contains(&entity.id) && !claimed {
-            remove(scope, &entity);
+        if !listed_by_libvirt(&entity) || found.contains(&entity.id) || claimed {
+            continue;
+        }
+        // A libvirt that is going down knows no machine any more, a moment before it is lost. What it leaves out of a list is asked for
+        // by name, and twice, before its owner lets it go: another host might take it for nobody's.
+        match scope.directory.find::<DomainActor>(&entity.id).filter(|_| !elsewhere.contains_key(&entity.id)) {
+            Some(post) => scope.catch_up(entity.id.clone(), post.ask(Observed(DomainChange::Changed("not listed")))),
+            None => remove(scope, &entity),
         }
     }
     if unclear.is_empty() {
