@@ -229,10 +229,15 @@ async fn went(scope: &Scope, id: DomainId, to: &HypervisorName) {
     let entity = EntityId::Domain(id);
     scope.board.publish(Change::gone(entity.clone(), "domain.migrated", Cause::Libvirt).with_detail(Some(format!("to {to}").into())));
     scope.keeper.stop(&entity);
+    left(scope, id).await;
+}
+
+/// What libvirt still has here of a machine that is another host's now is a stranger.
+pub(super) async fn left(scope: &Scope, id: DomainId) {
     match within(SHORT, scope.host.domains.read(id)).await {
         Ok(record) => strangers::note(scope, &record),
         Err(fault) if fault.kind == FaultKind::NotFound => strangers::forget(scope, id),
-        Err(fault) => tracing::debug!(domain = %id, %fault, "what other tools have left of a machine is told of with the next listing"),
+        Err(fault) => tracing::debug!(domain = %id, %fault, "what is left of a machine here is told of with the next listing"),
     }
 }
 

@@ -7,7 +7,7 @@
 //! The record outlives the task's actor and the daemon: whoever finds it feeds `restarted` and goes on.
 
 use super::saga::{End, Input, Output, Saga};
-use super::{origin, transit};
+use super::{adoption, origin, transit};
 use crate::{
     board::{Change, Draft},
     domain::{DomainActor, Observed},
@@ -392,6 +392,9 @@ fn over(scope: &Rc<Scope>, departure: &Rc<Departure>, end: End) -> Ending {
         End::Moved => {
             scope.board.publish(Change::gone(id.clone(), "domain.migrated", cause).with_detail(Some(format!("to {to}").into())));
             scope.keeper.stop(&id);
+            // A guest that stands still here since libvirt did not know how its hand-over ended is not discarded.
+            let scope = scope.clone();
+            actix_rt::spawn(async move { adoption::left(&scope, domain).await });
         }
         End::Stayed | End::Lost => {
             tell_moving(scope, domain, None, cause);
