@@ -56,9 +56,12 @@ scenarios! {
     a_dead_agent_comes_back_with_higher_numbers
     a_departure_that_nobody_saw_is_not_started_again
     a_drain_goes_on_after_its_agent_died
+    a_drain_onto_full_hosts_moves_what_fits
     a_guest_that_dies_on_the_way_is_not_started
     a_host_is_drained_and_filled_again
     a_host_that_returns_after_an_hour_ends_its_move
+    a_libvirt_that_forgets_everything_takes_no_ownership_away
+    a_libvirt_that_is_slow_moves_a_machine_once
     a_lie_about_a_move_that_succeeded_is_found_out
     a_life_is_seen_step_by_step
     a_lost_libvirt_is_unknown_and_never_shutoff
@@ -68,22 +71,28 @@ scenarios! {
     a_machine_that_moves_is_not_moved_twice
     a_move_outlives_the_loss_of_libvirt
     a_move_that_cannot_be_is_refused_with_all_reasons
+    a_move_that_waits_for_its_turn_can_be_cancelled
     a_move_whose_network_is_cut_stays
     a_move_with_other_tools_is_adopted
     a_panic_stays_with_its_machine
     a_parked_machine_is_unparked_by_one_host
+    a_post_copy_in_quiet_weather_arrives
+    a_post_copy_that_breaks_is_taken_up_again
     a_running_machine_moves_and_goes_on
     a_slow_viewer_of_a_storm_ends_with_the_truth
     a_source_agent_that_comes_back_waits_for_the_transfer
     a_source_agent_that_dies_transfers_nothing_twice
+    a_start_that_is_said_to_have_failed_runs_once
     a_target_agent_that_dies_claims_when_it_is_back
     a_target_whose_libvirt_dies_receives_nothing
     a_used_up_budget_is_revived_by_a_command
     an_agent_that_lists_slowly_forgets_nobody
+    an_exchange_that_is_replaced_disturbs_no_move
     an_operation_sent_twice_runs_once
     an_overflow_is_listed_again
     five_moves_wait_for_their_turns
     one_machine_is_on_one_host_only
+    two_hosts_that_unpark_at_once_get_one_machine
 }
 
 #[test]

@@ -120,6 +120,20 @@ impl Stage {
                 world.site(host)?.fake.needs(id, |needs| needs.networks.push(network.clone()));
             }
             Act::Memory { host, mib } => world.site(host)?.fake.set_memory(Bytes::mib(*mib)),
+            Act::Lie { host, operation } => {
+                let fault = Fault::new(FaultKind::Internal, "libvirt says that it failed").because("a scripted lie");
+                world.site(host)?.fake.script.lie(operation, 1, fault);
+            }
+            Act::Forgets { host, everything } => world.site(host)?.fake.forgets(*everything),
+            Act::Slow { host, call } => {
+                let script = &world.site(host)?.fake.script;
+                match *call {
+                    Some(time) => script.slow_down(move |_| Box::pin(tokio::time::sleep(time))),
+                    None => script.hurry(),
+                }
+            }
+            Act::Serve(true) => world.serve()?,
+            Act::Serve(false) => world.unseat(),
             Act::Clock(by) => world.clock.step(*by),
             Act::Migrate { name, from, to } => {
                 let (id, source) = (machine(world, from, name)?.id, world.site(from)?.fake.clone());

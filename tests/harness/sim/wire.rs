@@ -70,9 +70,24 @@ pub(super) enum Way {
     Cut,
 }
 
-/// The wire of one client or agent to the server. It outlives connections.
+/// Where whoever serves the cell is found.
+#[derive(Default)]
+pub(super) struct Seat(Mutex<Option<Arc<Server>>>);
+
+impl Seat {
+    pub(super) fn server(&self) -> Option<Arc<Server>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Somebody serves from now on; answers who did before.
+    pub(super) fn take(&self, server: Option<Arc<Server>>) -> Option<Arc<Server>> {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), server)
+    }
+}
+
+/// The wire of one client or agent to the server. It outlives connections, and servers.
 pub(super) struct Wire {
-    server: Arc<Server>,
+    seat: Arc<Seat>,
     chance: Arc<Chance>,
     distance: Option<Distance>,
     way: watch::Sender<Way>,
@@ -81,8 +96,8 @@ pub(super) struct Wire {
 
 impl Wire {
     /// A wire over which bytes take time if it has a distance.
-    pub(super) fn to(server: &Arc<Server>, chance: Arc<Chance>, distance: Option<Distance>) -> Arc<Wire> {
-        Arc::new(Wire { server: server.clone(), chance, distance, way: watch::Sender::new(Way::Open), pumps: Mutex::default() })
+    pub(super) fn to(seat: &Arc<Seat>, chance: Arc<Chance>, distance: Option<Distance>) -> Arc<Wire> {
+        Arc::new(Wire { seat: seat.clone(), chance, distance, way: watch::Sender::new(Way::Open), pumps: Mutex::default() })
     }
 
     pub(super) fn way(&self) -> Way {
@@ -93,12 +108,18 @@ impl Wire {
     pub(super) fn set(&self, way: Way) {
         self.way.send_replace(way);
         if way == Way::Cut {
-            let mut pumps = self.pumps.lock().unwrap_or_else(PoisonError::into_inner);
-            pumps.drain(..).for_each(|pump| pump.abort());
+            self.snap();
         }
     }
 
-    fn connect(&self) -> DuplexStream {
+    /// What is on the wire is lost, and who is at its ends must connect again.
+    pub(super) fn snap(&self) {
+        let mut pumps = self.pumps.lock().unwrap_or_else(PoisonError::into_inner);
+        pumps.drain(..).for_each(|pump| pump.abort());
+    }
+
+    fn connect(&self) -> Result<DuplexStream, Fault> {
+        let server = self.seat.server().ok_or_else(|| Fault::unavailable("nobody serves the cell at the moment"))?;
         let (client, near) = tokio::io::duplex(ROOM);
         let (far, end) = tokio::io::duplex(ROOM);
         let (from_client, to_client) = tokio::io::split(near);
@@ -107,8 +128,8 @@ impl Wire {
         let distance = self.distance.map(Distance::back);
         let back = tokio::spawn(pump(from_server, to_client, self.chance.clone(), distance, self.way.subscribe()));
         self.pumps.lock().unwrap_or_else(PoisonError::into_inner).extend([there.abort_handle(), back.abort_handle()]);
-        tokio::spawn(self.server.clone().accept_stream(end, Peer::in_process("simulation")));
-        client
+        tokio::spawn(server.accept_stream(end, Peer::in_process("simulation")));
+        Ok(client)
     }
 }
 
@@ -160,7 +181,7 @@ impl Connector for Plug {
             let mut way = self.0.way.subscribe();
             let open = way.wait_for(|now| *now != Way::Cut).await.map(|_| ());
             open.map_err(|_| Fault::unavailable("this wire is gone for good"))?;
-            Ok(Connected { io: Box::new(self.0.connect()), private: true })
+            Ok(Connected { io: Box::new(self.0.connect()?), private: true })
         })
     }
     fn name(&self) -> &str {

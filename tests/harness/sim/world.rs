@@ -4,10 +4,10 @@ use super::census::Census;
 use super::log::Log;
 use super::mortal::{Mortal, Process, Reach};
 use super::viewer::{Detail, Viewer};
-use super::wire::{Chance, Distance, Plug, Way, Wire};
+use super::wire::{Chance, Distance, Plug, Seat, Way, Wire};
 use anyhow::{Context, Result};
 use archipel_contract::{
-    CellName, Epoch, HypervisorName, Millis, Role, Timestamp,
+    CellName, EntityId, Epoch, HypervisorName, Millis, Role, Timestamp,
     fake::{FakeHost, FakeLan, MemoryAccounts, MemoryAuthority, MemoryDocuments, MemoryJournal},
     host::{Host, HostChange, HostLink, HostObserver},
     port::{AccountKind, Accounts, Authority, Clock},
@@ -17,12 +17,12 @@ use archipel_xmpp::{
     accounts::account,
     client::{Client, Config, Incoming, Pauses, Retry},
     exchange::{Exchange, ExchangeConfig},
-    link::{Link, LinkConfig, LinkWatcher},
+    link::{Link, LinkAuthority, LinkConfig, LinkWatcher},
     server::{Limits, Server, ServerConfig},
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -72,7 +72,7 @@ pub(super) struct Site {
 
 /// The process of an agent.
 pub(super) struct Running {
-    pub(super) tree: tree::Agent,
+    pub(super) tree: Arc<tree::Agent>,
     pub(super) watcher: Arc<LinkWatcher>,
     pub(super) wire: Arc<Wire>,
     link: tokio::task::JoinHandle<()>,
@@ -131,6 +131,26 @@ pub(super) enum Authorities {
     Own,
 }
 
+/// What the daemon does in every session of its link: whoever was overtaken while it was away looks again at what is there, and so does
+/// whoever could not find out whose it is.
+async fn overtaken(me: HypervisorName, link: Arc<LinkAuthority>, authority: Arc<MemoryAuthority>, tree: Weak<tree::Agent>) {
+    let mut session = None;
+    loop {
+        session = Some(link.next_session(session).await);
+        let Some(tree) = tree.upgrade() else { return };
+        let all = tree.inventory();
+        let mut stale = !all.is_complete();
+        for entity in all.entities() {
+            if let EntityId::Domain(id) = entity.id {
+                stale |= authority.ownership(id).await.is_ok_and(|held| held.is_some_and(|held| held.owner != me));
+            }
+        }
+        if stale {
+            tree.list_again();
+        }
+    }
+}
+
 /// The cell with everything around it.
 pub(super) struct World {
     pub(super) log: Log,
@@ -150,10 +170,12 @@ pub(super) struct World {
     pub(super) authority: Arc<MemoryAuthority>,
     pub(super) documents: Arc<MemoryDocuments>,
     accounts: Arc<MemoryAccounts>,
-    server: Option<Arc<Server>>,
+    seat: Arc<Seat>,
+    /// How often the cell was taken over, and once more.
+    term: u64,
     wires: BTreeMap<String, Arc<Wire>>,
     people: BTreeMap<String, (Client, tokio::task::AbortHandle)>,
-    dead: Vec<tree::Agent>,
+    dead: Vec<Arc<tree::Agent>>,
 }
 
 impl World {
@@ -180,7 +202,8 @@ impl World {
             authority: Arc::default(),
             documents: Arc::default(),
             accounts,
-            server: None,
+            seat: Arc::default(),
+            term: 0,
             wires: BTreeMap::new(),
             people: BTreeMap::new(),
             dead: Vec::new(),
@@ -188,21 +211,33 @@ impl World {
     }
 
     /// The server with its exchange; it begins when somebody needs it first.
-    fn server(&mut self) -> Result<Arc<Server>> {
-        if let Some(server) = &self.server {
-            return Ok(server.clone());
-        }
+    fn served(&mut self) -> Result<()> {
+        if self.term == 0 { self.serve() } else { Ok(()) }
+    }
+
+    /// An exchange begins a term and serves the cell. Of the one before it knows what the authority and the documents hold.
+    pub(super) fn serve(&mut self) -> Result<()> {
+        self.term += 1;
         let (authority, documents) = (self.authority.clone(), self.documents.clone());
-        let config = ExchangeConfig::new(self.cell.clone(), self.accounts.clone(), authority, documents, self.clock.clone(), Epoch(1));
+        let config =
+            ExchangeConfig::new(self.cell.clone(), self.accounts.clone(), authority, documents, self.clock.clone(), Epoch(self.term));
         let exchange = Exchange::new(config);
         let mut limits = Limits::default();
         if let Some(queue) = self.queue {
             limits.queue.stanzas = queue;
         }
         let config = ServerConfig { cell: CELL.into(), accounts: self.accounts.clone(), tls: None, limits, features: Vec::new() };
-        let server = Server::new(config, exchange)?;
-        self.server = Some(server.clone());
-        Ok(server)
+        self.seat.take(Some(Server::new(config, exchange)?));
+        Ok(())
+    }
+
+    /// Whoever serves the cell dies without a word.
+    pub(super) fn unseat(&mut self) {
+        let gone = self.seat.take(None);
+        let agents = self.sites.values().filter_map(|s| s.agent.as_ref()).map(|a| &a.wire);
+        agents.chain(self.wires.values()).for_each(|wire| wire.snap());
+        // It reaches nobody any more; what it still holds goes with it.
+        drop(gone);
     }
 
     pub(super) fn site(&self, host: &str) -> Result<&Site> {
@@ -247,7 +282,7 @@ impl World {
             authority: Arc::new(Reach {
                 recorded: site.authority.clone(),
                 cell: if own { site.authority.clone() } else { link.authority() },
-                me,
+                me: me.clone(),
                 process: process.clone(),
             }),
             journal: Arc::new(Mortal { inner: site.journal.clone(), process: process.clone() }),
@@ -258,7 +293,8 @@ impl World {
             incarnation,
         };
         // On this very thread, whose clock is the paused one.
-        let tree = tree::start_on(tree, actix::Arbiter::current()).await?;
+        let tree = Arc::new(tree::start_on(tree, actix::Arbiter::current()).await?);
+        tokio::spawn(overtaken(me, link.authority(), site.authority.clone(), Arc::downgrade(&tree)));
         let link = tokio::spawn(link.run(tree.dispatcher(), tree.inventory(), incarnation));
         let (cut, speaks) = (wire.clone(), link.abort_handle());
         process.ends_with(move || {
@@ -286,14 +322,14 @@ impl World {
 
     /// The actors of dead processes end as well. Nobody hears that, but an operator may be told that they took their time.
     pub(super) fn bury(&mut self) {
-        self.dead.drain(..).for_each(|tree| drop(tokio::spawn(tree.shutdown())));
+        self.dead.drain(..).filter_map(Arc::into_inner).for_each(|tree| drop(tokio::spawn(tree.shutdown())));
     }
 
     fn new_wire(&mut self) -> Result<Arc<Wire>> {
-        let server = self.server()?;
+        self.served()?;
         self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         let distance = Distance { salt: self.seed, most: self.distance, began: self.clock.began };
-        Ok(Wire::to(&server, self.chance.clone(), (self.distance > 0).then_some(distance)))
+        Ok(Wire::to(&self.seat, self.chance.clone(), (self.distance > 0).then_some(distance)))
     }
 
     /// The wire of an agent, a viewer or a person.
@@ -339,10 +375,12 @@ impl World {
     pub(super) async fn end(mut self) {
         for agent in std::mem::take(&mut self.sites).into_values().filter_map(|s| s.agent) {
             agent.link.abort();
-            agent.tree.shutdown().await;
+            if let Some(tree) = Arc::into_inner(agent.tree) {
+                tree.shutdown().await;
+            }
         }
         self.people.values().for_each(|(_, drain)| drain.abort());
-        if let Some(server) = self.server.take() {
+        if let Some(server) = self.seat.take(None) {
             server.shutdown().await;
         }
     }
