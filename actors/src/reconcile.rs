@@ -3,7 +3,8 @@
 
 use crate::{
     board::{Change, Draft},
-    domain::{self, DomainActor, Observed}, hypervisor, migration,
+    domain::{self, DomainActor, Observed},
+    hypervisor, migration,
     network::Network,
     noun::{self, Noun},
     scope::{LONG, SHORT, Scope, within},
