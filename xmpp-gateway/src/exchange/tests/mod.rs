@@ -75,6 +75,7 @@ pub(crate) fn pool(n: u128, host: &str) -> Entity {
         capacity: Bytes(10 << 30),
         allocation: Bytes(1 << 30),
         available: Bytes(9 << 30),
+        provisioned: None,
         pool_type: "dir".into(),
         path: None,
         persistent: true,
