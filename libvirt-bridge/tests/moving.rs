@@ -160,6 +160,22 @@ async fn a_processor_or_machine_that_is_not_there_is_told_before() {
     assert!(found.iter().any(|o| o.kind == ObstacleKind::Virtualization), "{found:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_that_sees_its_hosts_own_processor_needs_one_that_has_all_of_it() {
+    let Some(pair) = pair("a_guest_that_sees_its_hosts_own_processor_needs_one_that_has_all_of_it") else { return };
+    let id = machine(&pair.source, "ARCHIPEL_TEST_QEMU_BUSY").await;
+    let needs = pair.source.migration.passport(id).await.unwrap();
+    // What the passport holds of a guest with host-passthrough: libvirt gives none such without hardware virtualization.
+    let own = std::env::var("ARCHIPEL_TEST_QEMU_CPU").unwrap();
+    let told = |cpu: String| {
+        pair.target.migration.obstacles(archipel_contract::migration::Passport { cpu: Some(cpu), ..needs.clone() }, trusting())
+    };
+    assert_eq!(told(own.clone()).await.unwrap(), []);
+    // The one is of the one maker and the other of the other, so no processor has both.
+    let found = told(own.replace("</cpu>", "<feature name='xop'/><feature name='amx-tile'/></cpu>")).await.unwrap();
+    assert_eq!(found.iter().map(|o| o.kind).collect::<Vec<_>>(), [ObstacleKind::Cpu], "{found:?}");
+}
+
 /// What the pool `own` of a host holds.
 async fn own(host: &Host) -> Vec<String> {
     let pool = host.pools.list().await.unwrap().into_iter().find(|p| &*p.name == "own").unwrap().id;

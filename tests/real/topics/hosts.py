@@ -31,6 +31,7 @@ def suite(p, *only):
         "ARCHIPEL_TEST_QEMU_PAIR": f"{p.hosts[1].uri} {p.hosts[2].uri}",
         "ARCHIPEL_TEST_QEMU_BUSY": "busy",
         "ARCHIPEL_TEST_QEMU_OWN": "lonely",
+        "ARCHIPEL_TEST_QEMU_CPU": re.search(r"<cpu>.*?</cpu>", p.hosts[1].virsh("capabilities"), re.S)[0],
     }
     command = ["cargo", "test", "--locked", "-q", "-p", "archipel-libvirt", "--test", "moving", "--", "--test-threads=1", "--nocapture", "--exact"]
     done = subprocess.run(command + list(only), cwd=ROOT, env=env, capture_output=True, text=True, timeout=140)
@@ -68,7 +69,8 @@ def test_a_transfer_is_given_up_and_others_go_on(p):
 
 def test_what_stands_in_the_way_is_told_before(p):
     return suite(
-        p, "storage_that_is_not_known_to_be_shared_is_told_before", "a_processor_or_machine_that_is_not_there_is_told_before"
+        p, "storage_that_is_not_known_to_be_shared_is_told_before", "a_processor_or_machine_that_is_not_there_is_told_before",
+        "a_guest_that_sees_its_hosts_own_processor_needs_one_that_has_all_of_it",
     )
 
 
