@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `lifecycle` | start, shutdown, reboot, reset, pause ...: what brings it up and down |
 //! | `definition` | its XML, name, note, autostart, undefine: what stays when it is off |
+//! | `edit` | its processors, memory, disks, cards ...: one change at a time, now and at the next boot |
 //! | `reading` | how what libvirt says gets onto the board |
 //! | [`change`] | what a report of libvirt means: pure |
 //! | `turn` | commands of one machine run one after the other |
@@ -20,6 +21,7 @@
 pub mod change;
 mod console;
 mod definition;
+mod edit;
 mod lifecycle;
 mod reading;
 mod snapshot;

@@ -1,5 +1,5 @@
 //! The libvirt ports of the contract, over `virt` and `virt-sys`. This crate knows libvirt and the contract, and nothing
-//! about actors, XMPP or the daemon; the only unsafe code of the workspace is in `event/raw.rs`, `migration/raw.rs`, `volume/raw.rs` and `memory.rs`.
+//! about actors, XMPP or the daemon; the only unsafe code of the workspace is in `event/raw.rs`, `migration/raw.rs`, `volume/raw.rs`, `definition/raw.rs` and `memory.rs`.
 //!
 //! ```text
 //!   async callers ──call()──▶ lanes (bounded) ──▶ worker threads ──▶ libvirt ──▶ answer by oneshot
@@ -18,6 +18,7 @@
 //! | `count` | how often libvirt was called |
 //! | `event` | the relay to the observer, and the meaning of each event; `event/raw` is the C side |
 //! | `domain` `snapshot` `network` `storage_pool` `volume` `hypervisor` | one port of the contract each |
+//! | `definition` | changing definitions and devices; `definition/block` copies and merges disks |
 //! | `migration` | moving machines; `migration/raw` is the C that `virt` lacks |
 //! | `fault` | libvirt error number to fault, the only such table |
 //! | [`memory`] | how the process keeps its memory |
@@ -32,6 +33,7 @@ pub mod bare;
 mod connection;
 mod console;
 mod count;
+mod definition;
 mod domain;
 mod event;
 mod fault;
@@ -84,6 +86,8 @@ pub struct LinkConfig {
     pub keepalive_count: u16,
     /// How many long works (moves, snapshots, backups) may be under way at a time; one more is refused with `busy`. 32.
     pub transfers: usize,
+    /// Devices of the host that may be handed to machines: `0000:03:00.0` for PCI, `1234:abcd` for USB. None.
+    pub host_devices: Vec<String>,
     /// Where the libvirt of another host reaches this one; `None`: `qemu+tls://HOSTNAME/system`.
     pub peer_uri: Option<String>,
     /// Where the memory of a machine is to be sent (`migrate_uri`), when that is not the host of `peer_uri`.
@@ -108,6 +112,7 @@ impl LinkConfig {
             keepalive_seconds: 5,
             keepalive_count: 3,
             transfers: 32,
+            host_devices: Vec::new(),
             peer_uri: None,
             data_uri: None,
         }
@@ -125,6 +130,7 @@ pub fn open(config: LinkConfig) -> Host {
         hypervisor: link.clone(),
         domains: link.clone(),
         snapshots: link.clone(),
+        definitions: link.clone(),
         networks: link.clone(),
         pools: link.clone(),
         volumes: link.clone(),

@@ -1,8 +1,9 @@
-//! libvirt's XML: [`tree`] keeps everything, known or not; [`domain`] builds definitions; [`read`] takes out what the
+//! libvirt's XML: [`tree`] keeps everything, known or not; [`domain`] builds definitions, [`edit`] changes them; [`read`] takes out what the
 //! facts need, [`needs`] what moving a machine needs. Nothing here calls libvirt, and no text is put together by hand, so
 //! nothing can break out of its place.
 
 pub mod domain;
+pub mod edit;
 pub mod needs;
 pub mod read;
 pub mod storage;

@@ -4,8 +4,17 @@
 
 mod common;
 
-use archipel_contract::conformance::{host, snapshot, storage};
+use archipel_contract::conformance::{definition, host, snapshot, storage};
 use common::{connected, made_up};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn definitions_are_edited() {
+    let (config, _file) = made_up(3);
+    let (host, _recorder) = connected(config);
+    definition::edits_of_a_machine_that_is_off(&host, "test").await;
+    definition::edits_of_an_unknown_machine(&host).await;
+    definition::edits_of_a_machine_that_runs(&host, "test").await;
+}
 
 macro_rules! against_the_test_driver {
     ($($name:ident($($tag:expr)?);)*) => {$(
@@ -34,6 +43,9 @@ async fn domain_life_on_qemu() {
     let (host, _recorder) = connected(archipel_libvirt::LinkConfig::new("alpha".parse().unwrap(), uri));
     host::domain_life(&host, &std::process::id().to_string()).await;
     host::unknown_domain(&host).await;
+    definition::edits_of_a_machine_that_is_off(&host, &std::process::id().to_string()).await;
+    definition::edits_of_an_unknown_machine(&host).await;
+    definition::edits_of_a_machine_that_runs(&host, &std::process::id().to_string()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use crate::{
     DomainId, HypervisorName, NetworkId, PoolId,
-    domain::{DomainPort, DomainState, SnapshotPort},
+    domain::{DefinitionPort, DomainPort, DomainState, SnapshotPort},
     hypervisor::HypervisorPort,
     migration::MigrationPort,
     network::NetworkPort,
@@ -24,6 +24,8 @@ pub struct Host {
     pub domains: Arc<dyn DomainPort>,
     /// Their snapshots.
     pub snapshots: Arc<dyn SnapshotPort>,
+    /// Their definitions and devices.
+    pub definitions: Arc<dyn DefinitionPort>,
     /// Its networks.
     pub networks: Arc<dyn NetworkPort>,
     /// Its storage pools.

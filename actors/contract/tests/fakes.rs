@@ -52,4 +52,7 @@ fn the_hypervisor_conforms() {
     now(conformance::storage::volume_life(&host, "fake"));
     now(conformance::storage::volume_work(&host, "fake"));
     now(conformance::snapshot::snapshot_life(&host, "fake"));
+    now(conformance::definition::edits_of_a_machine_that_is_off(&host, "fake"));
+    now(conformance::definition::edits_of_an_unknown_machine(&host));
+    now(conformance::definition::edits_of_a_machine_that_runs(&host, "fake"));
 }

@@ -114,7 +114,7 @@ fn value(start: &BytesStart<'_>, name: &[u8]) -> Option<String> {
 }
 
 /// How many bytes libvirt's unit is. Without one, memory is in KiB.
-fn unit(name: Option<&str>) -> u64 {
+pub(crate) fn unit(name: Option<&str>) -> u64 {
     match name {
         Some("b" | "bytes") => 1,
         None | Some("k" | "K" | "KiB") => 1 << 10,

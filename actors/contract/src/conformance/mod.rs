@@ -8,6 +8,7 @@
 pub mod accounts;
 pub mod authority;
 pub mod console;
+pub mod definition;
 pub mod documents;
 pub mod host;
 pub mod journal;

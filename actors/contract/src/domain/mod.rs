@@ -13,13 +13,23 @@
 
 mod ask;
 mod console;
+mod device;
+mod disk;
+mod edit;
 mod keys;
+mod machine;
+mod nic;
 mod port;
 mod snapshot;
 
 pub use ask::*;
 pub use console::*;
+pub use device::*;
+pub use disk::*;
+pub use edit::*;
 pub use keys::{ENTER, chords, strokes, typed};
+pub use machine::*;
+pub use nic::*;
 pub use port::DomainPort;
 pub use snapshot::*;
 

@@ -64,6 +64,8 @@ pub(super) struct Model {
     pub(super) networks: BTreeMap<NetworkId, NetworkRecord>,
     pub(super) pools: BTreeMap<PoolId, PoolRecord>,
     pub(super) volumes: BTreeMap<PoolId, Vec<VolumeRecord>>,
+    /// What definitions have beside facts.
+    pub(super) workshop: BTreeMap<DomainId, super::definition::Bench>,
     /// Disks of machines; of those that are gone too.
     pub(super) attachments: Vec<crate::volume::Attachment>,
     pub(super) album: Album,
@@ -155,6 +157,7 @@ impl FakeHost {
             volumes: BTreeMap::new(),
             attachments: Vec::new(),
             album: Album::default(),
+            workshop: BTreeMap::new(),
             guests_listen: true,
             forgetful: false,
             libvirt: true,
@@ -213,6 +216,7 @@ impl FakeHost {
             hypervisor: self.clone(),
             domains: self.clone(),
             snapshots: self.clone(),
+            definitions: self.clone(),
             networks: self.clone(),
             pools: self.clone(),
             volumes: self.clone(),

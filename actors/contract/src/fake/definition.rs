@@ -1,0 +1,260 @@
+//! Definitions and devices of the fake hypervisor: as much of them as decides what a command answers.
+
+use super::host::{FakeHost, Model};
+use crate::{
+    BoxFuture, Bytes, DomainId, Fault, FaultKind,
+    domain::{Applied, Applies, CopyDisk, DefinitionPort, Device, DomainRecord, Edit, When, mac_of, may_apply, volume_of},
+    host::DomainChange,
+    work::{Follower, percent},
+};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// What a machine's definition has beside its facts.
+#[derive(Default, Clone, PartialEq)]
+pub(super) struct Bench {
+    /// What the running guest has.
+    live: Vec<Device>,
+    /// What the definition has.
+    config: Vec<Device>,
+    settings: BTreeMap<&'static str, String>,
+    replaced: Option<String>,
+}
+
+fn machine(model: &Model, id: DomainId) -> Result<DomainRecord, Fault> {
+    model.domains.get(&id).cloned().ok_or_else(|| Fault::not_found(format!("there is no virtual machine {id}; list them again")))
+}
+
+fn text(record: &DomainRecord, bench: &Bench) -> String {
+    if let Some(text) = &bench.replaced {
+        return text.clone();
+    }
+    let facts = &record.facts;
+    let mut text = format!("<domain type='{}'>\n  <name>{}</name>\n  <uuid>{}</uuid>\n", facts.virtualization, record.name, record.id);
+    let _ = writeln!(text, "  <memory>{}</memory>\n  <vcpu>{}</vcpu>", facts.memory.0, facts.vcpus);
+    for device in &bench.config {
+        let _ = writeln!(text, "  <{} name='{}' source='{}'/>", device.kind, device.name, device.source);
+    }
+    for (name, value) in &bench.settings {
+        let _ = writeln!(text, "  <{name}>{value}</{name}>");
+    }
+    text + "</domain>\n"
+}
+
+fn conflict(message: String) -> Fault {
+    Fault::new(FaultKind::Conflict, message)
+}
+
+fn device(kind: &str, name: &str, source: &str, model: &str) -> Device {
+    let own = str::to_owned;
+    Device { kind: own(kind), name: own(name), source: own(source), model: own(model), detail: String::new(), applies: Applies::Both }
+}
+
+fn volume(model: &Model, name: &str) -> Result<String, Fault> {
+    let (pool, volume) = volume_of(name)?;
+    let found = model.pools.iter().find(|(_, p)| *p.name == *pool);
+    let found = found.and_then(|(id, _)| model.volumes.get(id)?.iter().find(|v| v.name == volume));
+    found.map(|v| v.facts.path.clone()).ok_or_else(|| Fault::not_found(format!("there is no volume {name}; list the volumes of its pool")))
+}
+
+/// The machine that has this device, other than `except`.
+fn holder(model: &Model, kind: &str, fits: impl Fn(&Device) -> bool, except: Option<DomainId>) -> Option<String> {
+    let benches = model.workshop.iter().filter(|(id, _)| Some(**id) != except);
+    let mut holders = benches.filter(|(_, b)| b.live.iter().chain(&b.config).any(|d| d.kind == kind && fits(d)));
+    holders.find_map(|(id, _)| model.domains.get(id).map(|r| r.name.to_string()))
+}
+
+enum Move {
+    Attach(Device),
+    Detach(&'static str, String),
+    Change(&'static str, String, Option<String>),
+    Setting(&'static str, String),
+}
+
+fn what(model: &Model, id: DomainId, bench: &Bench, edit: &Edit) -> Result<Move, Fault> {
+    Ok(match edit {
+        Edit::AttachDisk(ask) => {
+            let path = volume(model, &ask.volume)?;
+            if let Some(name) = holder(model, "disk", |d| d.source == path, Some(id)) {
+                return Err(conflict(format!("{} is a disk of {name}; detach it there first, or share it", ask.volume)));
+            }
+            let has = |target: &String| bench.config.iter().chain(&bench.live).any(|d| d.name == *target);
+            let free = ('a'..='z').map(|c| format!("vd{c}")).find(|t| !has(t)).unwrap_or_default();
+            let target = ask.target.clone().unwrap_or(free);
+            if has(&target) || bench.config.iter().any(|d| d.source == path) {
+                return Err(conflict(format!("it has the disk {target} or {} already", ask.volume)));
+            }
+            Move::Attach(device(if ask.cdrom { "cdrom" } else { "disk" }, &target, &path, "virtio"))
+        }
+        Edit::DetachDisk(ask) => Move::Detach("disk", ask.disk.clone()),
+        Edit::SetDisk(ask) => Move::Change("disk", ask.disk.clone(), None),
+        Edit::Media(ask) => {
+            let source = ask.volume.as_ref().map(|v| volume(model, v)).transpose()?;
+            let drive = ask.drive.clone().or_else(|| bench.config.iter().find(|d| d.kind == "cdrom").map(|d| d.name.clone()));
+            Move::Change("cdrom", drive.unwrap_or_default(), Some(source.unwrap_or_default()))
+        }
+        Edit::AttachNic(ask) => {
+            let mac = ask.mac.clone().unwrap_or_else(|| format!("52:54:00:00:00:{:02x}", model.workshop.len() + bench.config.len()));
+            if bench.config.iter().any(|d| d.name == mac) {
+                return Err(conflict(format!("it has a card {mac} already")));
+            }
+            Move::Attach(device("nic", &mac, ask.network.as_deref().unwrap_or_default(), "virtio"))
+        }
+        Edit::DetachNic(ask) => Move::Detach("nic", mac_of(&ask.mac)?),
+        Edit::SetNic(ask) => Move::Change("nic", mac_of(&ask.mac)?, ask.network.clone()),
+        Edit::AttachHostDevice(ask) => Move::Attach(device("host-device", &ask.device, "pci", "")),
+        Edit::DetachHostDevice(ask) => Move::Detach("host-device", ask.device.clone()),
+        Edit::Vcpus(_) | Edit::Memory(_) => Move::Setting("size", String::new()),
+        Edit::Cpu(ask) => Move::Setting("cpu", format!("{ask:?}")),
+        Edit::Boot(ask) => Move::Setting("boot", format!("{ask:?}")),
+        Edit::Firmware(ask) => Move::Setting("firmware", format!("{ask:?}")),
+        Edit::Lifecycle(ask) => Move::Setting("lifecycle", format!("{ask:?}")),
+        Edit::Graphics(ask) => Move::Setting("graphics", format!("{ask:?}")),
+        Edit::Password(_) => Move::Setting("password", "set".to_owned()),
+        Edit::AddDevice(ask) => Move::Setting("added", format!("{:?}", ask.kind)),
+        Edit::RemoveDevice(ask) => Move::Setting("removed", format!("{:?}", ask.kind)),
+    })
+}
+
+/// Makes the move in one of the two lists; whether anything differs afterwards.
+fn make(list: &mut Vec<Device>, make: &Move) -> Result<bool, Fault> {
+    let found = |list: &[Device], kind: &str, name: &str| {
+        let at = list.iter().position(|d| d.kind == kind && d.name == *name);
+        at.ok_or_else(|| Fault::not_found(format!("it has no {kind} {name}; list its devices")))
+    };
+    match make {
+        Move::Attach(device) => list.push(device.clone()),
+        Move::Detach(kind, name) => drop(list.remove(found(list, kind, name)?)),
+        Move::Change(kind, name, source) => {
+            let at = found(list, kind, name)?;
+            match source {
+                Some(source) if list[at].source != *source => list[at].source.clone_from(source),
+                Some(_) => return Ok(false),
+                None => {}
+            }
+        }
+        Move::Setting(..) => {}
+    }
+    Ok(true)
+}
+
+fn edit(model: &mut Model, id: DomainId, edit: &Edit, when: When) -> Result<Applied, Fault> {
+    let record = machine(model, id)?;
+    let active = record.facts.state.is_active();
+    may_apply(when, active, record.facts.persistent).check(&record.name)?;
+    let mut bench = model.workshop.get(&id).cloned().unwrap_or_default();
+    let before = text(&record, &bench);
+    let step = what(model, id, &bench, edit)?;
+    let (now, later) = (active && when != When::NextBoot, record.facts.persistent && when != When::Now);
+    let mut applies = (false, false);
+    let device = match &step {
+        Move::Attach(d) => Some(d.name.clone()),
+        Move::Detach(_, name) | Move::Change(_, name, _) => Some(name.clone()),
+        Move::Setting(..) => None,
+    };
+    if later {
+        applies.1 = make(&mut bench.config, &step)?;
+    }
+    if now {
+        applies.0 = make(&mut bench.live, &step)?;
+    }
+    let mut after = record.clone();
+    match (edit, step) {
+        (Edit::Vcpus(ask), _) => {
+            let wanted = ask.vcpus.or(ask.maximum).unwrap_or(after.facts.vcpus);
+            applies = (now && wanted != after.facts.vcpus, later && wanted != after.facts.vcpus);
+            after.facts.vcpus = wanted;
+        }
+        (Edit::Memory(ask), _) => after.facts.memory = ask.memory.or(ask.maximum).unwrap_or(after.facts.memory),
+        (_, Move::Setting(name, value)) => drop(bench.settings.insert(name, value)),
+        (Edit::AttachDisk(_) | Edit::AttachNic(_) | Edit::AttachHostDevice(_), _) if now => {
+            model.tell_domain(id, DomainChange::DeviceAdded(device.clone().unwrap_or_default().into()));
+        }
+        (Edit::DetachDisk(_) | Edit::DetachNic(_) | Edit::DetachHostDevice(_), _) if now => {
+            model.tell_domain(id, DomainChange::DeviceRemoved(device.clone().unwrap_or_default().into()));
+        }
+        _ => {}
+    }
+    let applies = match applies {
+        (true, true) => Applies::Both,
+        (true, false) => Applies::Now,
+        (false, true) => Applies::NextBoot,
+        (false, false) => Applies::Nothing,
+    };
+    let after_text = text(&after, &bench);
+    if let Some(record) = model.domains.get_mut(&id) {
+        *record = after;
+    }
+    model.workshop.insert(id, bench);
+    Ok(Applied { applies, device, remark: None, before, after: after_text })
+}
+
+impl DefinitionPort for FakeHost {
+    fn devices(&self, id: DomainId) -> BoxFuture<'_, Result<Vec<Device>, Fault>> {
+        self.call("domain.devices", id.to_string(), move |model| {
+            let active = machine(model, id)?.facts.state.is_active();
+            let bench = model.workshop.get(&id).cloned().unwrap_or_default();
+            let mut rows = bench.config;
+            for row in &mut rows {
+                row.applies = if active && bench.live.iter().any(|d| d.name == row.name) { Applies::Both } else { Applies::NextBoot };
+            }
+            let only_live = bench.live.into_iter().filter(|d| active && !rows.iter().any(|r| r.name == d.name));
+            let only_live: Vec<Device> = only_live.map(|d| Device { applies: Applies::Now, ..d }).collect();
+            rows.extend(only_live);
+            Ok(rows)
+        })
+    }
+
+    fn edit(&self, id: DomainId, ask: Edit, when: When) -> BoxFuture<'_, Result<Applied, Fault>> {
+        self.call("domain.edit", id.to_string(), move |model| edit(model, id, &ask, when))
+    }
+
+    fn replace(&self, id: DomainId, xml: String) -> BoxFuture<'_, Result<Applied, Fault>> {
+        self.call("domain.replace", id.to_string(), move |model| {
+            let record = machine(model, id)?;
+            let has = |what: &str| xml.contains(what);
+            if !has(&format!("<name>{}</name>", record.name)) || !has(&format!("<uuid>{id}</uuid>")) {
+                return Err(Fault::invalid("the definition is one of another machine: name and UUID must stay as they are"));
+            }
+            let mut bench = model.workshop.get(&id).cloned().unwrap_or_default();
+            let before = text(&record, &bench);
+            let applies = if before == xml { Applies::Nothing } else { Applies::NextBoot };
+            bench.replaced = Some(xml.clone());
+            model.workshop.insert(id, bench);
+            model.tell_domain(id, DomainChange::Defined("updated"));
+            Ok(Applied { applies, device: None, remark: None, before, after: xml })
+        })
+    }
+
+    fn owner_of_mac(&self, mac: String, except: Option<DomainId>) -> BoxFuture<'_, Result<Option<String>, Fault>> {
+        self.call("domain.owner-of-mac", mac.clone(), move |model| Ok(holder(model, "nic", |d| d.name.eq_ignore_ascii_case(&mac), except)))
+    }
+
+    fn resize_disk(&self, id: DomainId, disk: String, _size: Bytes) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call("domain.resize-disk", id.to_string(), move |model| {
+            let has = model.workshop.get(&id).is_some_and(|b| b.config.iter().any(|d| d.name == disk));
+            if has { Ok(()) } else { Err(Fault::not_found(format!("it has no disk {disk}; list its devices"))) }
+        })
+    }
+
+    fn copy_disk(&self, id: DomainId, copy: CopyDisk, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>> {
+        self.call("domain.copy-disk", id.to_string(), move |model| {
+            let path = volume(model, &copy.to)?;
+            follower.advance(percent(1, 2), "copying");
+            let bench = model.workshop.entry(id).or_default();
+            for list in [&mut bench.live, &mut bench.config] {
+                make(list, &Move::Change("disk", copy.disk.clone(), Some(path.clone())))?;
+            }
+            Ok(format!("{} is on {} now", copy.disk, copy.to))
+        })
+    }
+
+    fn commit_disk(&self, id: DomainId, disk: String, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>> {
+        self.call("domain.commit-disk", id.to_string(), move |model| {
+            machine(model, id)?;
+            follower.advance(percent(1, 2), "merging");
+            Ok(format!("{disk} has one layer less"))
+        })
+    }
+}
