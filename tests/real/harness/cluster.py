@@ -51,12 +51,14 @@ class HostDaemon(Daemon):
 
 
 class HostEvents:
-    """`archipel events --json` on h1, until it is closed."""
+    """`archipel events --json` on h1, or on another host with a home of its own, until it is closed."""
 
-    def __init__(self, daemon):
+    def __init__(self, daemon, node=None, **login):
         self.seen = Seen("archipel events")
-        command = daemon.node.inside(BIN / "archipel", "--json", "events")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=daemon.login())
+        server = f"{NET}.11:{daemon.xmpp}" if node else None
+        command = (node or daemon.node).inside(BIN / "archipel", "--json", "events")
+        env = {**daemon.login(server=server), **login}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):

@@ -14,10 +14,9 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 
-from harness.base import BIN, ROOT, Seen, Skipped, until
-from harness.cluster import Cluster
+from harness.base import ROOT, Skipped, until
+from harness.cluster import Cluster, HostEvents
 from harness.daemon import ADMIN, CELL, PASSWORD, environment
 from harness.hosts import NET
 from harness.xmpp import Client
@@ -46,26 +45,6 @@ class ChatOn(Client):
         with open(f"/proc/{self.node.keeper.pid}/ns/net") as net:
             assert ctypes.CDLL(None, use_errno=True).setns(net.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
         super()._run()
-
-
-class EventsOn:
-    """`archipel events --json` on a host that is not the exchange's."""
-
-    def __init__(self, node, daemon, home):
-        self.seen = Seen("archipel events")
-        login = {**daemon.login(server=f"{NET}.11:{daemon.xmpp}"), "HOME": str(home), "XDG_CONFIG_HOME": str(home)}
-        command = node.inside(BIN / "archipel", "--json", "events")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=login)
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            if line.strip():
-                self.seen.add(json.loads(line))
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(10)
 
 
 class PageOn:
@@ -118,7 +97,7 @@ def setup(stack, work):
     p.chat = stack.enter_context(ChatOn(p.hosts[2], p.cell, authority=p.cluster.agents["h2"].data / "membership" / "authority.pem"))
     for jid in p.jids:
         p.chat.pin(jid)
-    p.events = EventsOn(p.hosts[3], p.cell, work / "home-of-h3")
+    p.events = HostEvents(p.cell, p.hosts[3], HOME=str(work / "home-of-h3"), XDG_CONFIG_HOME=str(work / "home-of-h3"))
     stack.callback(p.events.close)
     p.page = PageOn(p.hosts[1], p.cell, work / "page")
     stack.callback(p.page.close)
