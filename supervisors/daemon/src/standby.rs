@@ -12,7 +12,7 @@ use crate::cell_store::{CellStore, Use};
 use crate::config::{Cluster, Settings};
 use crate::control;
 use archipel_contract::port::{Authority, Clock, Documents};
-use archipel_contract::{BoxFuture, Epoch, Fault, FaultKind, Millis};
+use archipel_contract::{BoxFuture, Epoch, Fault, FaultKind, Millis, Timestamp};
 use archipel_xmpp::client::Pauses;
 use archipel_xmpp::exchange::proof::Proof;
 use archipel_xmpp::exchange::term::{Input, Output, Rules, Term, Why, in_reign};
@@ -23,6 +23,9 @@ use std::time::Duration;
 
 /// What is led.
 const ROLE: &str = "exchange";
+
+/// Operations of the cell that were done before that are forgotten when a term begins.
+const KEEP: Millis = Millis::seconds(24 * 3600);
 
 type Asking = Pin<Box<dyn Future<Output = Result<Epoch, Fault>> + Send>>;
 type Waiting = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
@@ -185,11 +188,14 @@ impl Standby {
         let cell = self.seat.take(cell);
         tracing::info!(epoch = epoch.0, xmpp = %cell.address, "this exchange serves the cell now");
         tell_where(store.documents.clone(), self.here(&cell));
-        // They are remembered, for logins while etcd is away.
-        let accounts = self.store.accounts.clone();
+        // Accounts are remembered, for logins while etcd is away; and what was asked of the cell long ago is forgotten.
+        let (accounts, journal, old) = (self.store.accounts.clone(), store.journal, Timestamp(self.clock.now().0.saturating_sub(KEEP.0)));
         tokio::spawn(async move {
             if let Err(fault) = accounts.list().await {
                 tracing::warn!(%fault, "accounts are read one by one, at their logins");
+            }
+            if let Err(fault) = journal.forget_before(old).await {
+                tracing::warn!(%fault, "old operations of the cell stay until another term begins");
             }
         });
         Ok(())

@@ -133,16 +133,21 @@ fn a_cluster_is_exchanges_with_an_etcd_and_everything_wrong_with_it_is_said() {
     let cluster = settings.cluster.unwrap();
     assert_eq!((cluster.etcd.endpoints.len(), cluster.lease.0, settings.reign), (2, 5000, 1));
     assert_eq!((cluster.advertise.as_deref(), cluster.etcd.prefix.as_str()), (Some("a.test:5222"), "/archipel/vm.localhost/"));
+    assert!(cluster.carry_over, "what is on the disk is brought along unless it is said otherwise");
+    let never = with("[cluster]\netcd = ['http://a:2379']\ncarry_over = 'never'\n", &[]).unwrap();
+    assert!(!never.cluster.unwrap().carry_over);
     let alone = with("", &[]).unwrap();
     assert_eq!((alone.cluster, alone.reign), (None, 0));
     assert_eq!(with("[cluster]\nreign = 4\n", &[]).unwrap().reign, 4, "back from a cluster to one exchange");
-    let text = "[xmpp]\nlisten = '0.0.0.0:5222'\n[cluster]\netcd = ['a:2379']\nlease_seconds = 1\nreign = 0\npages = ['b']\nuser = 'x'\ncert_file = '/no/such'\n";
+    let text = "[xmpp]\nlisten = '0.0.0.0:5222'\n[cluster]\netcd = ['a:2379']\nlease_seconds = 1\nreign = 0\npages = ['b']\nuser = 'x'\ncert_file = '/no/such'\n\
+                carry_over = 'twice'\n";
     let found = with(text, &[]).unwrap_err().join("\n");
     for part in [
         "cluster.etcd: \"a:2379\" is not the address of a member",
         "cluster.lease_seconds: must be a whole number from 2",
         "cluster.reign: must be a whole number from 1",
         "cluster.pages: \"b\" is not an origin",
+        "cluster.carry_over: \"twice\" is neither once",
         "cluster.user: user and password_file go together",
         "cluster.cert_file: /no/such is not a file",
         "cluster.key_file: cert_file and key_file go together",
