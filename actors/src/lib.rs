@@ -41,6 +41,7 @@ pub mod storage_pool;
 pub mod strangers;
 pub mod task;
 pub mod tickets;
+pub mod transfers;
 pub mod work;
 
 pub use life::Life;

@@ -178,6 +178,8 @@ pub fn list() -> Vec<Route> {
         of::<PoolActor, WipeVolume>(),
         of::<PoolActor, RenameVolume>(),
         of::<PoolActor, DeleteVolume>(),
+        of::<PoolActor, UploadVolume>(),
+        of::<PoolActor, DownloadVolume>(),
         of_cell::<ListTasks>(),
         of::<TaskActor, ShowTask>(),
         of::<TaskActor, CancelTask>(),

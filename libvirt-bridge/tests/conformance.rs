@@ -67,6 +67,7 @@ async fn pools_and_volumes_live_on_qemu() {
     storage::pool_definition(&host, "qemu", &format!("{dir}/made")).await;
     storage::volume_life(&host, "qemu").await;
     storage::volume_work(&host, "qemu").await;
+    storage::volume_transfer(&host, "qemu", true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

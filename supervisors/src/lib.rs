@@ -13,7 +13,7 @@
 
 mod interrupted;
 pub mod policy;
-pub use archipel_actors::{consoles, tickets};
+pub use archipel_actors::{consoles, tickets, transfers};
 pub mod restarts;
 mod shutdown;
 pub mod supervisor;

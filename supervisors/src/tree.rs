@@ -21,6 +21,7 @@ use crate::{
     supervisor::{Failure, Family, Supervisor},
 };
 use actix::prelude::*;
+pub use archipel_actors::migration::Limits;
 use archipel_actors::{
     board::Board,
     consoles::Consoles,
@@ -35,8 +36,8 @@ use archipel_actors::{
     storage_pool::PoolActor,
     task::TaskActor,
     tickets::Tickets,
+    transfers::Transfers,
 };
-pub use archipel_actors::migration::Limits;
 use archipel_contract::{
     CellName, Entity, EntityId, Fault, HypervisorName,
     host::Host,
@@ -81,6 +82,7 @@ pub struct Agent {
     restarts: Arc<Restarts>,
     tickets: Arc<Tickets>,
     consoles: Arc<Consoles>,
+    transfers: Arc<Transfers>,
     orders: mpsc::Sender<Order>,
     exit: watch::Receiver<Option<String>>,
     arbiter: Option<Arbiter>,
@@ -329,6 +331,7 @@ async fn begin(tree: Tree, limits: Limits, arbiter: ArbiterHandle) -> Result<Age
     let directories: Vec<Arc<Directory>> = posts.iter().map(|p| p.directory.clone()).collect();
     let tickets = Arc::<Tickets>::default();
     let consoles = Arc::new(Consoles::new(tickets.clone(), posts.clone(), tree.clock.clone()));
+    let transfers = Arc::new(Transfers::new(tickets.clone(), posts.clone()));
     let routes = Routes::new(Parts {
         hosts: posts,
         journal: tree.journal.clone(),
@@ -348,7 +351,7 @@ async fn begin(tree: Tree, limits: Limits, arbiter: ArbiterHandle) -> Result<Age
     if !arbiter.spawn_fn(plant) {
         return Err(Fault::internal("the agent's thread has ended before it began; please report this"));
     }
-    Ok(Agent { routes, boards, restarts, tickets, consoles, orders, exit: exited, arbiter: None })
+    Ok(Agent { routes, boards, restarts, tickets, consoles, transfers, orders, exit: exited, arbiter: None })
 }
 
 /// What the tree grows from.
@@ -458,6 +461,11 @@ impl Agent {
     /// Who has a screen or serial line open.
     pub fn consoles(&self) -> &Arc<Consoles> {
         &self.consoles
+    }
+
+    /// The contents of its volumes.
+    pub fn transfers(&self) -> &Arc<Transfers> {
+        &self.transfers
     }
 
     /// Lists everything again: the cell may have learned of other owners while this agent could not hear it.

@@ -51,6 +51,7 @@ fn the_hypervisor_conforms() {
     now(conformance::storage::pool_definition(&host, "fake", "/fake/made"));
     now(conformance::storage::volume_life(&host, "fake"));
     now(conformance::storage::volume_work(&host, "fake"));
+    now(conformance::storage::volume_transfer(&host, "fake", false));
     now(conformance::snapshot::snapshot_life(&host, "fake"));
     now(conformance::definition::edits_of_a_machine_that_is_off(&host, "fake"));
     now(conformance::definition::edits_of_an_unknown_machine(&host));

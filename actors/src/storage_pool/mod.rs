@@ -2,6 +2,7 @@
 //! Listing the volumes again may take long and is a task. The commands of volumes are in [`volume`], defining a pool in [`define`].
 
 mod define;
+mod transfer;
 mod volume;
 
 use crate::{

@@ -25,7 +25,7 @@ use archipel_contract::{
 use std::rc::Rc;
 use std::sync::Arc;
 
-type Answer<C> = ResponseActFuture<PoolActor, Result<<C as Command>::Reply, Fault>>;
+pub(super) type Answer<C> = ResponseActFuture<PoolActor, Result<<C as Command>::Reply, Fault>>;
 
 fn shown(entity: &Entity, record: VolumeRecord) -> Volume {
     Volume {
@@ -41,7 +41,7 @@ fn shown(entity: &Entity, record: VolumeRecord) -> Volume {
 }
 
 /// Looks something up, if the pool can be looked at.
-fn look<C, F>(this: &mut PoolActor, posted: Posted<Ask<C>>, find: F) -> Answer<C>
+pub(super) fn look<C, F>(this: &mut PoolActor, posted: Posted<Ask<C>>, find: F) -> Answer<C>
 where
     C: Command,
     F: AsyncFnOnce(&Host, &Entity, PoolId, C) -> Result<C::Reply, Fault> + 'static,

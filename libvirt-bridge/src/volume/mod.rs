@@ -5,12 +5,14 @@
 //! | `change` | making, growing, naming and deleting |
 //! | `copy` | copies and conversions, which take long |
 //! | `landscape` | which machine uses what, and what cannot be a disk |
+//! | `transfer` | contents that come and go |
 //! | `raw` | the C that `virt` lacks |
 
 mod change;
 mod copy;
 mod landscape;
 mod raw;
+mod transfer;
 
 use crate::{
     connection::{Lane, Link, Session, Trouble},
@@ -21,7 +23,7 @@ use crate::{
 };
 use archipel_contract::{
     BoxFuture, Bytes, Fault, FaultKind, PoolId,
-    volume::{CopySpec, Landscape, NewVolume, VolumeFacts, VolumePort, VolumeRecord},
+    volume::{CopySpec, Landscape, NewVolume, Sink, Source, UploadSpec, VolumeFacts, VolumePort, VolumeRecord},
     work::Follower,
 };
 use std::sync::Arc;
@@ -124,6 +126,34 @@ impl VolumePort for Link {
     fn copy(&self, pool: PoolId, name: String, copy: CopySpec, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<(), Fault>> {
         let uri = self.config().uri.clone();
         self.apart("copying a volume", move |connect| copy::copy(connect, &uri, pool, &name, &copy, &follower))
+    }
+
+    fn length(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<Bytes, Fault>> {
+        self.call(Lane::Read, "reading the length of a volume", move |session| {
+            let pool = storage_pool::lookup(session, pool)?;
+            copy::length(&ask(|| pool.lookup_storage_vol_by_name(&name))?)
+        })
+    }
+
+    fn begun(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<Option<Bytes>, Fault>> {
+        self.call(Lane::Read, "looking for an unfinished upload", move |session| {
+            transfer::begun(&storage_pool::lookup(session, pool)?, &name)
+        })
+    }
+
+    fn download(&self, pool: PoolId, name: String, from: u64, length: u64, sink: Box<dyn Sink>) -> BoxFuture<'_, Result<(), Fault>> {
+        self.apart("reading a volume", move |connect| transfer::download(connect, pool, &name, from, length, sink))
+    }
+
+    fn upload(
+        &self,
+        pool: PoolId,
+        upload: UploadSpec,
+        source: Box<dyn Source>,
+        follower: Arc<dyn Follower>,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
+        let uri = self.config().uri.clone();
+        self.apart("writing a volume", move |connect| transfer::upload(connect, &uri, pool, &upload, source, &follower))
     }
 
     fn wipe(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<(), Fault>> {

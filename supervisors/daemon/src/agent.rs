@@ -243,6 +243,11 @@ impl Agent {
         shown
     }
 
+    /// The contents of its volumes; `None` while it is stopping.
+    pub(crate) fn transfers(&self) -> Option<Arc<archipel_supervisors::transfers::Transfers>> {
+        self.tree().map(|tree| tree.transfers().clone())
+    }
+
     /// The consoles that are open; `None` while it is stopping.
     pub(crate) fn consoles(&self) -> Option<Arc<archipel_supervisors::consoles::Consoles>> {
         self.tree().map(|tree| tree.consoles().clone())

@@ -9,6 +9,7 @@ mod cell;
 mod cell_store;
 mod clock;
 mod config;
+mod contents;
 mod control;
 mod host;
 mod join;

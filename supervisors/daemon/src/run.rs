@@ -13,13 +13,14 @@ use crate::cell::{self, Door, Seat};
 use crate::cell_store::CellStore;
 use crate::clock::MachineClock;
 use crate::config::Settings;
+use crate::contents::Contents;
 use crate::openings::Screens;
 use crate::standby::Standby;
 use crate::{control, host, notify, telemetry};
 use archipel_contract::port::{Authority, Clock, Journal};
 use archipel_contract::{Fault, Millis, Timestamp};
 use archipel_store::Store;
-use archipel_ui::{ConsoleAcceptor, Hooks, Http, HttpConfig, SocketAcceptor};
+use archipel_ui::{ConsoleAcceptor, Hooks, Http, HttpConfig, SocketAcceptor, VolumeAcceptor};
 use archipel_xmpp::exchange::proof::Proof;
 use archipel_xmpp::exchange::term::in_reign;
 use std::sync::Arc;
@@ -182,8 +183,8 @@ async fn farewell(agent: Option<&Agent>, seat: &Seat, standby: Option<&Standby>,
 fn hooks(admin: Arc<Admin>, seat: Option<Arc<Seat>>, agent: Option<Arc<Agent>>) -> Hooks {
     let for_metrics = admin.clone();
     Hooks {
-        consoles: agent.map(|agent| Arc::new(Screens(agent)) as Arc<dyn ConsoleAcceptor>),
-        volumes: None,
+        consoles: agent.clone().map(|agent| Arc::new(Screens(agent)) as Arc<dyn ConsoleAcceptor>),
+        volumes: agent.map(|agent| Arc::new(Contents(agent)) as Arc<dyn VolumeAcceptor>),
         websocket: seat.map(|seat| Arc::new(Door(seat)) as Arc<dyn SocketAcceptor>),
         metrics: Arc::new(move || {
             let admin = for_metrics.clone();

@@ -8,7 +8,7 @@ use crate::{
     domain::DomainSpec,
     host::{Host, HostChange, PoolChange},
     storage_pool::{PoolRecord, PoolSpec, PoolState, PoolType},
-    volume::{CopySpec, NewVolume, Preallocation, VolumeFormat},
+    volume::{CopySpec, NewVolume, Preallocation, Sink, Source, UploadSpec, VolumeFormat},
     work::{Follower, Unfollowed},
 };
 use std::sync::Arc;
@@ -86,6 +86,65 @@ pub async fn volume_life(host: &Host, tag: &str) {
     assert_eq!(kind_of(volumes.rename(pool, name.clone(), "other".into()).await), FaultKind::NotFound);
     assert_eq!(kind_of(volumes.wipe(pool, name.clone()).await), FaultKind::NotFound);
     assert_eq!(names(host, pool).await, before);
+}
+
+/// Pieces to send, and what was fetched.
+#[derive(Default, Clone)]
+struct Pipe(Arc<std::sync::Mutex<std::collections::VecDeque<Result<Vec<u8>, crate::Fault>>>>);
+
+impl Pipe {
+    fn of(pieces: impl IntoIterator<Item = Result<Vec<u8>, crate::Fault>>) -> Pipe {
+        Pipe(Arc::new(std::sync::Mutex::new(pieces.into_iter().collect())))
+    }
+    fn all(&self) -> Vec<u8> {
+        self.0.lock().expect("pipe").iter().flatten().flatten().copied().collect()
+    }
+}
+
+impl Source for Pipe {
+    fn next(&mut self) -> Option<Result<Vec<u8>, crate::Fault>> {
+        self.0.lock().expect("pipe").pop_front()
+    }
+}
+
+impl Sink for Pipe {
+    fn put(&mut self, bytes: Vec<u8>) -> bool {
+        self.0.lock().expect("pipe").push_back(Ok(bytes));
+        true
+    }
+}
+
+/// Contents are sent in pieces, cut off, gone on with and fetched; `keeps` says whether what is written can be read again.
+pub async fn volume_transfer(host: &Host, tag: &str, keeps: bool) {
+    let id = first_running(host).await.id;
+    let volumes = &host.volumes;
+    let before = names(host, id).await;
+    let name = format!("sent-{tag}");
+    let nobody: Arc<dyn Follower> = Arc::new(Unfollowed);
+    let spec = |from| UploadSpec { name: name.clone(), from, size: Some(200_000) };
+    let (first, hole, last) = (vec![7u8; 50_000], vec![0u8; 100_000], vec![9u8; 50_000]);
+
+    assert_eq!(volumes.begun(id, name.clone()).await.expect("begun"), None);
+    let cut = Pipe::of([Ok(first.clone()), Err(crate::Fault::unavailable("the line was cut"))]);
+    assert_eq!(kind_of(volumes.upload(id, spec(0), Box::new(cut), nobody.clone()).await), FaultKind::Unavailable);
+    assert_eq!(kind_of(volumes.read(id, name.clone()).await), FaultKind::NotFound, "half a volume has no name");
+    assert_eq!(volumes.begun(id, name.clone()).await.expect("begun"), Some(Bytes(50_000)));
+    let rest = Pipe::of([Ok(hole.clone()), Ok(last.clone())]);
+    volumes.upload(id, spec(50_000), Box::new(rest), nobody.clone()).await.expect("go on");
+    assert_eq!(volumes.length(id, name.clone()).await.expect("length"), Bytes(200_000));
+    assert_eq!(kind_of(volumes.begun(id, name.clone()).await), FaultKind::Conflict);
+    assert_eq!(kind_of(volumes.upload(id, spec(0), Box::new(Pipe::default()), nobody.clone()).await), FaultKind::Conflict);
+    let (all, part) = (Pipe::default(), Pipe::default());
+    volumes.download(id, name.clone(), 0, 200_000, Box::new(all.clone())).await.expect("fetch");
+    volumes.download(id, name.clone(), 149_999, 3, Box::new(part.clone())).await.expect("fetch a part");
+    assert_eq!((all.all().len(), part.all().len()), (200_000, 3));
+    if keeps {
+        assert!(all.all() == [first.clone(), hole, last].concat() && part.all() == [0, 9, 9], "what was sent is what is fetched");
+    }
+    volumes.delete(id, name.clone()).await.expect("delete");
+    let stopped = volumes.upload(id, spec(0), Box::new(Pipe::of([Ok(first)])), Arc::new(Stopped)).await;
+    assert!(stopped.is_err(), "it was stopped");
+    assert_eq!(names(host, id).await, before, "what is stopped leaves nothing");
 }
 
 /// Stops before it has begun.

@@ -7,7 +7,10 @@ use super::{
 use crate::{
     BoxFuture, Bytes, DomainId, Fault, FaultKind, PoolId,
     domain::DomainSpec,
-    volume::{Attachment, CopySpec, Landscape, NewVolume, PlacedVolume, VolumeFacts, VolumePort, VolumeRecord, check_empty_pool},
+    volume::{
+        Attachment, CopySpec, Landscape, NewVolume, PlacedVolume, Sink, Source, UNFINISHED, UploadSpec, VolumeFacts, VolumePort,
+        VolumeRecord, check_empty_pool,
+    },
     work::Follower,
 };
 use std::sync::Arc;
@@ -157,6 +160,57 @@ impl VolumePort for FakeHost {
             list.retain(|v| v.name != made.name);
             list.push(made);
             Ok(())
+        })
+    }
+    fn length(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<Bytes, Fault>> {
+        self.call("volume.length", name.clone(), move |model| find(model, pool, &name).map(|v| v.facts.capacity))
+    }
+    fn begun(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<Option<Bytes>, Fault>> {
+        self.call("volume.begun", name.clone(), move |model| {
+            free(model, pool, &name)?;
+            Ok(find(model, pool, &format!("{name}{UNFINISHED}")).ok().map(|v| v.facts.capacity))
+        })
+    }
+    fn download(&self, pool: PoolId, name: String, _: u64, length: u64, mut sink: Box<dyn Sink>) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call("volume.download", name.clone(), move |model| {
+            find(model, pool, &name)?;
+            // Nothing was ever written to a volume of a fake.
+            sink.put(vec![0; usize::try_from(length).unwrap_or(0)]);
+            Ok(())
+        })
+    }
+    fn upload(
+        &self,
+        pool: PoolId,
+        upload: UploadSpec,
+        mut source: Box<dyn Source>,
+        follower: Arc<dyn Follower>,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call("volume.upload", upload.name.clone(), move |model| {
+            free(model, pool, &upload.name)?;
+            let part = format!("{}{UNFINISHED}", upload.name);
+            let mut done = upload.from;
+            let mut cut = None;
+            while let Some(piece) = source.next() {
+                match piece {
+                    Ok(bytes) => done += bytes.len() as u64,
+                    Err(fault) => cut = Some(fault),
+                }
+            }
+            model.volumes.entry(pool).or_default().retain(|v| v.name != part);
+            if follower.is_cancelled() {
+                return Err(Fault::busy("it was stopped"));
+            }
+            let cut = cut.or_else(|| {
+                let short = upload.size.is_some_and(|size| size != done);
+                short.then(|| Fault::unavailable(format!("the upload ended after {done} bytes; go on with --resume")))
+            });
+            let name = if cut.is_some() { part } else { upload.name };
+            let path = path(model, pool, &name)?;
+            let (volume_type, format) = ("file".into(), Some("raw".into()));
+            let facts = VolumeFacts { volume_type, format, capacity: Bytes(done), allocation: Bytes(done), path, ..VolumeFacts::default() };
+            model.volumes.entry(pool).or_default().push(VolumeRecord { name, facts });
+            cut.map_or(Ok(()), Err)
         })
     }
     fn wipe(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<(), Fault>> {

@@ -64,7 +64,7 @@ pub struct DefinePool {
     pub pool_type: PoolType,
     /// Where it is on the host: the directory, or where a file system is mounted.
     #[serde(default)]
-    pub target: Option<String>,
+    pub path: Option<String>,
     /// The other host it comes from: netfs, iscsi, and a monitor of Ceph for rbd; with :PORT if need be.
     #[serde(default)]
     pub source_host: Option<String>,
@@ -139,20 +139,20 @@ const DIR: &str = "source_dir";
 const DEVICE: &str = "source_device";
 const NAME: &str = "source_name";
 const FORMAT: &str = "source_format";
-const TARGET: &str = "target";
+const PATH: &str = "path";
 const AUTH: &str = "auth_user";
 
 /// What a type needs, and what it may have beside that.
 fn fields(pool_type: PoolType) -> (&'static [&'static str], &'static [&'static str]) {
     match pool_type {
-        PoolType::Dir => (&[TARGET], &[]),
-        PoolType::Fs => (&[DEVICE, TARGET], &[FORMAT]),
-        PoolType::Netfs => (&[HOST, DIR, TARGET], &[FORMAT]),
-        PoolType::Logical => (&[NAME], &[DEVICE, TARGET]),
-        PoolType::Iscsi => (&[HOST, DEVICE], &[TARGET, AUTH]),
+        PoolType::Dir => (&[PATH], &[]),
+        PoolType::Fs => (&[DEVICE, PATH], &[FORMAT]),
+        PoolType::Netfs => (&[HOST, DIR, PATH], &[FORMAT]),
+        PoolType::Logical => (&[NAME], &[DEVICE, PATH]),
+        PoolType::Iscsi => (&[HOST, DEVICE], &[PATH, AUTH]),
         PoolType::Rbd => (&[HOST, NAME], &[AUTH]),
         PoolType::Zfs => (&[NAME], &[DEVICE]),
-        PoolType::Scsi => (&[NAME], &[TARGET]),
+        PoolType::Scsi => (&[NAME], &[PATH]),
     }
 }
 
@@ -174,7 +174,7 @@ impl DefinePool {
             (DEVICE, &self.source_device),
             (NAME, &self.source_name),
             (FORMAT, &self.source_format),
-            (TARGET, &self.target),
+            (PATH, &self.path),
             (AUTH, &self.auth_user),
         ];
         let kind = self.pool_type.name();
@@ -192,7 +192,7 @@ impl DefinePool {
                 _ => {}
             }
         }
-        for (field, value) in [(TARGET, &self.target), (DIR, &self.source_dir)] {
+        for (field, value) in [(PATH, &self.path), (DIR, &self.source_dir)] {
             wrong.extend(value.as_deref().and_then(|path| bad_path(path)).map(|why| format!("{field} {why}")));
         }
         let device_is_path = !matches!(self.pool_type, PoolType::Iscsi);
@@ -226,7 +226,7 @@ impl DefinePool {
         Ok(PoolSpec {
             name: self.name.clone(),
             pool_type: self.pool_type,
-            target: self.target.clone(),
+            target: self.path.clone(),
             host: host.flatten(),
             dir: self.source_dir.clone(),
             devices,
@@ -272,7 +272,7 @@ mod tests {
         DefinePool {
             name: "p".into(),
             pool_type,
-            target: when(TARGET, "/srv/p"),
+            path: when(PATH, "/srv/p"),
             source_host: when(HOST, "nas.example:3260"),
             source_dir: when(DIR, "/export/p"),
             source_device: when(DEVICE, "/dev/sdb1"),
@@ -291,9 +291,9 @@ mod tests {
         for pool_type in PoolType::ALL {
             assert!(of(pool_type).spec().is_ok(), "{pool_type:?}: {:?}", of(pool_type).spec());
         }
-        let nothing = DefinePool { target: None, source_host: None, source_dir: None, ..of(PoolType::Netfs) };
+        let nothing = DefinePool { path: None, source_host: None, source_dir: None, ..of(PoolType::Netfs) };
         let said = nothing.spec().unwrap_err().message;
-        assert!(said.contains("source_host is missing; source_dir is missing; target is missing"), "{said}");
+        assert!(said.contains("source_host is missing; source_dir is missing; path is missing"), "{said}");
         let too_much = DefinePool { source_host: Some("h".into()), ..of(PoolType::Dir) }.spec().unwrap_err().message;
         assert!(too_much.contains("source_host means nothing"), "{too_much}");
         assert_eq!(of(PoolType::Iscsi).spec().unwrap().host, Some(("nas.example".into(), Some(3260))));
@@ -302,11 +302,11 @@ mod tests {
     #[test]
     fn no_pool_is_where_the_host_lives() {
         for bad in ["/", "/etc", "/etc/libvirt", "/usr/share/../x", "relative", "/proc/1", "/dev", "/dev/shm", "/root/x", "/a/./b"] {
-            assert!(DefinePool { target: Some(bad.into()), ..of(PoolType::Dir) }.spec().is_err(), "{bad}");
+            assert!(DefinePool { path: Some(bad.into()), ..of(PoolType::Dir) }.spec().is_err(), "{bad}");
         }
-        assert!(DefinePool { target: Some("/etcetera".into()), ..of(PoolType::Dir) }.spec().is_ok());
-        assert!(DefinePool { target: Some("/dev/vg0".into()), ..of(PoolType::Logical) }.spec().is_ok());
-        assert!(DefinePool { target: Some("/dev/disk/by-path".into()), ..of(PoolType::Scsi) }.spec().is_ok());
+        assert!(DefinePool { path: Some("/etcetera".into()), ..of(PoolType::Dir) }.spec().is_ok());
+        assert!(DefinePool { path: Some("/dev/vg0".into()), ..of(PoolType::Logical) }.spec().is_ok());
+        assert!(DefinePool { path: Some("/dev/disk/by-path".into()), ..of(PoolType::Scsi) }.spec().is_ok());
     }
 
     #[test]

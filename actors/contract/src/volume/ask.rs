@@ -4,6 +4,7 @@ use super::{NewVolume, Preallocation, Volume, VolumeFormat, VolumeKind, VolumeUs
 use crate::{
     Bytes, Effect, Fault, Role, Target,
     command::{Command, Done, Started, declare},
+    ticket::{Proof, Ticket},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -156,6 +157,43 @@ pub struct DeleteVolume {
     pub volume: String,
 }
 declare!(DeleteVolume, "volume.delete", Destroy, Admin, StoragePool, Done);
+
+/// Ask for a ticket to send the contents of a new volume over HTTP. What comes is kept as it is, whatever its format; what is cut off
+/// can be gone on with.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UploadVolume {
+    /// Its name in the pool: letters, digits and . _ + - (at most 200).
+    pub volume: String,
+    /// The SHA-256 of a secret of the client, in base64url; the ticket opens only together with that secret.
+    pub proof: Proof,
+    /// Go on with an upload that was cut off, instead of beginning anew.
+    #[serde(default)]
+    pub resume: bool,
+}
+declare!(UploadVolume, "volume.upload", Change, Admin, StoragePool, VolumeTicket);
+
+/// Ask for a ticket to fetch the contents of a volume over HTTP.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DownloadVolume {
+    /// Its name in the pool.
+    pub volume: String,
+    /// The SHA-256 of a secret of the client, in base64url; the ticket opens only together with that secret.
+    pub proof: Proof,
+}
+declare!(DownloadVolume, "volume.download", Read, Admin, StoragePool, VolumeTicket);
+
+/// The answer of `volume.upload` and `volume.download`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VolumeTicket {
+    /// What opens it.
+    pub ticket: Ticket,
+    /// How many bytes are there already, when an upload is gone on with, or how many there are to fetch.
+    pub bytes: Bytes,
+    /// What it is. Lower case, no full stop.
+    pub message: String,
+}
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ mod port;
 mod usage;
 
 pub use ask::*;
-pub use port::{CopySpec, NewVolume, VolumePort};
+pub use port::{CopySpec, NewVolume, Sink, Source, UploadSpec, VolumePort};
 pub use usage::{Attachment, DomainVolume, Landscape, PlacedVolume, VolumeUser, check_empty_pool};
 
 use crate::{Bytes, Epoch, Fault, HypervisorName, Seq};

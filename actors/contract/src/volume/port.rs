@@ -30,6 +30,29 @@ pub struct CopySpec {
     pub format: Option<VolumeFormat>,
 }
 
+/// Contents of a volume that come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadSpec {
+    /// The name it shall have, checked.
+    pub name: String,
+    /// Where the first byte goes: 0, or as many as are there.
+    pub from: u64,
+    /// How many bytes the whole has, if that is known.
+    pub size: Option<u64>,
+}
+
+/// Where the contents of a volume come from. It is asked from a thread that may wait.
+pub trait Source: Send {
+    /// The next bytes, or `None` after the last; a fault when whoever sends was cut off.
+    fn next(&mut self) -> Option<Result<Vec<u8>, Fault>>;
+}
+
+/// Where the contents of a volume go. It is given from a thread that may wait.
+pub trait Sink: Send {
+    /// Takes the next bytes; `false` when nobody wants more.
+    fn put(&mut self, bytes: Vec<u8>) -> bool;
+}
+
 /// What the inside needs of a hypervisor to handle volumes. Every method may fail with `unavailable` while the connection is lost,
 /// and with `not-found`. What would take a volume from a machine that uses it is refused as `busy`, naming the machines
 /// ([`Landscape`] decides). libvirt reports nothing of volumes: whoever changes one reads its pool afterwards.
@@ -50,6 +73,21 @@ pub trait VolumePort: Send + Sync {
     fn delete(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<(), Fault>>;
     /// Copies it; may take long. When it fails or is stopped, nothing of the copy is left.
     fn copy(&self, pool: PoolId, name: String, copy: CopySpec, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<(), Fault>>;
+    /// How many bytes its file or device has (`virStorageVolGetInfoFlags`): what a download brings.
+    fn length(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<Bytes, Fault>>;
+    /// How many bytes are there of an upload that was cut off, `None` when there is none. `conflict` when a volume has that name.
+    fn begun(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<Option<Bytes>, Fault>>;
+    /// Brings so many bytes of it from there on (`virStorageVolDownload`).
+    fn download(&self, pool: PoolId, name: String, from: u64, length: u64, sink: Box<dyn Sink>) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Takes the contents of a new volume (`virStorageVolUpload`). When whoever sends is cut off, what has come stays as unfinished and
+    /// can be gone on with; when it is stopped, nothing stays.
+    fn upload(
+        &self,
+        pool: PoolId,
+        upload: UploadSpec,
+        source: Box<dyn Source>,
+        follower: Arc<dyn Follower>,
+    ) -> BoxFuture<'_, Result<(), Fault>>;
     /// Overwrites its content (`virStorageVolWipe`); may take long, and cannot be stopped.
     fn wipe(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<(), Fault>>;
 }

@@ -1,0 +1,239 @@
+//! The way from a ticket to the contents of a volume, in either direction.
+//!
+//! ```text
+//!   token + secret --> ticket redeemed --> download: port, piece by piece --> HTTP
+//!                           |         \--> upload: the pool's actor begins a task --> port <-- HTTP
+//!                      one refusal                                    \--> its end answers the request
+//! ```
+//! It is asked from the HTTP server's thread. Between network and volume wait some pieces and no more: a slow volume makes the sender
+//! wait, a slow client the reader.
+
+use crate::{
+    dispatch::Post,
+    scope::{SHORT, within},
+    storage_pool::PoolActor,
+    tickets::{Admitted, Refused, Tickets},
+};
+use actix::Message;
+use archipel_contract::{
+    Fault, PoolId,
+    ticket::{Opens, VolumePass, VolumeWay},
+    volume::{Sink, Source, UploadSpec},
+};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Pieces that wait on either side of a volume's thread.
+const QUEUE: usize = 4;
+
+/// Which part of a volume is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// All of it.
+    Whole,
+    /// From this byte to that one, both included; without the second to the end.
+    From(u64, Option<u64>),
+    /// So many bytes at the end.
+    Last(u64),
+}
+
+/// Pieces in order; after a fault nothing comes.
+pub type Pieces = mpsc::Receiver<Result<Vec<u8>, Fault>>;
+
+/// The contents of a volume on their way out.
+pub struct Outgoing {
+    /// Its name.
+    pub name: String,
+    /// All its bytes.
+    pub size: u64,
+    /// The first that comes.
+    pub from: u64,
+    /// How many come.
+    pub length: u64,
+    /// They themselves.
+    pub pieces: Pieces,
+}
+
+/// The contents of a volume on their way in.
+pub struct Incoming {
+    /// Where the first byte goes.
+    pub from: u64,
+    /// How many bytes the whole has, if that is known.
+    pub size: Option<u64>,
+    /// They themselves.
+    pub pieces: Pieces,
+}
+
+/// Contents come: the pool's actor begins a task for them.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Receive {
+    /// The bare JID of who sends.
+    pub person: Arc<str>,
+    /// What shall become of it.
+    pub spec: UploadSpec,
+    /// They themselves.
+    pub pieces: Pieces,
+    /// Told how it ended.
+    pub ended: oneshot::Sender<Result<String, Fault>>,
+}
+
+/// Why nothing was opened.
+#[derive(Debug)]
+pub enum Unopened {
+    /// The ticket opens nothing.
+    Ticket,
+    /// The ticket was good.
+    Fault(Fault),
+}
+
+impl From<Refused> for Unopened {
+    fn from(_: Refused) -> Unopened {
+        Unopened::Ticket
+    }
+}
+
+impl From<Fault> for Unopened {
+    fn from(fault: Fault) -> Unopened {
+        Unopened::Fault(fault)
+    }
+}
+
+/// The contents of the volumes of one agent.
+pub struct Transfers {
+    tickets: Arc<Tickets>,
+    posts: Vec<Post>,
+}
+
+struct Outlet(mpsc::Sender<Result<Vec<u8>, Fault>>);
+
+impl Sink for Outlet {
+    fn put(&mut self, bytes: Vec<u8>) -> bool {
+        self.0.blocking_send(Ok(bytes)).is_ok()
+    }
+}
+
+/// What a volume's thread takes pieces from.
+pub(crate) struct Inlet(pub(crate) Pieces);
+
+impl Source for Inlet {
+    fn next(&mut self) -> Option<Result<Vec<u8>, Fault>> {
+        self.0.blocking_recv()
+    }
+}
+
+/// Hands pieces on until somebody stops it; whoever takes them then finds the end.
+pub(crate) fn stoppable(mut from: Pieces, stopped: oneshot::Receiver<()>) -> Pieces {
+    let (give, pieces) = mpsc::channel(QUEUE);
+    let hand_on = async move {
+        while let Some(piece) = from.recv().await {
+            if give.send(piece).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = hand_on => {}
+            // Whoever could stop it may have gone without doing so: then it ends with the pieces.
+            Ok(()) = stopped => {}
+        }
+    });
+    pieces
+}
+
+impl Transfers {
+    /// The volumes of an agent with these hypervisors.
+    pub fn new(tickets: Arc<Tickets>, posts: Vec<Post>) -> Transfers {
+        Transfers { tickets, posts }
+    }
+
+    fn admit(&self, token: &str, secret: &str, way: VolumeWay) -> Result<(Arc<str>, VolumePass, &Post), Unopened> {
+        let Admitted { person, opens: Opens::Volume(pass) } = self.tickets.redeem(token, secret, "volume")? else {
+            return Err(Unopened::Ticket);
+        };
+        if pass.way != way {
+            return Err(Fault::invalid("this ticket is for the other direction; ask for one for this").into());
+        }
+        let home = self.home(pass.pool)?;
+        Ok((person, pass, home))
+    }
+
+    fn home(&self, pool: PoolId) -> Result<&Post, Fault> {
+        let found = self.posts.iter().find(|p| p.board.get(&pool.into()).is_some());
+        found.ok_or_else(|| Fault::not_found("the storage pool is gone; list them again"))
+    }
+
+    /// Begins to bring what the ticket is for, and uses it up.
+    pub async fn download(self: Arc<Self>, token: String, secret: String, wanted: Wanted) -> Result<Outgoing, Unopened> {
+        let (_, pass, home) = self.admit(&token, &secret, VolumeWay::Download)?;
+        let size = within(SHORT, home.host.volumes.length(pass.pool, pass.volume.clone())).await?.0;
+        let (from, length) = range(wanted, size)?;
+        let (give, pieces) = mpsc::channel(QUEUE);
+        let (volumes, name) = (home.host.volumes.clone(), pass.volume.clone());
+        tokio::spawn(async move {
+            let outlet = Box::new(Outlet(give.clone()));
+            if let Err(fault) = volumes.download(pass.pool, pass.volume, from, length, outlet).await {
+                // Whoever fetches it may have gone already.
+                let _ = give.send(Err(fault)).await;
+            }
+        });
+        Ok(Outgoing { name, size, from, length, pieces })
+    }
+
+    /// Takes what the ticket is for, and uses it up. Answers when all of it is there.
+    pub async fn upload(self: Arc<Self>, token: String, secret: String, incoming: Incoming) -> Result<String, Unopened> {
+        let (person, pass, home) = self.admit(&token, &secret, VolumeWay::Upload)?;
+        let spec = UploadSpec { name: pass.volume, from: incoming.from, size: incoming.size };
+        let away = || Fault::unavailable("the actor of the storage pool is being restarted; ask for another ticket in a moment");
+        let actor = home.directory.find::<PoolActor>(&pass.pool.into()).ok_or_else(away)?;
+        let (ended, outcome) = oneshot::channel();
+        if actor.tell(Receive { person, spec, pieces: incoming.pieces, ended }).is_err() {
+            return Err(away().into());
+        }
+        match outcome.await {
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Err(Fault::unavailable("the daemon is stopping; go on with the upload when it is back").into()),
+        }
+    }
+}
+
+/// The first byte and how many.
+fn range(wanted: Wanted, size: u64) -> Result<(u64, u64), Fault> {
+    let outside = || Fault::invalid(format!("it has {size} bytes, and what is wanted lies behind them"));
+    match wanted {
+        Wanted::Whole => Ok((0, size)),
+        Wanted::From(from, _) if from >= size => Err(outside()),
+        Wanted::From(from, to) => {
+            let end = to.map_or(size, |to| to.saturating_add(1).min(size));
+            Ok((from, end.saturating_sub(from)))
+        }
+        Wanted::Last(count) => Ok((size.saturating_sub(count), count.min(size))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_never_more_than_there_is() {
+        assert_eq!(range(Wanted::Whole, 10), Ok((0, 10)));
+        assert_eq!(range(Wanted::From(3, None), 10), Ok((3, 7)));
+        assert_eq!(range(Wanted::From(3, Some(4)), 10), Ok((3, 2)));
+        assert_eq!(range(Wanted::From(3, Some(u64::MAX)), 10), Ok((3, 7)));
+        assert_eq!(range(Wanted::Last(99), 10), Ok((0, 10)));
+        assert!(range(Wanted::From(10, None), 10).is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_stopped_ends_for_whoever_takes_it() {
+        let (give, pieces) = mpsc::channel(1);
+        let (stop, stopped) = oneshot::channel();
+        let mut taken = stoppable(pieces, stopped);
+        give.send(Ok(vec![1])).await.unwrap();
+        assert_eq!(taken.recv().await, Some(Ok(vec![1])));
+        stop.send(()).unwrap();
+        assert_eq!(taken.recv().await, None);
+    }
+}
