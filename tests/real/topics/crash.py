@@ -42,6 +42,15 @@ def answer_of(stanza):
     return stanza.findtext(".//{urn:xmpp:json:0}json")
 
 
+def asked_again(p, machine, operation, resource):
+    """The answer to an operation that was broken off, which is the same however often it is asked for."""
+    raw = Raw(Tcp(p.daemon.xmpp)).login(resource)
+    answers = [answer_of(raw.command(machine, "domain.pause", "{}", operation)) for _ in range(3)]
+    raw.close()
+    assert answers[0] == answers[1] == answers[2], f"the answer changed: {answers}"
+    return answers[0]
+
+
 def test_guests_survive_kill_9_and_are_adopted_with_the_right_states(p):
     pids = {name: p.host.qemu_pid(name) for name in GUESTS}
     before = {name: p.host.beats(name) for name in GUESTS}
@@ -106,13 +115,10 @@ def test_an_operation_interrupted_by_kill_9_is_answered_once(p):
     p.host.thaw()
     p.daemon.start()
     p.daemon.wait_state("web1", "running")
-    raw = Raw(Tcp(p.daemon.xmpp)).login("afterwards")
-    answers = [answer_of(raw.command(machine, "domain.pause", "{}", operation)) for _ in range(3)]
-    raw.close()
-    assert answers[0] == answers[1] == answers[2], f"the answer changed: {answers}"
+    answer = asked_again(p, machine, operation, "afterwards")
     paused = p.host.state("web3") == "paused"
-    said_done = isinstance(answers[0], str)
-    assert paused == said_done, f"the guest is {p.host.state('web3')} and the answer is {answers[0]}"
+    said_done = isinstance(answer, str)
+    assert paused == said_done, f"the guest is {p.host.state('web3')} and the answer is {answer}"
     times = sum("'web3'" in line and "Suspended" in line for line in virsh.since())
     assert times == int(paused), f"it was carried out {times} times"
     if paused:
@@ -138,11 +144,8 @@ def test_an_operation_that_libvirt_carried_out_before_kill_9_is_answered_as_done
     raw.close()
     p.daemon.start()
     p.daemon.wait_state("web2", "paused")
-    raw = Raw(Tcp(p.daemon.xmpp)).login("afterwards2")
-    answers = [answer_of(raw.command(machine, "domain.pause", "{}", operation)) for _ in range(3)]
-    raw.close()
-    assert answers[0] == answers[1] == answers[2], f"the answer changed: {answers}"
-    assert isinstance(answers[0], str), f"it was done, and the answer is {answers[0]}"
+    answer = asked_again(p, machine, operation, "afterwards2")
+    assert isinstance(answer, str), f"it was done, and the answer is {answer}"
     assert sum("'web2'" in line and "Suspended" in line for line in virsh.since()) == 1
     p.host.virsh("resume", "web2")
     p.daemon.wait_state("web2", "running")
