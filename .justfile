@@ -18,6 +18,10 @@ check:
 test *FILTER:
     cargo nextest run --workspace --locked {{ FILTER }}
 
+# Storms over simulated cells, as the variables ARCHIPEL_SEED, ARCHIPEL_STORM and ARCHIPEL_STORMS say
+storm *ARGS:
+    cargo test --locked -p archipel-tests --test storm -- --nocapture {{ ARGS }}
+
 # The suite on real parts: libvirt, QEMU, XMPP clients; `just real bad_input` runs one topic
 real *TOPIC:
     cargo build --locked -p archipeld -p archipel-xmpp

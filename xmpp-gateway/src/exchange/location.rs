@@ -12,8 +12,8 @@
 //!
 //! The exchange itself says that an entity became unreachable, and such a change needs a number that no viewer has seen. So
 //! each host has a *shift* that is added to the numbers of its agent and grows by one whenever the exchange speaks in the
-//! agent's place. Viewers see one row of numbers without holes, but for what changed while its host was unreachable: it leaves
-//! out the one number under which it would have come back unchanged.
+//! agent's place. Viewers see one row of numbers without holes, but for what changed while its host was unreachable: the one change
+//! with which it comes back leaves out the numbers of what was lost meanwhile, and carries the whole entity.
 
 use super::graves::Graves;
 use super::handed::Handed;
