@@ -21,6 +21,7 @@
 pub mod change;
 mod console;
 mod definition;
+mod guest;
 mod edit;
 mod lifecycle;
 mod reading;

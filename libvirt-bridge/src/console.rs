@@ -84,7 +84,8 @@ fn open_screen(domain: &Domain) -> Result<UnixStream, Trouble> {
         Err(error) => error,
     };
     // A libvirt on another host cannot hand a socket over; then there is no other way either.
-    if !matches!(error.code().known(), Some(ErrorNumber::NoSupport | ErrorNumber::OperationUnsupported | ErrorNumber::ArgumentUnsupported)) {
+    if !matches!(error.code().known(), Some(ErrorNumber::NoSupport | ErrorNumber::OperationUnsupported | ErrorNumber::ArgumentUnsupported))
+    {
         return Err(error.into());
     }
     let unreachable = |e: std::io::Error| Fault::unavailable(format!("the screen of {name} cannot be reached from this host")).because(e);

@@ -37,6 +37,7 @@ mod definition;
 mod domain;
 mod event;
 mod fault;
+mod guest;
 pub mod fixture;
 mod hypervisor;
 pub mod memory;
@@ -136,6 +137,7 @@ pub fn open(config: LinkConfig) -> Host {
         volumes: link.clone(),
         migration: link.clone(),
         consoles: link.clone(),
+        guests: link.clone(),
         link,
     }
 }

@@ -1,7 +1,7 @@
 // The address of the page is its state: view, filter, order, selection and tab. Back and reload come for free.
 import { KINDS, type Kind } from './domain/entity';
 
-export const TABS = ['overview', 'volumes', 'commands', 'chat'] as const;
+export const TABS = ['overview', 'console', 'volumes', 'commands', 'chat'] as const;
 export type Tab = (typeof TABS)[number];
 
 export interface Route {

@@ -34,6 +34,8 @@ pub struct Host {
     pub volumes: Arc<dyn VolumePort>,
     /// Moving machines to and from it.
     pub migration: Arc<dyn MigrationPort>,
+    /// The agents in their guests.
+    pub guests: Arc<dyn crate::domain::GuestPort>,
     /// Their screens, serial lines and keyboards.
     pub consoles: Arc<dyn crate::domain::ConsolePort>,
     /// What it reports by itself.

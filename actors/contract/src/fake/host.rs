@@ -53,6 +53,8 @@ pub(super) struct Model {
     pub(super) standing_still: BTreeSet<DomainId>,
     /// Machines whose post-copy broke here.
     pub(super) split: BTreeSet<DomainId>,
+    /// Machines whose file systems stand still.
+    pub(super) frozen: super::guest::Frozen,
     /// Consoles that are open, and keys that were pressed.
     pub(super) lines: super::console::Lines,
     /// Whoever is to be woken when the model is locked no more.
@@ -171,6 +173,7 @@ impl FakeHost {
             split: BTreeSet::new(),
             to_wake: Vec::new(),
             lines: Default::default(),
+            frozen: Default::default(),
         };
         let seed = name.bytes().fold(0u128, |n, b| n * 31 + u128::from(b)) << 64;
         let network = NetworkId(Uuid::from_u128(seed | 1));
@@ -222,6 +225,7 @@ impl FakeHost {
             volumes: self.clone(),
             migration: self.clone(),
             consoles: self.clone(),
+            guests: self.clone(),
             link: self.clone(),
         }
     }

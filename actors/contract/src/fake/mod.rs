@@ -7,6 +7,7 @@ mod announcer;
 mod authority;
 mod clock;
 mod console;
+mod guest;
 mod definition;
 mod documents;
 mod domain;

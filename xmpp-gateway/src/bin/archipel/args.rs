@@ -28,7 +28,8 @@ Login:
   ARCHIPEL_JID            who you are, for example admin@vm.localhost
   ARCHIPEL_PASSWORD_FILE  a file with your password (or ARCHIPEL_PASSWORD)
   ARCHIPEL_SERVER         HOST:PORT of the server, or of several exchanges, separated by commas (default: 127.0.0.1:5222 for a .localhost cell, else the cell itself)
-  or the same as jid, password_file, server and fingerprint in ~/.config/archipel/cli.toml
+  ARCHIPEL_PAGE           where the web server is that opens consoles (default: http:// on the server's host, port 8080)
+  or the same as jid, password_file, server, page and fingerprint in ~/.config/archipel/cli.toml
 
 Exit codes:
   0 done   64 usage or invalid request   65 wrong state   66 not found   69 unavailable or unsupported

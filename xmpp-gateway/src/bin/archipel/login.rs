@@ -26,6 +26,8 @@ pub(crate) struct Login {
     pub(crate) password: String,
     /// `host:port` of each exchange of the cell; one of them serves.
     pub(crate) servers: Vec<String>,
+    /// Where the web server is that opens consoles: `http://host:port`.
+    pub(crate) page: String,
     /// The cell that is asked.
     pub(crate) cell: CellName,
     /// How the server is known.
@@ -40,6 +42,7 @@ struct File {
     jid: Option<String>,
     password_file: Option<PathBuf>,
     server: Option<String>,
+    page: Option<String>,
     fingerprint: Option<String>,
     cell: Option<String>,
 }
@@ -85,6 +88,10 @@ impl Login {
         if servers.is_empty() {
             servers.push(if local { "127.0.0.1:5222".to_owned() } else { format!("{domain}:5222") });
         }
+        let page = set("ARCHIPEL_PAGE").or(file.page).unwrap_or_else(|| {
+            let host = servers[0].rsplit_once(':').map_or(&*servers[0], |(host, _)| host);
+            format!("http://{host}:8080")
+        });
         let trust: Arc<dyn Trust> = match file.fingerprint {
             Some(fingerprint) => Arc::new(Pinned::new(&fingerprint)?),
             None => Arc::new(KnownServers { file: around.folder.as_ref().map(|f| f.join("known_servers")) }),
@@ -94,6 +101,7 @@ impl Login {
             domain: domain.to_owned(),
             password,
             servers,
+            page,
             cell: cell.parse().map_err(|e: archipel_contract::id::BadId| Fault::invalid(e.to_string()))?,
             trust,
             warnings,

@@ -8,17 +8,20 @@
 //! | `run.rs` | sends the command and prints the answer |
 //! | `follow.rs` | the stream of events, and tasks to their end |
 //! | `chat.rs` | conversations |
+//! | `console.rs` `websocket.rs` | the serial console in the terminal |
 //! | `output.rs` | tables, details and JSON |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod args;
 mod chat;
+mod console;
 mod follow;
 mod login;
 mod output;
 mod resolve;
 mod run;
+mod websocket;
 
 use archipel_contract::{Fault, FaultKind, catalog::Catalog};
 use args::Invocation;

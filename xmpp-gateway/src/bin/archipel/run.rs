@@ -3,7 +3,7 @@
 use crate::args::{Args, Call, Invocation, starts_task};
 use crate::login::{self, Login, Surroundings};
 use crate::output::{self, Style};
-use crate::{chat, follow, resolve};
+use crate::{chat, console, follow, resolve};
 use archipel_contract::{Effect, Fault, OperationId, Target};
 use archipel_xmpp::client::{Client, Config, Connector, DEADLINE, Incoming, Tcp};
 use serde_json::Value;
@@ -64,6 +64,10 @@ async fn with_client(login: &Login, client: &Client, incoming: Incoming, call: C
         (Target::Hypervisor, None) => resolve::hypervisor(client, cell, call.host.as_deref()).await?,
         (target, word) => resolve::target(client, cell, target, word.as_deref().unwrap_or_default(), call.host.as_deref()).await?,
     };
+    if entry.name == "domain.console" && is_terminal_console(&call) {
+        let name = call.target.clone().unwrap_or_default();
+        return console::stay(client, login, &target, &name, call.arguments).await;
+    }
     if entry.effect == Effect::Destroy && !call.yes {
         confirm(&entry.title, call.target.as_deref().unwrap_or(&target))?;
     }
@@ -88,6 +92,12 @@ async fn with_client(login: &Login, client: &Client, incoming: Incoming, call: C
         return follow::verdict(&ended);
     }
     Ok(())
+}
+
+/// Without `--kind` or with `serial`, and without a proof of the caller's own, the console is meant to be used here.
+fn is_terminal_console(call: &Call) -> bool {
+    let kind = call.arguments.get("kind").and_then(Value::as_str);
+    !call.arguments.contains_key("proof") && kind.is_none_or(|kind| kind == "serial")
 }
 
 fn asked_time(call: &Call) -> Duration {

@@ -1,0 +1,55 @@
+//! What the agent in a guest tells and does.
+//!
+//! A freeze is a task: it goes on until its time is over or it is cancelled, and then the file systems thaw, whoever forgot them.
+
+use super::{After, Answer, DomainActor, command, console::Looking, turn::Turn};
+use crate::{
+    ask::Ask,
+    life::Posted,
+    scope::{SHORT, within},
+    work,
+};
+use actix::prelude::*;
+use archipel_contract::{Command, Fault, domain::*, work::Follower};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+impl Handler<Posted<Ask<ShowGuest>>> for DomainActor {
+    type Result = Answer<ShowGuest>;
+    fn handle(&mut self, posted: Posted<Ask<ShowGuest>>, _: &mut Self::Context) -> Self::Result {
+        self.look(posted, async |at: Looking, _: ShowGuest| within(SHORT, at.scope.host.guests.info(at.id)).await)
+    }
+}
+
+command!(SyncGuestTime, Event, [], |turn, _| {
+    within(SHORT, turn.scope.host.guests.sync_time(turn.id)).await?;
+    Ok(turn.done("has its host's time now"))
+});
+
+command!(FreezeGuest, Event, [], |turn, command| {
+    let count = within(SHORT, turn.scope.host.guests.freeze(turn.id)).await?;
+    let (host, id, name, deadline) = (turn.scope.host.clone(), turn.id, turn.name(), command.deadline);
+    let words = format!("{count} file systems of {name} stand still, for {deadline} s at most");
+    let holding = move |follower: Arc<dyn Follower>| async move {
+        let (stop, stopped) = oneshot::channel();
+        follower.on_cancel(Box::new(move || {
+            // Whoever waited has stopped waiting already.
+            let _ = stop.send(());
+        }));
+        // Over, cancelled, or the task is gone: it thaws in any case.
+        let _ = tokio::time::timeout(Duration::from_secs(u64::from(deadline)), stopped).await;
+        let thawed = within(SHORT, host.guests.thaw(id)).await?;
+        if thawed == 0 {
+            return Ok(format!("the file systems of {name} had been let go on already"));
+        }
+        tracing::info!(domain = %id, thawed, "a frozen guest thaws");
+        Ok::<String, Fault>(format!("{thawed} file systems of {name} go on"))
+    };
+    Ok(work::begin(&turn.scope, turn.id.into(), FreezeGuest::NAME, &turn.name(), &turn.caller, words, holding))
+});
+
+command!(ThawGuest, Event, [], |turn, _| {
+    let thawed = within(SHORT, turn.scope.host.guests.thaw(turn.id)).await?;
+    Ok(turn.done(&if thawed == 0 { "was not frozen".to_owned() } else { format!("goes on with {thawed} file systems") }))
+});
