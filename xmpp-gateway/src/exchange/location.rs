@@ -315,8 +315,7 @@ impl Locations {
                 outcome.refused.push(Refusal::Stale(event.entity.clone()));
                 continue;
             }
-            // Whoever had it until the last claim is no stranger: it has not been told of that yet, or only just.
-            let was_its = before.as_ref().is_some_and(|b| b.host == *host || b.epoch.0 == event.epoch.0 + 1);
+            let was_its = before.as_ref().is_some_and(|b| b.host == *host || b.epoch.0.checked_sub(1) == Some(event.epoch.0));
             let held = |id: EntityId, owner| if was_its { Refusal::Late(id, owner) } else { Refusal::Held(id, owner) };
             if let Some(owner) = self.handed.beyond(&event.entity, event.epoch) {
                 outcome.refused.push(held(event.entity.clone(), owner.clone()));
@@ -325,8 +324,7 @@ impl Locations {
             match event.after.take() {
                 Some(after) => {
                     let mut after = Arc::unwrap_or_clone(after);
-                    after.epoch = event.epoch;
-                    after.seq = event.seq;
+                    (after.epoch, after.seq) = (event.epoch, event.seq);
                     if after.id != event.entity {
                         outcome.refused.push(Refusal::Stale(event.entity.clone()));
                         continue;
