@@ -150,7 +150,10 @@ impl Routes {
             role: caller.role,
             command,
             target,
-            arguments: if arguments.is_null() { Value::Object(Default::default()) } else { arguments },
+            arguments: archipel_contract::domain::masked(
+                &entry.name,
+                if arguments.is_null() { Value::Object(Default::default()) } else { arguments },
+            ),
             accepted: self.inner.parts.clock.now(),
         };
         let Some(home) = home else {

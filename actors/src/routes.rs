@@ -109,6 +109,7 @@ pub fn list() -> Vec<Route> {
         of::<DomainActor, SyncGuestTime>(),
         of::<DomainActor, FreezeGuest>(),
         of::<DomainActor, ThawGuest>(),
+        of::<DomainActor, SetGuestPassword>(),
         of::<DomainActor, SaveDomain>(),
         of::<DomainActor, DiscardSaved>(),
         of::<DomainActor, ListSnapshots>(),

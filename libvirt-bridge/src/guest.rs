@@ -9,12 +9,13 @@ use crate::{
 };
 use archipel_contract::{
     BoxFuture, Bytes, DomainId, Fault,
-    domain::{GuestFilesystem, GuestInfo, GuestInterface, GuestPort},
+    domain::{GuestFilesystem, GuestInfo, GuestInterface, GuestPort, ShutdownMode},
 };
 use std::collections::HashMap;
 use virt::{
     domain::Domain,
     error::{Error, ErrorNumber},
+    sys,
 };
 
 type Told = HashMap<String, String>;
@@ -138,6 +139,19 @@ impl GuestPort for Link {
         self.call(Lane::Change, "letting the guest's file systems go on", move |session| {
             let domain = active(session, id)?;
             explained(&domain, raw::thaw(&domain))
+        })
+    }
+
+    fn shutdown(&self, id: DomainId, mode: ShutdownMode) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "asking a guest to power off", move |session| {
+            let domain = active(session, id)?;
+            let flags = match mode {
+                ShutdownMode::Any => sys::VIR_DOMAIN_SHUTDOWN_DEFAULT,
+                ShutdownMode::Acpi => sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
+                ShutdownMode::Agent => sys::VIR_DOMAIN_SHUTDOWN_GUEST_AGENT,
+            };
+            let answer = ask(|| domain.shutdown_flags(flags));
+            if mode == ShutdownMode::Agent { explained(&domain, answer) } else { Ok(answer?) }
         })
     }
 

@@ -53,3 +53,13 @@ command!(ThawGuest, Event, [], |turn, _| {
     let thawed = within(SHORT, turn.scope.host.guests.thaw(turn.id)).await?;
     Ok(turn.done(&if thawed == 0 { "was not frozen".to_owned() } else { format!("goes on with {thawed} file systems") }))
 });
+
+command!(SetGuestPassword, Event, [], |turn, command| {
+    check_user(&command.user)?;
+    if command.password.is_empty() || command.password.len() > PASSWORD_LIMIT || command.password.contains('\0') {
+        return Err(Fault::invalid(format!("a password has 1 to {PASSWORD_LIMIT} bytes")));
+    }
+    let SetGuestPassword { user, password } = command;
+    within(SHORT, turn.scope.host.guests.set_password(turn.id, user.clone(), password)).await?;
+    Ok(turn.done(&format!("has another password for {user} now")))
+});

@@ -32,7 +32,10 @@ command!(StartDomain, Event, ["domain.started", "domain.paused"], |turn, command
 });
 
 command!(ShutdownDomain, Event, ["domain.shutting-down", "domain.stopped"], |turn, command| {
-    within(SHORT, turn.scope.host.domains.shutdown(turn.id)).await?;
+    match command.mode {
+        ShutdownMode::Any => within(SHORT, turn.scope.host.domains.shutdown(turn.id)).await?,
+        mode => within(SHORT, turn.scope.host.guests.shutdown(turn.id, mode)).await?,
+    }
     let plan = Plan::Shutdown { domain: turn.id, timeout: Millis::seconds(u64::from(command.timeout)) };
     let name = turn.name();
     let task = task::begin(&turn.scope, plan, turn.id.into(), ShutdownDomain::NAME, &name, &turn.caller);

@@ -1,5 +1,5 @@
 """A Linux guest, made from Debian's packages alone: the kernel for clouds, busybox, the QEMU guest agent. It boots without a disk in some
-seconds, has a prompt on its serial line and on its screen, and an agent that answers.
+seconds, has a prompt on its serial line and on its screen, and an agent that answers. A disk, if there is one, is made anew and mounted at /data.
 
 Built once and kept under target/guest; a build takes about half a minute, most of it the download of the kernel.
 """
@@ -17,8 +17,8 @@ from .base import ROOT, Skipped
 
 KEPT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "guest"
 # Changed whenever what is built changes.
-VERSION = "1"
-MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "button", "evdev")
+VERSION = "2"
+MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "button", "evdev", "crc32c_generic", "ext4")
 
 INIT = """#!/bin/sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root
@@ -29,6 +29,7 @@ opt() { for w in $(cat /proc/cmdline); do case $w in $1=*) echo "${w#*=}";; esac
 hostname "$(opt guest.name)"
 ip link set lo up
 for d in /sys/class/net/*; do d=${d##*/}; [ $d = lo ] || { ip link set $d up; ip addr add $(opt guest.ip) dev $d; }; done
+[ -b /dev/vda ] && mkdir /data && mkfs.ext2 /dev/vda >/dev/null && mount -t ext4 /dev/vda /data
 mkdir -p /dev/virtio-ports
 for p in /sys/class/virtio-ports/*; do [ -e $p/name ] && ln -sf ../${p##*/} /dev/virtio-ports/$(cat $p/name); done
 [ -e /dev/virtio-ports/org.qemu.guest_agent.0 ] && qemu-ga -m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0 -t /run &

@@ -110,13 +110,15 @@ declare!(StartDomain, "domain.start", Change, Admin, Domain, Done);
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShutdownDomain {
+    /// How it is asked.
+    pub mode: super::ShutdownMode,
     /// How many seconds to wait before saying that the guest did not listen.
     #[schemars(range(min = 1, max = 3600))]
     pub timeout: u32,
 }
 impl Default for ShutdownDomain {
     fn default() -> Self {
-        ShutdownDomain { timeout: 120 }
+        ShutdownDomain { mode: super::ShutdownMode::Any, timeout: 120 }
     }
 }
 declare!(ShutdownDomain, "domain.shutdown", Change, Admin, Domain, Started);
@@ -275,7 +277,7 @@ pub fn may(command: &str, facts: &DomainFacts) -> Verdict {
                 Verdict::Allowed
             }
         }
-        "domain.guest-info" | "domain.guest-time-sync" | "domain.guest-freeze" | "domain.guest-thaw" => super::guest_may(command, facts),
+        "domain.guest-info" | "domain.guest-time-sync" | "domain.guest-freeze" | "domain.guest-thaw" | "domain.set-guest-password" => super::guest_may(command, facts),
         "domain.console" | "domain.screenshot" | "domain.send-key" | "domain.paste" => super::console_may(command, state),
         "domain.autostart" => {
             if facts.persistent {

@@ -97,6 +97,46 @@ declare!(FreezeGuest, "domain.guest-freeze", Change, Admin, Domain, Started);
 pub struct ThawGuest {}
 declare!(ThawGuest, "domain.guest-thaw", Change, Admin, Domain, Done);
 
+/// Give a user of a guest another password. The agent in the guest sets it; it is kept nowhere.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetGuestPassword {
+    /// The user, for example root.
+    pub user: String,
+    /// The new password.
+    pub password: String,
+}
+declare!(SetGuestPassword, "domain.set-guest-password", Change, Admin, Domain, Done);
+
+/// Longest password of a guest's user, in bytes.
+pub const PASSWORD_LIMIT: usize = 512;
+
+/// How a guest is asked to power off.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ShutdownMode {
+    /// As the hypervisor thinks best.
+    #[default]
+    Any,
+    /// By the power button.
+    Acpi,
+    /// By the agent in the guest.
+    Agent,
+}
+
+/// Arguments that are never written down: the command, and the argument.
+const SECRETS: [(&str, &str); 2] = [("domain.set-guest-password", "password"), ("domain.paste", "text")];
+
+/// The arguments of a command as they may be written down.
+pub fn masked(command: &str, mut arguments: serde_json::Value) -> serde_json::Value {
+    for (_, secret) in SECRETS.iter().filter(|(of, _)| *of == command) {
+        if let Some(value) = arguments.get_mut(*secret) {
+            *value = serde_json::Value::from("(not written down)");
+        }
+    }
+    arguments
+}
+
 /// What the inside needs of a hypervisor to talk with the agent in a guest.
 pub trait GuestPort: Send + Sync {
     /// What the guest says of itself (`virDomainGetGuestInfo`, `virDomainInterfaceAddresses`); without an agent, the addresses that its
@@ -108,6 +148,8 @@ pub trait GuestPort: Send + Sync {
     fn freeze(&self, id: DomainId) -> BoxFuture<'_, Result<u32, Fault>>;
     /// Lets them go on and answers how many (`virDomainFSThaw`).
     fn thaw(&self, id: DomainId) -> BoxFuture<'_, Result<u32, Fault>>;
+    /// Asks the guest to power off in that way (`virDomainShutdownFlags`).
+    fn shutdown(&self, id: DomainId, mode: ShutdownMode) -> BoxFuture<'_, Result<(), Fault>>;
     /// Gives a user of the guest another password (`virDomainSetUserPassword`).
     fn set_password(&self, id: DomainId, user: String, password: String) -> BoxFuture<'_, Result<(), Fault>>;
 }
@@ -129,4 +171,19 @@ pub fn check_user(name: &str) -> Result<(), Fault> {
         return Ok(());
     }
     Err(Fault::invalid(format!("{:?} cannot be a user of a guest; write for example root", name.chars().take(64).collect::<String>())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_secret_is_not_written_down() {
+        let told = masked("domain.set-guest-password", json!({"user": "root", "password": "hunter2"}));
+        assert_eq!(told, json!({"user": "root", "password": "(not written down)"}));
+        assert!(!masked("domain.paste", json!({"text": "hunter2"})).to_string().contains("hunter2"));
+        assert_eq!(masked("domain.note", json!({"text": "kept"})), json!({"text": "kept"}));
+        assert_eq!(masked("domain.paste", json!(null)), json!(null));
+    }
 }

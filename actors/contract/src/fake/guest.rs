@@ -3,7 +3,7 @@
 use super::host::{FakeHost, Model};
 use crate::{
     BoxFuture, DomainId, Fault,
-    domain::{GuestInfo, GuestInterface, GuestPort},
+    domain::{GuestInfo, GuestInterface, GuestPort, ShutdownMode},
 };
 use std::collections::BTreeSet;
 
@@ -51,6 +51,14 @@ impl GuestPort for FakeHost {
         self.call("guest.thaw", id.to_string(), move |model| {
             answers(model, id)?;
             Ok(u32::from(model.frozen.remove(&id)))
+        })
+    }
+    fn shutdown(&self, id: DomainId, mode: ShutdownMode) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move {
+            if mode == ShutdownMode::Agent {
+                self.call("guest.shutdown", id.to_string(), move |model| answers(model, id)).await?;
+            }
+            crate::domain::DomainPort::shutdown(self, id).await
         })
     }
     fn set_password(&self, id: DomainId, _: String, _: String) -> BoxFuture<'_, Result<(), Fault>> {

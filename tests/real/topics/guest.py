@@ -1,0 +1,80 @@
+"""The agent in a real Linux guest: what it tells, its clock, a freeze that thaws by itself, and a shutdown by the agent."""
+
+import time
+
+from harness import linux
+from harness.base import until
+from harness.daemon import CELL, VIEWER, Daemon
+from harness.libvirt_host import LibvirtHost
+
+DISK = "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{file}'/><target dev='vda' bus='virtio'/></disk>"
+CARD = "<interface type='network'><source network='quiet'/><model type='virtio'/></interface>"
+QUIET = "<network><name>quiet</name><bridge name='quiet0'/></network>"
+
+
+class Parts:
+    pass
+
+
+def setup(stack, work):
+    p = Parts()
+    p.host = stack.enter_context(LibvirtHost(work))
+    (p.host.work / "quiet.xml").write_text(QUIET)
+    p.host.virsh("net-define", str(p.host.work / "quiet.xml"))
+    p.host.virsh("net-start", "quiet")
+    disk = p.host.images / "data.img"
+    with open(disk, "wb") as file:
+        file.truncate(16 << 20)
+    p.jid = f"{linux.define(p.host, 'web1', ip='192.0.2.7/24', more=CARD + DISK.format(file=disk))}@{CELL}"
+    p.daemon = stack.enter_context(Daemon(work, {"alpha": p.host.uri}))
+    p.daemon.wait_state("web1", "shutoff")
+    p.daemon.cli("domain", "start", "web1")
+    until(lambda: p.daemon.machine("web1")["agent"], 90, "the agent to answer", pause=0.2)
+    return p
+
+
+def test_the_agent_returns_the_name_the_system_and_the_address(p):
+    told = p.daemon.json("domain", "guest-info", "web1", jid=VIEWER)
+    assert told["hostname"] == "web1" and told["source"] == "agent", told
+    cards = {i["name"]: i for i in told["interfaces"]}
+    assert "192.0.2.7/24" in cards["eth0"]["addresses"] and cards["eth0"]["mac"].startswith("52:54:00"), told
+    assert told["kernel"], told
+
+
+def test_the_clock_is_set_to_the_hosts(p):
+    assert "time" in p.daemon.cli("domain", "guest-time-sync", "web1").stdout
+
+
+def test_a_viewer_may_ask_and_change_nothing(p):
+    for verb in ("guest-time-sync", "guest-freeze", "guest-thaw"):
+        assert p.daemon.cli("domain", verb, "web1", jid=VIEWER, check=False).returncode == 77
+
+
+def test_a_freeze_thaws_by_itself(p):
+    began = time.monotonic()
+    frozen = p.daemon.json("domain", "guest-freeze", "web1", "--deadline", "3")
+    assert "1 file systems" in frozen["message"], frozen
+    again = p.daemon.cli("domain", "guest-freeze", "web1", check=False)
+    assert again.returncode != 0, again
+    ended = p.daemon.json("task", "wait", frozen["task"])
+    assert ended["state"] == "done" and "1 file systems" in ended["message"] and time.monotonic() - began > 2.5, ended
+    assert "was not frozen" in p.daemon.cli("domain", "guest-thaw", "web1").stdout
+
+
+def test_a_frozen_guest_is_thawed_when_somebody_asks(p):
+    frozen = p.daemon.json("domain", "guest-freeze", "web1", "--deadline", "600")
+    assert "1 file systems" in p.daemon.cli("domain", "guest-thaw", "web1").stdout
+    p.daemon.cli("task", "cancel", frozen["task"])
+
+
+def test_a_password_is_written_down_nowhere(p):
+    p.daemon.cli("domain", "set-guest-password", "web1", "root", "hunter2-and-more", check=False)
+    found = [f.name for f in p.daemon.data.rglob("*") if f.is_file() and b"hunter2-and-more" in f.read_bytes()]
+    assert not found and "hunter2-and-more" not in p.daemon.log.read_text(), found
+
+
+def test_the_agent_powers_off(p):
+    p.daemon.cli("domain", "shutdown", "web1", "--mode", "agent", "--wait")
+    assert p.daemon.machine("web1")["state"] == "shutoff"
+    off = p.daemon.cli("domain", "guest-info", "web1", check=False)
+    assert off.returncode == 65 and "is off" in off.stderr, off
