@@ -100,6 +100,7 @@ def test_another_cell_is_refused_and_can_be_left_alone(p):
     with other:
         pass
     clustered(other, p.etcd)
+    p.stack.callback(other.__exit__)
     other.start(ready=False)
     assert other.process.wait(30) != 0, "it goes on"
     log = other.log.read_text()
