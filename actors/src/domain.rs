@@ -14,6 +14,7 @@
 //! | `definition` | its XML, name, note, autostart, undefine: what stays when it is off |
 //! | `edit` | its processors, memory, disks, cards ...: one change at a time, now and at the next boot |
 //! | `reading` | how what libvirt says gets onto the board |
+//! | `stall` | why it stands still when a disk cannot be written |
 //! | [`change`] | what a report of libvirt means: pure |
 //! | `turn` | commands of one machine run one after the other |
 //! | `migration/request` | moving, parking |
@@ -26,6 +27,7 @@ mod edit;
 mod lifecycle;
 mod reading;
 mod snapshot;
+mod stall;
 pub(crate) mod turn;
 
 pub(crate) use reading::MIGRATED;

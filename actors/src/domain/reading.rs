@@ -115,6 +115,9 @@ impl DomainActor {
                 draft.facts = Facts::Domain(facts);
                 self.scope.board.publish(Change::to(self.id, topic, cause, draft).with_detail(detail));
                 self.told();
+                if super::stall::stalls(&change) {
+                    self.explain(ctx);
+                }
                 if vanishes {
                     self.gone(&entity);
                 }

@@ -27,18 +27,19 @@ fn unopened(why: transfers::Unopened) -> Unopened {
 /// Hands pieces on in another dress; one waits on the way.
 fn dressed<A: Send + 'static, B: Send + 'static>(
     mut from: mpsc::Receiver<Result<A, Fault>>,
-    dress: impl Fn(A) -> B + Send + 'static,
+    dress: fn(A) -> B,
 ) -> mpsc::Receiver<Result<B, Fault>> {
     let (give, pieces) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
-            tokio::select! {
-                piece = from.recv() => match piece {
-                    Some(piece) if give.send(piece.map(&dress)).await.is_ok() => {}
-                    _ => return,
-                },
+            let piece = tokio::select! {
+                piece = from.recv() => piece,
                 // Whoever takes them has gone, and whoever gives them shall know at once.
                 () = give.closed() => return,
+            };
+            let Some(piece) = piece.map(|piece| piece.map(dress)) else { return };
+            if give.send(piece).await.is_err() {
+                return;
             }
         }
     });
