@@ -51,6 +51,7 @@ pub fn noticed(scope: &Rc<Scope>, id: DomainId) {
                     again
                 }
             };
+            tell(&scope, id).await;
             if scope.moves.noticed.borrow().get(&id) == Some(&true) {
                 continue;
             }
@@ -125,6 +126,18 @@ fn gives_up(standing: Standing, off_there: bool, me: &HypervisorName) -> Result<
         Standing::Here(_) | Standing::Leaving | Standing::Arriving | Standing::Split => {
             keeps(&format!("guest is on {me} as well; look at both hosts and stop one"))
         }
+    }
+}
+
+/// While the cell was away nobody could say that it is another host's, and what was listed then does not tell of it.
+async fn tell(scope: &Scope, id: DomainId) {
+    let moves = scope.moves.awaited(id).is_some() || scope.moves.to(id).is_some();
+    if moves || strangers::is_known(scope, id) || scope.board.get(&EntityId::Domain(id)).is_some() {
+        return;
+    }
+    let held = within(SHORT, scope.authority.ownership(id)).await;
+    if held.is_ok_and(|held| held.is_some_and(|held| held.owner != scope.host.name)) {
+        left(scope, id).await;
     }
 }
 
