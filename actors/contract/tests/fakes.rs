@@ -1,9 +1,17 @@
-//! The fakes pass the suite that the real ports pass, so that what is tested with them holds.
+//! The fakes pass the suite that the real ports pass, so that what is tested with them holds. What takes two hosts is in `moving.rs`.
 #![cfg(feature = "fake")]
+#![allow(clippy::unwrap_used)] // A fault where none was expected is a failed test.
 
-use archipel_contract::{conformance, fake::*};
+use archipel_contract::{
+    DomainId, Fault, FaultKind, HypervisorName, Ownership, conformance,
+    domain::{DomainPort, DomainState},
+    fake::*,
+    migration::{MigrationPort, Standing},
+};
 use std::future::Future;
+use std::path::Path;
 use std::pin::pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 /// Fakes are ready when polled, so one poll must be enough; anything else is a fake that waits for nothing.
@@ -56,4 +64,67 @@ fn the_hypervisor_conforms() {
     now(conformance::definition::edits_of_a_machine_that_is_off(&host, "fake"));
     now(conformance::definition::edits_of_an_unknown_machine(&host));
     now(conformance::definition::edits_of_a_machine_that_runs(&host, "fake"));
+}
+
+/// Parts of tests, and what only stores can pass that know terms of an exchange.
+const OTHERS: [&str; 3] = ["both", "stands", "what_a_succeeded_term_changes_is_refused"];
+
+#[test]
+fn no_test_of_the_suite_is_left_out() {
+    let texts = |folder: &str| -> String {
+        let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap();
+        files.map(|f| std::fs::read_to_string(f.unwrap().path()).unwrap()).collect()
+    };
+    let (suite, tests) = (texts("src/conformance"), texts("tests"));
+    let names = suite.split("pub async fn ").skip(1).map(|rest| rest.split(['(', '<']).next().unwrap_or_default());
+    let missing: Vec<&str> = names.filter(|n| !OTHERS.contains(n) && !tests.contains(&format!("::{n}("))).collect();
+    assert!(missing.is_empty(), "no fake is put to {missing:?}; call them in this folder");
+}
+
+#[test]
+fn a_lie_is_done_and_said_to_have_failed_once() {
+    let fake = FakeHost::new("alpha");
+    let id = fake.add_domain("web", DomainState::Running, true);
+    fake.script.lie("domain.pause", 1, Fault::new(FaultKind::Internal, "it failed"));
+    assert_eq!(now(fake.pause(id)).unwrap_err().kind, FaultKind::Internal);
+    assert_eq!(fake.really(id), Standing::Here(DomainState::Paused), "it was done");
+    now(fake.resume(id)).unwrap();
+    now(fake.pause(id)).unwrap();
+}
+
+#[test]
+fn a_libvirt_that_forgets_knows_its_machines_again() {
+    let fake = FakeHost::new("alpha");
+    let id = fake.add_domain("web", DomainState::Running, true);
+    fake.forgets(true);
+    assert_eq!(now(DomainPort::list(&*fake)).unwrap(), []);
+    assert_eq!(now(DomainPort::read(&*fake, id)).unwrap_err().kind, FaultKind::NotFound);
+    assert_eq!((now(fake.standing(id)).unwrap(), fake.really(id)), (Standing::Absent, Standing::Here(DomainState::Running)));
+    fake.forgets(false);
+    assert_eq!(now(fake.standing(id)).unwrap(), Standing::Here(DomainState::Running));
+}
+
+#[derive(Default)]
+struct Diary(Mutex<Vec<(DomainId, bool, bool)>>);
+
+impl Witness for Diary {
+    fn stands(&self, _: &HypervisorName, id: DomainId, known: bool, executes: bool) {
+        self.0.lock().unwrap().push((id, known, executes));
+    }
+}
+
+#[test]
+fn a_witness_sees_what_nobody_is_told() {
+    let fake = FakeHost::new("alpha");
+    let id = fake.add_domain("web", DomainState::Shutoff, true);
+    let diary = Arc::new(Diary::default());
+    fake.witness(diary.clone());
+    let right = Ownership::owned(id, archipel_contract::Epoch(1), "alpha".parse().unwrap());
+    now(fake.start(right.right_to_run(&"alpha".parse().unwrap()).unwrap(), false)).unwrap();
+    fake.set_silently(id, |r| r.facts.state = DomainState::Paused);
+    fake.remove_silently(id);
+    let seen = diary.0.lock().unwrap().clone();
+    assert_eq!(seen.first(), Some(&(id, true, false)), "what is there already");
+    assert!(seen.contains(&(id, true, true)), "it executes");
+    assert_eq!(seen.last(), Some(&(id, false, false)), "it is gone");
 }
