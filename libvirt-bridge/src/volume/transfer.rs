@@ -18,9 +18,14 @@ use archipel_contract::{
     volume::{Sink, Source, UNFINISHED, UploadSpec},
     work::{Follower, percent},
 };
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use virt::{connect::Connect, storage_pool::StoragePool, storage_vol::StorageVol, stream::Stream, sys};
 
+/// How often whoever follows is told how far it is.
+const OFTEN: Duration = Duration::from_millis(250);
 /// What is nothing but zeros is left as a hole from this length on.
 const HOLE: usize = 4096;
 
@@ -117,7 +122,13 @@ fn pump(
     let stream = Stream::new(connect, 0)?;
     ask(|| volume.upload(&stream, spec.from, 0, sys::VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM))?;
     let mut done = spec.from;
-    let tell = |done: u64| {
+    let mut told: Option<Instant> = None;
+    // Pieces are small and come by thousands: it is told some times a second.
+    let mut tell = |done: u64| {
+        if told.is_some_and(|at| at.elapsed() < OFTEN) {
+            return;
+        }
+        told = Some(Instant::now());
         let words = match spec.size {
             Some(size) => format!("{} of {} are there", Bytes(done), Bytes(size)),
             None => format!("{} are there", Bytes(done)),
@@ -152,6 +163,9 @@ fn pump(
     if follower.is_cancelled() {
         let _ = ask(|| stream.abort());
         return outcome;
+    }
+    if outcome.is_ok() {
+        follower.advance(Some(99), "all of it is there, and is being put in its place");
     }
     // What has come is written down whatever happened, so that it can be gone on with.
     ask(|| stream.finish())?;
