@@ -35,6 +35,7 @@ const REMEMBERED: usize = 512;
 type Key = [u8; 32];
 
 /// The tickets of one agent.
+#[derive(Default)]
 pub struct Tickets {
     inner: Mutex<Inner>,
 }
@@ -73,12 +74,6 @@ pub struct Admitted {
 /// The ticket opens nothing. Why is nobody's business but the log's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused;
-
-impl Default for Tickets {
-    fn default() -> Self {
-        Tickets { inner: Mutex::default() }
-    }
-}
 
 fn digest(text: &str) -> Key {
     Sha256::digest(text.as_bytes()).into()

@@ -33,7 +33,7 @@ impl Handler<Posted<Ask<ShowDomainXml>>> for DomainActor {
 
 command!(UndefineDomain, Event, ["domain.undefined"], |turn, command| {
     let name = turn.name();
-    let volumes = volumes_to_delete(&turn, &command).await?;
+    let volumes = volumes_to_delete(turn, &command).await?;
     within(SHORT, turn.scope.host.domains.undefine(turn.id)).await?;
     let mut deleted = Vec::new();
     for (pool, volume) in volumes {

@@ -1,7 +1,6 @@
 //! A cell on one disk that gets more exchanges: carried over to etcd whole, once, or not at all. And what is told of changes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
-#[allow(dead_code)]
 mod etcd_cluster;
 
 use archipel_contract::port::{

@@ -1,7 +1,6 @@
 //! The settings and commands of `ops/runbooks/etcd.md` do what the page says they do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
-#[allow(dead_code)]
 mod etcd_cluster;
 
 use archipel_contract::FaultKind;

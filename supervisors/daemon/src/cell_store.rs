@@ -210,11 +210,14 @@ impl Shared {
 /// How long a login waits for etcd before it is decided by what is remembered.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Whoever wants to know of accounts that are others now.
+type Listener = dyn Fn(&str, Ring) + Send + Sync;
+
 /// Accounts that were seen lately. Whoever logged in was seen by it, so that whatever differs from it later concerns their sessions.
 #[derive(Default)]
 struct Remembered {
     seen: Mutex<HashMap<String, Account>>,
-    told: OnceLock<Box<dyn Fn(&str, Ring) + Send + Sync>>,
+    told: OnceLock<Box<Listener>>,
 }
 
 impl Remembered {

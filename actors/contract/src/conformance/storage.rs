@@ -90,10 +90,12 @@ pub async fn volume_life(host: &Host, tag: &str) {
 
 /// Pieces to send, and what was fetched.
 #[derive(Default, Clone)]
-struct Pipe(Arc<std::sync::Mutex<std::collections::VecDeque<Result<Vec<u8>, crate::Fault>>>>);
+struct Pipe(Arc<std::sync::Mutex<std::collections::VecDeque<Piece>>>);
+
+type Piece = Result<Vec<u8>, crate::Fault>;
 
 impl Pipe {
-    fn of(pieces: impl IntoIterator<Item = Result<Vec<u8>, crate::Fault>>) -> Pipe {
+    fn of(pieces: impl IntoIterator<Item = Piece>) -> Pipe {
         Pipe(Arc::new(std::sync::Mutex::new(pieces.into_iter().collect())))
     }
     fn all(&self) -> Vec<u8> {

@@ -2,6 +2,7 @@
 //! also keep requests, and deliver them late.
 //!
 //! An answer is what comes back in one piece after a pause of the requests; that is enough for one call at a time.
+#![allow(dead_code)] // Each test crate uses its part.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};

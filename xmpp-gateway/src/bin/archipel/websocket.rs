@@ -119,7 +119,7 @@ impl WebSocket {
             if let Some((first, payload, used)) = parse(&self.partly)? {
                 self.partly.drain(..used);
                 match first & 0x0f {
-                    0x0 | 0x1 | 0x2 => return Ok(Message::Bytes(payload)),
+                    0x0..=0x2 => return Ok(Message::Bytes(payload)),
                     0x8 => return Ok(Message::Closed(String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned())),
                     0x9 => self.say(0x8a, &payload).await?,
                     _ => {}
