@@ -28,7 +28,7 @@ export default defineConfig({
       output: { entryFileNames: 'assets/[name].js', chunkFileNames: 'assets/[name].js', assetFileNames: 'assets/[name][extname]' },
     },
   },
-  server: { proxy: { '/xmpp-websocket': { target: process.env.ARCHIPEL_URL ?? 'http://127.0.0.1:8080', ws: true } } },
+  server: { proxy: { '/xmpp-websocket': { target: process.env.ARCHIPEL_URL ?? 'http://127.0.0.1:8080', ws: true }, '/console': { target: process.env.ARCHIPEL_URL ?? 'http://127.0.0.1:8080', ws: true } } },
   resolve: process.env.VITEST ? { conditions: ['browser'] } : undefined,
   test: { environment: 'happy-dom', include: ['tests/unit/**/*.test.ts'] },
 } as Parameters<typeof defineConfig>[0]);

@@ -37,13 +37,16 @@ command!(FreezeGuest, Event, [], |turn, command| {
             // Whoever waited has stopped waiting already.
             let _ = stop.send(());
         }));
-        // Over, cancelled, or the task is gone: it thaws in any case.
-        let _ = tokio::time::timeout(Duration::from_secs(u64::from(deadline)), stopped).await;
-        let thawed = within(SHORT, host.guests.thaw(id)).await?;
+        // On its own: whatever becomes of the task, it thaws when its time is over.
+        let thawing = actix_rt::spawn(async move {
+            let _ = tokio::time::timeout(Duration::from_secs(u64::from(deadline)), stopped).await;
+            within(SHORT, host.guests.thaw(id)).await
+        });
+        let lost = |e| Fault::internal(format!("nobody let the file systems of {name} go on; thaw them")).because(e);
+        let thawed = thawing.await.map_err(lost)??;
         if thawed == 0 {
             return Ok(format!("the file systems of {name} had been let go on already"));
         }
-        tracing::info!(domain = %id, thawed, "a frozen guest thaws");
         Ok::<String, Fault>(format!("{thawed} file systems of {name} go on"))
     };
     Ok(work::begin(&turn.scope, turn.id.into(), FreezeGuest::NAME, &turn.name(), &turn.caller, words, holding))

@@ -162,7 +162,16 @@ mod tests {
 
     #[test]
     fn what_is_no_picture_is_refused() {
-        for file in [&b"P6"[..], b"P6 1 1 255", b"P6 2 2 255\nabc", b"P6 0 0 255\n", b"P6 99999999999 1 255\n", b"GIF89a", b"\x89PNG\r\n\x1a\n", b""] {
+        for file in [
+            &b"P6"[..],
+            b"P6 1 1 255",
+            b"P6 2 2 255\nabc",
+            b"P6 0 0 255\n",
+            b"P6 99999999999 1 255\n",
+            b"GIF89a",
+            b"\x89PNG\r\n\x1a\n",
+            b"",
+        ] {
             assert!(read(file).is_err(), "{file:?}");
         }
     }

@@ -12,6 +12,7 @@ import os
 import pty
 import re
 import secrets
+import select
 import socket
 import struct
 import subprocess
@@ -246,6 +247,8 @@ def test_the_console_in_the_terminal_answers_and_ctrl_bracket_leaves(p):
         end = time.monotonic() + 30
         while not re.search(pattern, said):
             assert time.monotonic() < end, said
+            if not select.select([master], [], [], 1)[0]:
+                continue
             try:
                 said += os.read(master, 4096)
             except OSError:
@@ -258,7 +261,9 @@ def test_the_console_in_the_terminal_answers_and_ctrl_bracket_leaves(p):
         os.write(master, b"echo from-the-$((3*3))-terminal\r")
         until_said(rb"from-the-9-terminal")
         # Ctrl-C goes to the guest and not to us.
-        os.write(master, b"sleep 1000\r\x03echo still-$((2+2))-here\r")
+        os.write(master, b"echo sleeps-$((1+1)); sleep 1000\r")
+        until_said(rb"sleeps-2")
+        os.write(master, b"\x03echo still-$((2+2))-here\r")
         until_said(rb"still-4-here")
         os.write(master, b"\x1d")
         assert process.wait(20) == 0

@@ -56,9 +56,12 @@ export function mainCommands(kind: Kind): CommandEntry[] {
   return MAIN[kind].map((n) => byName.get(n)).filter((c) => c !== undefined);
 }
 
+/** What has a panel of its own: a form would ask for a proof that only a program can make. */
+const PANELS = ['domain.console'];
+
 /** All other commands of the kind, reached through a form. */
 export function moreCommands(kind: Kind): CommandEntry[] {
-  return catalog.commands.filter((c) => c.target === kind && c.access !== 'node' && !MAIN[kind].includes(c.name));
+  return catalog.commands.filter((c) => c.target === kind && c.access !== 'node' && !PANELS.includes(c.name) && !MAIN[kind].includes(c.name));
 }
 
 /** Whether a command may be sent to this entity now. */
