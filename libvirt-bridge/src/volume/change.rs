@@ -1,7 +1,7 @@
 //! Making, growing, naming and deleting volumes. libvirt has no call that renames one: where volumes are files of this host the file
 //! is renamed and the pool looked through again; elsewhere it is refused.
 
-use super::{landscape, raw, record};
+use super::{copy::Claim, landscape, raw, record};
 use crate::{
     connection::{Session, Trouble},
     count::ask,
@@ -149,7 +149,8 @@ impl Session {
     }
 
     pub(super) fn delete_volume(&self, pool: PoolId, name: &str) -> Result<(), Trouble> {
-        let (_, volume, facts) = find(&self.connect, &self.uri, pool, name)?;
+        let (pool, volume, facts) = find(&self.connect, &self.uri, pool, name)?;
+        let _claim = Claim::take(&self.uri, &pool, name)?;
         landscape::landscape(&self.connect, &self.uri)?.check_free(name, &facts, None)?;
         Ok(ask(|| volume.delete(0))?)
     }

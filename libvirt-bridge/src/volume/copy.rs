@@ -20,7 +20,9 @@ use archipel_contract::{
     volume::{CopySpec, UNFINISHED, VolumeFacts, VolumeFormat},
     work::{Follower, percent},
 };
+use parking_lot::Mutex;
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{
         Arc,
@@ -29,6 +31,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use uuid::Uuid;
 use virt::{connect::Connect, storage_pool::StoragePool, storage_vol::StorageVol, stream::Stream, sys};
 
 /// A piece of a stream; libvirt's own messages hold no more.
@@ -40,6 +43,29 @@ const LET_GO: Duration = Duration::from_secs(10);
 
 pub(super) fn stopped() -> Trouble {
     Fault::busy("it was stopped").into()
+}
+
+/// The names that are being made right now, by connection and pool: libvirt would let two write to one.
+static MAKING: Mutex<BTreeSet<(String, Uuid, String)>> = Mutex::new(BTreeSet::new());
+
+/// A name that is being made; free again when it is dropped.
+pub(super) struct Claim((String, Uuid, String));
+
+impl Claim {
+    /// Takes the name, unless somebody makes it already.
+    pub(super) fn take(uri: &str, pool: &StoragePool, name: &str) -> Result<Claim, Trouble> {
+        let key = (uri.to_owned(), pool.uuid()?, name.to_owned());
+        if !MAKING.lock().insert(key.clone()) {
+            return Err(Fault::busy(format!("{name} is being written already; wait until that has ended, or cancel its task")).into());
+        }
+        Ok(Claim(key))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        MAKING.lock().remove(&self.0);
+    }
 }
 
 /// Makes a copy, all of it or nothing.
@@ -79,13 +105,16 @@ pub(super) fn copy(
         return Err(Fault::new(FaultKind::Unsupported, text).into());
     }
     let making = if dir.is_some() { format!("{}{UNFINISHED}", copy.to) } else { copy.to.clone() };
+    let _claim = Claim::take(uri, &there, &making)?;
     clear(&there, &making)?;
     let made = if same && dir.is_some() && facts.volume_type == "file" {
         byte_by_byte(connect, &original, &facts, &there, &making, follower)
     } else {
         anew(&original, &facts, &there, &making, format, dir.as_deref(), follower)
     };
-    let named = made.and_then(|()| if follower.is_cancelled() { Err(stopped()) } else { Ok(()) }).and_then(|()| match &dir {
+    // A machine may have been given it, or started with it, while it was copied.
+    let still = made.and_then(|()| check(connect, uri, name, &facts, same, replaces));
+    let named = still.and_then(|()| if follower.is_cancelled() { Err(stopped()) } else { Ok(()) }).and_then(|()| match &dir {
         Some(dir) => Ok(rename_file(dir, &making, &copy.to, replaces)?),
         None => Ok(()),
     });

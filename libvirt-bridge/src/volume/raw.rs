@@ -39,11 +39,10 @@ pub(super) fn receive(stream: &Stream, buffer: &mut [u8]) -> Result<Piece, Error
 pub(super) fn send_hole(stream: &Stream, length: u64) -> Result<(), Error> {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
     // SAFETY: the stream is live as long as the reference.
-    let answer = ask(|| match unsafe { sys::virStreamSendHole(stream.as_ptr(), length, 0) } {
+    ask(|| match unsafe { sys::virStreamSendHole(stream.as_ptr(), length, 0) } {
         answer if answer < 0 => Err(Error::last_error()),
         _ => Ok(()),
-    });
-    answer
+    })
 }
 
 /// Gives a file another name, unless something has that name already.

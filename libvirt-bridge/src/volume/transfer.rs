@@ -9,7 +9,7 @@
 
 use super::{
     change::{directory, free, look_again, rename_file},
-    copy::{PIECE, clear, length, remove, send, stopped, vessel},
+    copy::{Claim, PIECE, clear, length, remove, send, stopped, vessel},
     raw,
 };
 use crate::{connection::Trouble, count::ask, fault};
@@ -90,6 +90,7 @@ pub(super) fn upload(
         return Err(Fault::new(FaultKind::Unsupported, text).into());
     };
     let part = format!("{}{UNFINISHED}", spec.name);
+    let _claim = Claim::take(uri, &pool, &part)?;
     let volume = if spec.from == 0 {
         clear(&pool, &part)?;
         vessel(&pool, &part, Bytes(0))?

@@ -111,6 +111,10 @@ def test_what_was_cut_off_is_gone_on_with_and_what_is_stopped_leaves_nothing(p):
     path, secret, _ = ticket(p, "upload", "stopped.raw")
     line = begin_sending(p, path, secret, len(content), content[: 3 * MIB])
     task = until(lambda: running_upload(p), 10, "the task of the upload")
+    other, its_secret, _ = ticket(p, "upload", "stopped.raw")
+    status, said = request(p, "PUT", other, its_secret, body=b"somebody else")
+    assert status == 409 and b"being written already" in said, (status, said)
+    assert "being written" in refused(p, "volume", "delete", "images", f"stopped.raw{PART}", "--yes", code=75)
     began = time.monotonic()
     p.daemon.cli("task", "cancel", task)
     assert ended(p, task)["state"] == "cancelled"
