@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod etcd_cluster;
-#[allow(dead_code)]
 mod etcd_wire;
 
 use archipel_contract::conformance::{accounts, authority, documents, journal, terms};
