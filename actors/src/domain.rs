@@ -13,6 +13,7 @@
 //! | `lifecycle` | start, shutdown, reboot, reset, pause ...: what brings it up and down |
 //! | `definition` | its XML, name, note, autostart, undefine: what stays when it is off |
 //! | `edit` | its processors, memory, disks, cards ...: one change at a time, now and at the next boot |
+//! | `history` | the versions of its definition, and the way back; raw XML |
 //! | `reading` | how what libvirt says gets onto the board |
 //! | `stall` | why it stands still when a disk cannot be written |
 //! | [`change`] | what a report of libvirt means: pure |
@@ -24,6 +25,7 @@ mod console;
 mod definition;
 mod guest;
 mod edit;
+mod history;
 mod lifecycle;
 mod reading;
 mod snapshot;

@@ -5,7 +5,7 @@
 //!                        long work (copy, merge) --> a task
 //! ```
 
-use super::{After, Answer, DomainActor, command, in_control, turn::Turn};
+use super::{After, Answer, DomainActor, command, history, in_control, turn::Turn};
 use crate::{
     ask::{Ask, ending},
     hypervisor::HypervisorActor,
@@ -55,6 +55,7 @@ async fn edit<C: Editing>(turn: &Turn, command: C) -> Result<Edited, Fault> {
         unasked = nobody_has(&turn.scope, &mac_of(mac)?).await?;
     }
     let applied = within(LONG, turn.scope.host.definitions.edit(turn.id, edit, when)).await?;
+    history::keep(turn, C::NAME, &applied).await;
     let mut edited = told(&turn.name(), &applied);
     if !unasked.is_empty() {
         edited.message = format!("{}; whether machines on {} have that MAC could not be asked", edited.message, unasked.join(" and "));

@@ -105,6 +105,9 @@ impl DomainActor {
         }
         let Some(entity) = self.known() else { return self.read(ctx) };
         let Some(facts) = entity.domain() else { return };
+        if change == DomainChange::Defined("updated") {
+            self.notice_definition(ctx);
+        }
         match change::react(facts, &change) {
             Reaction::Nothing => {}
             Reaction::Read => self.read(ctx),

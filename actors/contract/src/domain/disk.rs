@@ -130,7 +130,7 @@ pub struct AttachDisk {
     pub volume: String,
     /// What the guest's side of it is called, for example vdb; without it the next free one.
     #[serde(default)]
-    pub target: Option<String>,
+    pub device: Option<String>,
     /// How it is connected; virtio without it.
     #[serde(default)]
     pub bus: Option<Bus>,
@@ -287,8 +287,8 @@ impl AttachDisk {
     }
     fn check(&self) -> Result<(), Fault> {
         volume_of(&self.volume)?;
-        self.target.as_deref().into_iter().try_for_each(check_target)?;
-        if let (Some(target), Some(bus)) = (&self.target, self.bus)
+        self.device.as_deref().into_iter().try_for_each(check_target)?;
+        if let (Some(target), Some(bus)) = (&self.device, self.bus)
             && !target.starts_with(bus.prefix())
         {
             return Err(Fault::invalid(format!("names of disks on {} begin with {}, not like {target}", bus.name(), bus.prefix())));

@@ -125,7 +125,13 @@ pub enum ShutdownMode {
 }
 
 /// Arguments that are never written down: the command, and the argument.
-const SECRETS: [(&str, &str); 2] = [("domain.set-guest-password", "password"), ("domain.paste", "text")];
+const SECRETS: [(&str, &str); 4] = [
+    ("domain.set-guest-password", "password"),
+    ("domain.paste", "text"),
+    ("domain.set-screen-password", "password"),
+    // A definition may hold passwords; the versions of it that are kept do not.
+    ("domain.edit-xml", "xml"),
+];
 
 /// The arguments of a command as they may be written down.
 pub fn masked(command: &str, mut arguments: serde_json::Value) -> serde_json::Value {

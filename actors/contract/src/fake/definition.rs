@@ -81,7 +81,7 @@ fn what(model: &Model, id: DomainId, bench: &Bench, edit: &Edit) -> Result<Move,
             }
             let has = |target: &String| bench.config.iter().chain(&bench.live).any(|d| d.name == *target);
             let free = ('a'..='z').map(|c| format!("vd{c}")).find(|t| !has(t)).unwrap_or_default();
-            let target = ask.target.clone().unwrap_or(free);
+            let target = ask.device.clone().unwrap_or(free);
             if has(&target) || bench.config.iter().any(|d| d.source == path) {
                 return Err(conflict(format!("it has the disk {target} or {} already", ask.volume)));
             }

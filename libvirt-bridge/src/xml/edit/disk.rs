@@ -35,7 +35,7 @@ pub fn free_target(roots: &[&Element], bus: Bus) -> String {
 /// On which bus a new disk is when nobody says.
 pub(crate) fn usual_bus(root: &Element, ask: &AttachDisk) -> Bus {
     let machine = root.at(&["os", "type"]).and_then(|t| t.attribute("machine")).unwrap_or_default();
-    match (ask.bus, ask.target.as_deref()) {
+    match (ask.bus, ask.device.as_deref()) {
         (Some(bus), _) => bus,
         (None, Some(target)) if target.starts_with("hd") => Bus::Ide,
         (None, Some(target)) if target.starts_with("sd") => Bus::Sata,
@@ -68,12 +68,12 @@ fn put_in(disk: &mut Element, volume: &VolumeFacts) {
 
 pub(super) fn attach(root: &mut Element, ask: &AttachDisk, with: &Surroundings) -> Result<Change, Fault> {
     let bus = usual_bus(root, ask);
-    let target = match ask.target.as_ref().or(with.target.as_ref()) {
+    let target = match ask.device.as_ref().or(with.target.as_ref()) {
         Some(target) => target.clone(),
         None => free_target(&[root], bus),
     };
     if devices(root).any(|d| is_disk(d, &target)) {
-        return Err(taken(format!("it has a disk {target} already; name another target, or none")));
+        return Err(taken(format!("it has a disk {target} already; name another, or none")));
     }
     let Some(volume) = &with.volume else { return Err(Fault::internal("a disk without a volume was asked for; please report this")) };
     if uses(root, &volume.path).is_some() {

@@ -119,7 +119,14 @@ pub fn plan(edit: &Edit, before: &Element, after: &Element, change: &Change) -> 
             let steps = change.element.iter().filter(|_| changes_now).map(|e| Step::Update(keeps(e), false)).collect();
             Ok(Plan { steps, waits })
         }
-        Edit::Password(_) => Plan::now(change.element.iter().map(|e| Step::Update(write(e), false)).collect()),
+        Edit::Password(ask) => {
+            // QEMU asks viewers for a password only if it was told so when it began.
+            let had = devices(before).any(|d| d.name == "graphics" && d.attribute("passwd").is_some());
+            if !had || ask.password.is_empty() {
+                return Plan::later("whether a screen asks for a password is settled when it boots");
+            }
+            Plan::now(change.element.iter().map(|e| Step::Update(write(e), false)).collect())
+        }
         Edit::AddDevice(ask) => match ask.kind {
             PlainDevice::Rng | PlainDevice::GuestAgent | PlainDevice::Watchdog | PlainDevice::Tablet => attach(change),
             kind => Plan::later(format!("a {} can only be added at the next boot", super::plain::word(kind))),

@@ -26,11 +26,20 @@ fn row(device: &Element, applies: Applies) -> Option<Device> {
             let name = Some(of("name")).filter(|n| !n.is_empty()).unwrap_or_else(|| of("port"));
             (device.name.clone(), name, device.of("source", "path").to_owned(), attribute("type"))
         }
-        "filesystem" => ("filesystem".to_owned(), device.of("target", "dir").to_owned(), device.of("source", "dir").to_owned(), attribute("type")),
-        "rng" => ("rng".to_owned(), String::new(), device.child("backend").map(|b| b.text().trim().to_owned()).unwrap_or_default(), attribute("model")),
+        "filesystem" => {
+            ("filesystem".to_owned(), device.of("target", "dir").to_owned(), device.of("source", "dir").to_owned(), attribute("type"))
+        }
+        "rng" => (
+            "rng".to_owned(),
+            String::new(),
+            device.child("backend").map(|b| b.text().trim().to_owned()).unwrap_or_default(),
+            attribute("model"),
+        ),
         "tpm" => ("tpm".to_owned(), String::new(), device.of("backend", "type").to_owned(), attribute("model")),
         "input" => ("input".to_owned(), attribute("type"), String::new(), attribute("bus")),
-        "controller" => ("controller".to_owned(), format!("{}{}", attribute("type"), attribute("index")), String::new(), attribute("model")),
+        "controller" => {
+            ("controller".to_owned(), format!("{}{}", attribute("type"), attribute("index")), String::new(), attribute("model"))
+        }
         // The program that runs the machine is no device of it.
         "emulator" => return None,
         other => (other.to_owned(), attribute("name"), String::new(), attribute("model")),
@@ -60,7 +69,8 @@ fn listens(screen: &Element) -> String {
 
 fn host_address(device: &Element) -> String {
     let Some(source) = device.child("source") else { return String::new() };
-    let hex = |element: Option<&Element>, name: &str| element.and_then(|e| e.attribute(name)).unwrap_or("0").trim_start_matches("0x").to_owned();
+    let hex =
+        |element: Option<&Element>, name: &str| element.and_then(|e| e.attribute(name)).unwrap_or("0").trim_start_matches("0x").to_owned();
     if let (Some(vendor), Some(product)) = (source.child("vendor"), source.child("product")) {
         return format!("{}:{}", hex(Some(vendor), "id"), hex(Some(product), "id"));
     }

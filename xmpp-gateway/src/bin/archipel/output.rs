@@ -26,6 +26,17 @@ impl Style {
 fn columns(command: &str) -> &'static [(&'static str, &'static str)] {
     match command {
         "domain.migrate-check" => return &[("HOST", "host"), ("POSSIBLE", "possible"), ("REASON", "reason"), ("OBSTACLES", "obstacles")],
+        "domain.devices" => {
+            return &[
+                ("KIND", "kind"),
+                ("NAME", "name"),
+                ("MODEL", "model"),
+                ("SOURCE", "source"),
+                ("APPLIES", "applies"),
+                ("DETAIL", "detail"),
+            ];
+        }
+        "domain.history" => return &[("VERSION", "version"), ("AT", "at"), ("BY", "by"), ("WHAT", "what"), ("LINES", "lines")],
         "domain.parked" => return &[("NAME", "name"), ("FROM", "from"), ("BY", "by"), ("AT", "at"), ("UUID", "id")],
         "hypervisor.drain-plan" => return &[("NAME", "name"), ("TO", "to"), ("REASON", "reason"), ("UUID", "id")],
         _ => {}
