@@ -35,7 +35,8 @@ fn arguments_carry_kind_default_range_and_choices() {
     assert_eq!(argument("disk").kind, ArgumentKind::Text);
     assert!(!argument("disk").required);
     let shutdown = catalog.find("domain.shutdown").unwrap();
-    assert_eq!(shutdown.arguments[0].default, Some(serde_json::json!(120)));
+    let timeout = shutdown.arguments.iter().find(|a| a.name == "timeout").unwrap();
+    assert_eq!(timeout.default, Some(serde_json::json!(120)));
     assert_eq!(shutdown.policy["shutoff"], archipel_contract::Verdict::refused("is off"));
     assert!(catalog.find("domain.info").unwrap().policy.is_empty());
     assert_eq!(catalog.find("domain.list").unwrap().reply, serde_json::json!({"type": "array", "items": {"$ref": "Entity"}}));

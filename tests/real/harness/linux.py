@@ -17,7 +17,7 @@ from .base import ROOT, Skipped
 
 KEPT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "guest"
 # Changed whenever what is built changes.
-VERSION = "2"
+VERSION = "4"
 MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "button", "evdev", "crc32c_generic", "ext4")
 
 INIT = """#!/bin/sh
@@ -29,7 +29,7 @@ opt() { for w in $(cat /proc/cmdline); do case $w in $1=*) echo "${w#*=}";; esac
 hostname "$(opt guest.name)"
 ip link set lo up
 for d in /sys/class/net/*; do d=${d##*/}; [ $d = lo ] || { ip link set $d up; ip addr add $(opt guest.ip) dev $d; }; done
-[ -b /dev/vda ] && mkdir /data && mkfs.ext2 /dev/vda >/dev/null && mount -t ext4 /dev/vda /data
+[ -b /dev/vda ] && mkdir /data && mke2fs /dev/vda >/dev/null && { mount -t ext4 /dev/vda /data || mount -t ext2 /dev/vda /data; }
 mkdir -p /dev/virtio-ports
 for p in /sys/class/virtio-ports/*; do [ -e $p/name ] && ln -sf ../${p##*/} /dev/virtio-ports/$(cat $p/name); done
 [ -e /dev/virtio-ports/org.qemu.guest_agent.0 ] && qemu-ga -m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0 -t /run &
@@ -112,6 +112,8 @@ def _build(into):
             (root / path).unlink(missing_ok=True)
             (root / path).write_text(text)
             (root / path).chmod(0o755)
+        # Without it the agent says that it cannot set the time.
+        (root / "sbin/hwclock").symlink_to("../bin/busybox")
         (root / "etc/passwd").write_text("root::0:0:root:/root:/bin/sh\n")
         (root / "etc/group").write_text("root:x:0:\n")
         agent = shutil.which("qemu-ga") or "/usr/sbin/qemu-ga"

@@ -6,9 +6,26 @@ export interface CommandArguments {
   'cell.invite': { lifetime?: number; name?: string };
   'cell.members': Record<string, never>;
   'cell.revoke': { name: string };
+  'domain.add-device': { kind: 'rng' | 'guest-agent' | 'serial' | 'watchdog' | 'sound' | 'cdrom' | 'tablet'; when?: 'now' | 'next-boot' | 'both' };
+  'domain.attach-disk': { volume: string; bandwidth?: number | string; bus?: 'virtio' | 'scsi' | 'sata' | 'ide' | 'usb'; cache?: 'default' | 'none' | 'writethrough' | 'writeback' | 'directsync' | 'unsafe'; cdrom?: boolean; discard?: boolean; iops?: number; read_only?: boolean; shareable?: boolean; target?: string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.attach-host-device': { device: string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.attach-nic': { bandwidth?: number | string; bridge?: string; filter?: string; link_down?: boolean; mac?: string; model?: string; network?: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.autostart': { enabled?: boolean };
+  'domain.change-media': { drive?: string; force?: boolean; volume?: string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.commit-disk': { disk: string };
+  'domain.console': { kind?: 'vnc' | 'serial' | 'spice'; proof?: string; take_over?: boolean };
+  'domain.copy-disk': { disk: string; to: string; bandwidth?: number | string };
   'domain.define': { name: string; disk?: string; graphics?: 'none' | 'vnc'; memory?: number | string; network?: string; note?: string; vcpus?: number };
+  'domain.detach-disk': { disk: string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.detach-host-device': { device: string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.detach-nic': { mac: string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.devices': { kind?: string };
+  'domain.discard-saved': Record<string, never>;
   'domain.force-off': Record<string, never>;
+  'domain.guest-freeze': { deadline?: number };
+  'domain.guest-info': Record<string, never>;
+  'domain.guest-thaw': Record<string, never>;
+  'domain.guest-time-sync': Record<string, never>;
   'domain.info': Record<string, never>;
   'domain.list': { host?: string; name?: string; state?: string };
   'domain.migrate': { auto_converge?: boolean; bandwidth_mib?: number; copy_storage?: boolean; parallel?: number; post_copy?: boolean; to?: string; transport?: 'direct' | 'tls' | 'tunnelled'; trust_storage?: boolean };
@@ -16,45 +33,97 @@ export interface CommandArguments {
   'domain.note': { text?: string };
   'domain.park': Record<string, never>;
   'domain.parked': Record<string, never>;
+  'domain.paste': { text: string; enter?: boolean; layout?: 'us' | 'uk' | 'de' | 'fr' };
   'domain.pause': Record<string, never>;
   'domain.reboot': Record<string, never>;
+  'domain.remove-device': { kind: 'rng' | 'guest-agent' | 'serial' | 'watchdog' | 'sound' | 'cdrom' | 'tablet'; when?: 'now' | 'next-boot' | 'both' };
   'domain.rename': { to: string };
   'domain.reset': Record<string, never>;
+  'domain.resize-disk': { disk: string; size: number | string };
   'domain.resume': Record<string, never>;
-  'domain.shutdown': { timeout?: number };
+  'domain.save': Record<string, never>;
+  'domain.screenshot': { thumbnail?: boolean; width?: number };
+  'domain.send-key': { keys: string; hold?: number };
+  'domain.set-boot': { machine?: string; menu?: boolean; order?: string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.set-cpu': { mode?: 'default' | 'custom' | 'host-model' | 'host-passthrough' | 'maximum'; model?: string; pin?: string; topology?: string; vcpu?: number; when?: 'now' | 'next-boot' | 'both' };
+  'domain.set-disk': { disk: string; bandwidth?: number | string; bus?: 'virtio' | 'scsi' | 'sata' | 'ide' | 'usb'; cache?: 'default' | 'none' | 'writethrough' | 'writeback' | 'directsync' | 'unsafe'; discard?: boolean; iops?: number; read_bandwidth?: number | string; read_iops?: number; when?: 'now' | 'next-boot' | 'both'; write_bandwidth?: number | string; write_iops?: number };
+  'domain.set-firmware': { firmware?: 'bios' | 'uefi' | 'secure-boot'; tpm?: boolean; when?: 'now' | 'next-boot' | 'both' };
+  'domain.set-graphics': { screen?: 'none' | 'vnc' | 'spice'; socket?: boolean; video?: string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.set-guest-password': { password: string; user: string };
+  'domain.set-lifecycle': { clock?: 'utc' | 'localtime'; on_crash?: 'destroy' | 'restart' | 'preserve'; on_poweroff?: 'destroy' | 'restart' | 'preserve'; on_reboot?: 'destroy' | 'restart' | 'preserve'; when?: 'now' | 'next-boot' | 'both' };
+  'domain.set-memory': { huge_pages?: number | string; maximum?: number | string; memory?: number | string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.set-nic': { mac: string; bandwidth?: number | string; bridge?: string; filter?: string; link?: 'up' | 'down'; model?: string; network?: string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.set-screen-password': { password: string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.set-vcpus': { maximum?: number; vcpus?: number; when?: 'now' | 'next-boot' | 'both' };
+  'domain.shutdown': { mode?: 'any' | 'acpi' | 'agent'; timeout?: number };
   'domain.start': { paused?: boolean };
-  'domain.undefine': Record<string, never>;
+  'domain.undefine': { delete_volumes?: string; with_volumes?: 'none' | 'all' };
   'domain.unpark': { machine: string };
+  'domain.viewers': Record<string, never>;
+  'domain.volumes': Record<string, never>;
   'domain.xml': { inactive?: boolean };
   'hypervisor.drain': { at_a_time?: number; copy_storage?: boolean; include_off?: boolean; only?: string; to?: string; trust_storage?: boolean };
   'hypervisor.drain-plan': { copy_storage?: boolean; only?: string; to?: string; trust_storage?: boolean };
+  'hypervisor.find-mac': { mac: string };
   'hypervisor.info': Record<string, never>;
   'hypervisor.list': { name?: string };
+  'hypervisor.look-again': { domain: string };
   'hypervisor.receive': { domain: string; epoch: number; saga: string; autostart?: boolean; definition?: string; operations?: string };
   'hypervisor.release': { domain: string; epoch: number; saga: string };
-  'hypervisor.reserve': { epoch: number; on_behalf_of: string; passport: string; way: string; saga?: string };
-  'hypervisor.send-back': { domain: string; on_behalf_of: string; way: string };
+  'hypervisor.remove-copy': { machine: string };
+  'hypervisor.reserve': { epoch: number; on_behalf_of: string; passport: string; way: string; role?: 'viewer' | 'admin' | 'admin-raw' | 'node'; saga?: string };
+  'hypervisor.send-back': { domain: string; on_behalf_of: string; way: string; role?: 'viewer' | 'admin' | 'admin-raw' | 'node' };
   'hypervisor.standing': { domain: string };
   'hypervisor.undrain': { bring_back?: boolean };
   'hypervisor.unreserve': { saga: string };
-  'hypervisor.yield': { domain: string; saga: string };
+  'hypervisor.yield': { domain: string; saga: string; off?: boolean };
+  'interface.list': { kind?: string };
+  'network.add-host': { address: string; mac: string; name?: string };
+  'network.attached': Record<string, never>;
   'network.autostart': { enabled?: boolean };
+  'network.define': { name: string; address?: string; autostart?: boolean; bridge?: string; dhcp_end?: string; dhcp_start?: string; domain?: string; inbound?: number | string; mode?: 'nat' | 'isolated' | 'route' | 'open' | 'bridge' | 'ovs'; outbound?: number | string; start?: boolean; vlan?: number };
+  'network.hosts': Record<string, never>;
   'network.info': Record<string, never>;
+  'network.leases': Record<string, never>;
   'network.list': { host?: string; name?: string };
+  'network.remove-host': { host: string };
   'network.start': Record<string, never>;
   'network.stop': Record<string, never>;
+  'network.undefine': Record<string, never>;
+  'network.xml': { inactive?: boolean };
+  'nwfilter.list': Record<string, never>;
+  'nwfilter.xml': { nwfilter: string };
+  'snapshot.create': { description?: string; external?: boolean; name?: string; quiesce?: boolean };
+  'snapshot.delete': { snapshot: string; children?: boolean };
+  'snapshot.list': Record<string, never>;
+  'snapshot.revert': { snapshot: string; discard?: boolean; keep_as?: string };
   'storage-pool.autostart': { enabled?: boolean };
+  'storage-pool.build': { overwrite?: boolean };
+  'storage-pool.define': { name: string; auth_secret?: string; auth_user?: string; autostart?: boolean; build?: boolean; path?: string; source_device?: string; source_dir?: string; source_format?: string; source_host?: string; source_name?: string; start?: boolean; type?: 'dir' | 'fs' | 'netfs' | 'logical' | 'iscsi' | 'rbd' | 'zfs' | 'scsi' };
+  'storage-pool.delete': { with_volumes?: boolean };
   'storage-pool.info': Record<string, never>;
   'storage-pool.list': { host?: string; name?: string };
+  'storage-pool.orphans': Record<string, never>;
   'storage-pool.refresh': Record<string, never>;
   'storage-pool.start': Record<string, never>;
   'storage-pool.stop': Record<string, never>;
+  'storage-pool.undefine': Record<string, never>;
   'task.cancel': Record<string, never>;
   'task.list': { host?: string; state?: string };
   'task.show': Record<string, never>;
   'task.wait': { timeout?: number };
+  'volume.clone': { volume: string; to: string; pool?: string };
+  'volume.convert': { volume: string; format: 'raw' | 'qcow2'; to?: string };
+  'volume.create': { volume: string; backing?: string; capacity?: number | string; format?: 'raw' | 'qcow2'; preallocation?: 'none' | 'metadata' | 'full' };
+  'volume.delete': { volume: string };
+  'volume.download': { volume: string; proof: string };
   'volume.info': { volume: string };
-  'volume.list': Record<string, never>;
+  'volume.list': { kind?: 'all' | 'disk' | 'iso' };
+  'volume.rename': { volume: string; to: string };
+  'volume.resize': { volume: string; capacity: number | string; shrink?: boolean };
+  'volume.upload': { volume: string; proof: string; resume?: boolean };
+  'volume.users': { volume: string };
+  'volume.wipe': { volume: string };
 }
 
 /** The name of a command. */
@@ -123,6 +192,251 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "domain.add-device",
+   "noun": "domain",
+   "verb": "add-device",
+   "title": "Give a machine a device that needs nothing but its kind: a random number source, the agent's channel, a watchdog, sound ",
+   "description": "Give a machine a device that needs nothing but its kind: a random number source, the agent's channel, a watchdog, sound ...",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "kind",
+     "kind": "choice",
+     "required": true,
+     "choices": [
+      "rng",
+      "guest-agent",
+      "serial",
+      "watchdog",
+      "sound",
+      "cdrom",
+      "tablet"
+     ],
+     "description": "Which kind."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.attach-disk",
+   "noun": "domain",
+   "verb": "attach-disk",
+   "title": "Give a machine another disk",
+   "description": "Give a machine another disk. The volume must not be a disk of another machine, unless both share it.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "volume",
+     "kind": "text",
+     "required": true,
+     "description": "The volume as POOL/VOLUME."
+    },
+    {
+     "name": "bandwidth",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "Most bytes in a second, for example 50MiB."
+    },
+    {
+     "name": "bus",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "virtio",
+      "scsi",
+      "sata",
+      "ide",
+      "usb"
+     ],
+     "description": "How it is connected; virtio without it."
+    },
+    {
+     "name": "cache",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "default",
+      "none",
+      "writethrough",
+      "writeback",
+      "directsync",
+      "unsafe"
+     ],
+     "description": "How the host caches it."
+    },
+    {
+     "name": "cdrom",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Whether it is a CD-ROM drive with that volume in it."
+    },
+    {
+     "name": "discard",
+     "kind": "boolean",
+     "required": false,
+     "description": "Whether what the guest discards is given back to the pool."
+    },
+    {
+     "name": "iops",
+     "kind": "integer",
+     "required": false,
+     "minimum": 0,
+     "description": "Most operations in a second."
+    },
+    {
+     "name": "read_only",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Whether the guest can only read it."
+    },
+    {
+     "name": "shareable",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Whether several machines use it at once, with a file system made for that."
+    },
+    {
+     "name": "target",
+     "kind": "text",
+     "required": false,
+     "description": "What the guest's side of it is called, for example vdb; without it the next free one."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.attach-host-device",
+   "noun": "domain",
+   "verb": "attach-host-device",
+   "title": "Hand a device of the host to a machine",
+   "description": "Hand a device of the host to a machine. The host's administrator lists the devices that may be handed out.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "device",
+     "kind": "text",
+     "required": true,
+     "description": "Its address: 0000:03:00.0 for PCI, 1234:abcd (vendor and product) for USB."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.attach-nic",
+   "noun": "domain",
+   "verb": "attach-nic",
+   "title": "Give a machine another network card",
+   "description": "Give a machine another network card.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "bandwidth",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "Most bytes in a second, each way, for example 10MiB."
+    },
+    {
+     "name": "bridge",
+     "kind": "text",
+     "required": false,
+     "description": "The host's bridge it is on, instead of a network."
+    },
+    {
+     "name": "filter",
+     "kind": "text",
+     "required": false,
+     "description": "The filter its traffic goes through."
+    },
+    {
+     "name": "link_down",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Whether its cable is out."
+    },
+    {
+     "name": "mac",
+     "kind": "text",
+     "required": false,
+     "description": "Its MAC; without it a new one that nobody has."
+    },
+    {
+     "name": "model",
+     "kind": "text",
+     "required": false,
+     "description": "Its model; virtio without it."
+    },
+    {
+     "name": "network",
+     "kind": "text",
+     "required": false,
+     "description": "The network it is on."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
    "name": "domain.autostart",
    "noun": "domain",
    "verb": "autostart",
@@ -138,6 +452,142 @@ export const catalog: Catalog = {
      "required": false,
      "default": true,
      "description": "Whether it does."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.change-media",
+   "noun": "domain",
+   "verb": "change-media",
+   "title": "Put another medium into a CD-ROM or floppy drive, or take it out",
+   "description": "Put another medium into a CD-ROM or floppy drive, or take it out.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "drive",
+     "kind": "text",
+     "required": false,
+     "description": "Which drive, for example sda; without it the only one there is."
+    },
+    {
+     "name": "force",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Take the old medium out even if the guest has locked the drive."
+    },
+    {
+     "name": "volume",
+     "kind": "text",
+     "required": false,
+     "description": "The medium as POOL/VOLUME; without it the drive is emptied."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.commit-disk",
+   "noun": "domain",
+   "verb": "commit-disk",
+   "title": "Merge the newest layer of a running machine's disk into the one below it, and let the machine go on with that",
+   "description": "Merge the newest layer of a running machine's disk into the one below it, and let the machine go on with that.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "disk",
+     "kind": "text",
+     "required": true,
+     "description": "Which one, for example vda."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.console",
+   "noun": "domain",
+   "verb": "console",
+   "title": "Open the screen or the serial line of a virtual machine",
+   "description": "Open the screen or the serial line of a virtual machine.",
+   "effect": "read",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "kind",
+     "kind": "choice",
+     "required": false,
+     "default": "vnc",
+     "choices": [
+      "vnc",
+      "serial",
+      "spice"
+     ],
+     "description": "Which one."
+    },
+    {
+     "name": "proof",
+     "kind": "text",
+     "required": false,
+     "description": "The SHA-256 of a secret of the client, in base64url; the ticket opens only together with that secret. Needed but for spice."
+    },
+    {
+     "name": "take_over",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Send away everybody else who has it open."
+    }
+   ],
+   "refused": {
+    "crashed": "is off; start it first",
+    "shutoff": "is off; start it first"
+   }
+  },
+  {
+   "name": "domain.copy-disk",
+   "noun": "domain",
+   "verb": "copy-disk",
+   "title": "Copy a disk of a running machine to another volume, and let the machine go on with the copy",
+   "description": "Copy a disk of a running machine to another volume, and let the machine go on with the copy. The old volume stays.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "disk",
+     "kind": "text",
+     "required": true,
+     "description": "Which one, for example vda."
+    },
+    {
+     "name": "to",
+     "kind": "text",
+     "required": true,
+     "description": "The volume it is copied to, as POOL/VOLUME. It must exist, be as large, and be no machine's disk."
+    },
+    {
+     "name": "bandwidth",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "Most bytes in a second, for example 50MiB."
     }
    ],
    "refused": {}
@@ -208,6 +658,135 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "domain.detach-disk",
+   "noun": "domain",
+   "verb": "detach-disk",
+   "title": "Take a disk from a machine",
+   "description": "Take a disk from a machine. Its volume stays.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "disk",
+     "kind": "text",
+     "required": true,
+     "description": "Which one, for example vdb."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.detach-host-device",
+   "noun": "domain",
+   "verb": "detach-host-device",
+   "title": "Give a device of the host back to it",
+   "description": "Give a device of the host back to it.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "device",
+     "kind": "text",
+     "required": true,
+     "description": "Its address: 0000:03:00.0 for PCI, 1234:abcd (vendor and product) for USB."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.detach-nic",
+   "noun": "domain",
+   "verb": "detach-nic",
+   "title": "Take a network card from a machine",
+   "description": "Take a network card from a machine.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "mac",
+     "kind": "text",
+     "required": true,
+     "description": "Which one: its MAC."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.devices",
+   "noun": "domain",
+   "verb": "devices",
+   "title": "List the devices of a virtual machine: disks, network cards, screens and the rest",
+   "description": "List the devices of a virtual machine: disks, network cards, screens and the rest.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "kind",
+     "kind": "text",
+     "required": false,
+     "description": "Only those of this kind, for example disk or nic."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.discard-saved",
+   "noun": "domain",
+   "verb": "discard-saved",
+   "title": "Throw the saved memory of a virtual machine away: its next start is a cold one",
+   "description": "Throw the saved memory of a virtual machine away: its next start is a cold one.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [],
+   "refused": {
+    "paused": "is not off, so no saved memory waits for its start",
+    "pmsuspended": "is not off, so no saved memory waits for its start",
+    "running": "is not off, so no saved memory waits for its start",
+    "shutdown": "is not off, so no saved memory waits for its start"
+   }
+  },
+  {
    "name": "domain.force-off",
    "noun": "domain",
    "verb": "force-off",
@@ -220,6 +799,87 @@ export const catalog: Catalog = {
    "refused": {
     "crashed": "is off",
     "shutoff": "is off"
+   }
+  },
+  {
+   "name": "domain.guest-freeze",
+   "noun": "domain",
+   "verb": "guest-freeze",
+   "title": "Hold the file systems of a guest still, for a copy from outside",
+   "description": "Hold the file systems of a guest still, for a copy from outside. They thaw by themselves when the time is over.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "deadline",
+     "kind": "integer",
+     "required": false,
+     "default": 30,
+     "minimum": 1,
+     "maximum": 600,
+     "description": "After how many seconds they thaw by themselves."
+    }
+   ],
+   "refused": {
+    "crashed": "is off; start it first",
+    "paused": "stands still, and so does the agent in it; resume it first",
+    "pmsuspended": "stands still, and so does the agent in it; resume it first",
+    "shutdown": "is going down",
+    "shutoff": "is off; start it first"
+   }
+  },
+  {
+   "name": "domain.guest-info",
+   "noun": "domain",
+   "verb": "guest-info",
+   "title": "Ask the agent in a guest for its name, system, addresses, file systems and users",
+   "description": "Ask the agent in a guest for its name, system, addresses, file systems and users.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [],
+   "refused": {
+    "crashed": "is off; start it first",
+    "paused": "stands still, and so does the agent in it; resume it first",
+    "pmsuspended": "stands still, and so does the agent in it; resume it first",
+    "shutoff": "is off; start it first"
+   }
+  },
+  {
+   "name": "domain.guest-thaw",
+   "noun": "domain",
+   "verb": "guest-thaw",
+   "title": "Let the file systems of a guest go on",
+   "description": "Let the file systems of a guest go on.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [],
+   "refused": {
+    "crashed": "is off; start it first",
+    "paused": "stands still, and so does the agent in it; resume it first",
+    "pmsuspended": "stands still, and so does the agent in it; resume it first",
+    "shutdown": "is going down",
+    "shutoff": "is off; start it first"
+   }
+  },
+  {
+   "name": "domain.guest-time-sync",
+   "noun": "domain",
+   "verb": "guest-time-sync",
+   "title": "Set a guest's clock to the time of its host",
+   "description": "Set a guest's clock to the time of its host.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [],
+   "refused": {
+    "crashed": "is off; start it first",
+    "paused": "stands still, and so does the agent in it; resume it first",
+    "pmsuspended": "stands still, and so does the agent in it; resume it first",
+    "shutdown": "is going down",
+    "shutoff": "is off; start it first"
    }
   },
   {
@@ -426,6 +1086,49 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "domain.paste",
+   "noun": "domain",
+   "verb": "paste",
+   "title": "Type a text on a virtual machine's keyboard",
+   "description": "Type a text on a virtual machine's keyboard.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "text",
+     "kind": "text",
+     "required": true,
+     "description": "The text, at most 2048 characters."
+    },
+    {
+     "name": "enter",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Press Enter at the end."
+    },
+    {
+     "name": "layout",
+     "kind": "choice",
+     "required": false,
+     "default": "us",
+     "choices": [
+      "us",
+      "uk",
+      "de",
+      "fr"
+     ],
+     "description": "The layout the guest has set for its keyboard."
+    }
+   ],
+   "refused": {
+    "crashed": "is off; start it first",
+    "paused": "is paused and takes no keys; resume it first",
+    "shutoff": "is off; start it first"
+   }
+  },
+  {
    "name": "domain.pause",
    "noun": "domain",
    "verb": "pause",
@@ -460,6 +1163,46 @@ export const catalog: Catalog = {
     "shutdown": "is going down already",
     "shutoff": "is off"
    }
+  },
+  {
+   "name": "domain.remove-device",
+   "noun": "domain",
+   "verb": "remove-device",
+   "title": "Take such a device from a machine: the last one of its kind",
+   "description": "Take such a device from a machine: the last one of its kind.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "kind",
+     "kind": "choice",
+     "required": true,
+     "choices": [
+      "rng",
+      "guest-agent",
+      "serial",
+      "watchdog",
+      "sound",
+      "cdrom",
+      "tablet"
+     ],
+     "description": "Which kind."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
   },
   {
    "name": "domain.rename",
@@ -501,6 +1244,32 @@ export const catalog: Catalog = {
    }
   },
   {
+   "name": "domain.resize-disk",
+   "noun": "domain",
+   "verb": "resize-disk",
+   "title": "Make a disk larger",
+   "description": "Make a disk larger. A running guest sees it at once; the file system in it is the guest's affair.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "disk",
+     "kind": "text",
+     "required": true,
+     "description": "Which one, for example vda."
+    },
+    {
+     "name": "size",
+     "kind": "bytes",
+     "required": true,
+     "minimum": 0,
+     "description": "Its new size, for example 20GiB."
+    }
+   ],
+   "refused": {}
+  },
+  {
    "name": "domain.resume",
    "noun": "domain",
    "verb": "resume",
@@ -518,6 +1287,679 @@ export const catalog: Catalog = {
    }
   },
   {
+   "name": "domain.save",
+   "noun": "domain",
+   "verb": "save",
+   "title": "Save the memory of a running virtual machine to disk and stop it",
+   "description": "Save the memory of a running virtual machine to disk and stop it; its next start goes on from there (libvirt's managed save).",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [],
+   "refused": {
+    "crashed": "is off",
+    "pmsuspended": "sleeps; resume it first",
+    "shutdown": "is going down",
+    "shutoff": "is off"
+   }
+  },
+  {
+   "name": "domain.screenshot",
+   "noun": "domain",
+   "verb": "screenshot",
+   "title": "Take a picture of the screen of a virtual machine",
+   "description": "Take a picture of the screen of a virtual machine.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "thumbnail",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "A small picture, for a list."
+    },
+    {
+     "name": "width",
+     "kind": "integer",
+     "required": false,
+     "default": 1920,
+     "minimum": 16,
+     "maximum": 4096,
+     "description": "The greatest width in pixels; it may come smaller, so that it fits into one answer."
+    }
+   ],
+   "refused": {
+    "crashed": "is off; start it first",
+    "shutoff": "is off; start it first"
+   }
+  },
+  {
+   "name": "domain.send-key",
+   "noun": "domain",
+   "verb": "send-key",
+   "title": "Press keys of a virtual machine's keyboard together, for example ctrl+alt+delete",
+   "description": "Press keys of a virtual machine's keyboard together, for example ctrl+alt+delete.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "keys",
+     "kind": "text",
+     "required": true,
+     "description": "The keys, joined by +; several strokes one after the other are parted by spaces."
+    },
+    {
+     "name": "hold",
+     "kind": "integer",
+     "required": false,
+     "default": 50,
+     "minimum": 1,
+     "maximum": 5000,
+     "description": "How many milliseconds they are held."
+    }
+   ],
+   "refused": {
+    "crashed": "is off; start it first",
+    "paused": "is paused and takes no keys; resume it first",
+    "shutoff": "is off; start it first"
+   }
+  },
+  {
+   "name": "domain.set-boot",
+   "noun": "domain",
+   "verb": "set-boot",
+   "title": "Change from what a machine boots, at its next boot",
+   "description": "Change from what a machine boots, at its next boot.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "machine",
+     "kind": "text",
+     "required": false,
+     "description": "The machine type, for example q35 or pc."
+    },
+    {
+     "name": "menu",
+     "kind": "boolean",
+     "required": false,
+     "description": "Whether the firmware shows its menu."
+    },
+    {
+     "name": "order",
+     "kind": "text",
+     "required": false,
+     "description": "Devices in order, with commas: hd, cdrom, network, fd; or disks and cards by name, for example vda,52:54:00:12:34:56."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.set-cpu",
+   "noun": "domain",
+   "verb": "set-cpu",
+   "title": "Change which processor the guest sees, and on which processors of the host it runs",
+   "description": "Change which processor the guest sees, and on which processors of the host it runs.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "mode",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "default",
+      "custom",
+      "host-model",
+      "host-passthrough",
+      "maximum"
+     ],
+     "description": "Which processor the guest sees."
+    },
+    {
+     "name": "model",
+     "kind": "text",
+     "required": false,
+     "description": "The name of the model, for example Nehalem; means mode custom."
+    },
+    {
+     "name": "pin",
+     "kind": "text",
+     "required": false,
+     "description": "Processors of the host that every virtual CPU may run on, for example 0-3,^1; \"all\" takes the limit away. Also now."
+    },
+    {
+     "name": "topology",
+     "kind": "text",
+     "required": false,
+     "description": "How the virtual CPUs are arranged: SOCKETS:CORES:THREADS, for example 1:2:2; their product is the maximum of virtual CPUs."
+    },
+    {
+     "name": "vcpu",
+     "kind": "integer",
+     "required": false,
+     "minimum": 0,
+     "maximum": 511,
+     "description": "Only this virtual CPU is pinned."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.set-disk",
+   "noun": "domain",
+   "verb": "set-disk",
+   "title": "Change how a disk is connected, cached and limited",
+   "description": "Change how a disk is connected, cached and limited. Limits apply now; the rest at the next boot.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "disk",
+     "kind": "text",
+     "required": true,
+     "description": "Which one, for example vda."
+    },
+    {
+     "name": "bandwidth",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "Most bytes in a second, for example 50MiB; 0 for no limit."
+    },
+    {
+     "name": "bus",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "virtio",
+      "scsi",
+      "sata",
+      "ide",
+      "usb"
+     ],
+     "description": "How it is connected; its name changes with it."
+    },
+    {
+     "name": "cache",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "default",
+      "none",
+      "writethrough",
+      "writeback",
+      "directsync",
+      "unsafe"
+     ],
+     "description": "How the host caches it."
+    },
+    {
+     "name": "discard",
+     "kind": "boolean",
+     "required": false,
+     "description": "Whether what the guest discards is given back to the pool."
+    },
+    {
+     "name": "iops",
+     "kind": "integer",
+     "required": false,
+     "minimum": 0,
+     "description": "Most operations in a second; 0 for no limit."
+    },
+    {
+     "name": "read_bandwidth",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "Most bytes read in a second; 0 for no limit."
+    },
+    {
+     "name": "read_iops",
+     "kind": "integer",
+     "required": false,
+     "minimum": 0,
+     "description": "Most reads in a second; 0 for no limit."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    },
+    {
+     "name": "write_bandwidth",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "Most bytes written in a second; 0 for no limit."
+    },
+    {
+     "name": "write_iops",
+     "kind": "integer",
+     "required": false,
+     "minimum": 0,
+     "description": "Most writes in a second; 0 for no limit."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.set-firmware",
+   "noun": "domain",
+   "verb": "set-firmware",
+   "title": "Change a machine's firmware and its trusted platform module, at its next boot",
+   "description": "Change a machine's firmware and its trusted platform module, at its next boot.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "firmware",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "bios",
+      "uefi",
+      "secure-boot"
+     ],
+     "description": "Which firmware."
+    },
+    {
+     "name": "tpm",
+     "kind": "boolean",
+     "required": false,
+     "description": "Whether it has an emulated trusted platform module (TPM 2.0)."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.set-graphics",
+   "noun": "domain",
+   "verb": "set-graphics",
+   "title": "Change a machine's screen, at its next boot",
+   "description": "Change a machine's screen, at its next boot. It is reached through Archipel only: it listens on loopback or on a socket.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "screen",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "none",
+      "vnc",
+      "spice"
+     ],
+     "description": "Which screen it has."
+    },
+    {
+     "name": "socket",
+     "kind": "boolean",
+     "required": false,
+     "description": "Whether it listens on a socket file instead of a port of loopback."
+    },
+    {
+     "name": "video",
+     "kind": "text",
+     "required": false,
+     "description": "The graphics adapter the guest sees, for example virtio, vga or qxl."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.set-guest-password",
+   "noun": "domain",
+   "verb": "set-guest-password",
+   "title": "Give a user of a guest another password",
+   "description": "Give a user of a guest another password. The agent in the guest sets it; it is kept nowhere.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "password",
+     "kind": "text",
+     "required": true,
+     "description": "The new password."
+    },
+    {
+     "name": "user",
+     "kind": "text",
+     "required": true,
+     "description": "The user, for example root."
+    }
+   ],
+   "refused": {
+    "crashed": "is off; start it first",
+    "paused": "stands still, and so does the agent in it; resume it first",
+    "pmsuspended": "stands still, and so does the agent in it; resume it first",
+    "shutdown": "is going down",
+    "shutoff": "is off; start it first"
+   }
+  },
+  {
+   "name": "domain.set-lifecycle",
+   "noun": "domain",
+   "verb": "set-lifecycle",
+   "title": "Change what happens when a guest powers off, reboots or crashes, and which time its clock shows",
+   "description": "Change what happens when a guest powers off, reboots or crashes, and which time its clock shows.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "clock",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "utc",
+      "localtime"
+     ],
+     "description": "The time its clock shows; changes at the next boot only."
+    },
+    {
+     "name": "on_crash",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "destroy",
+      "restart",
+      "preserve"
+     ],
+     "description": "When the guest crashes."
+    },
+    {
+     "name": "on_poweroff",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "destroy",
+      "restart",
+      "preserve"
+     ],
+     "description": "When the guest powers off."
+    },
+    {
+     "name": "on_reboot",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "destroy",
+      "restart",
+      "preserve"
+     ],
+     "description": "When the guest reboots."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.set-memory",
+   "noun": "domain",
+   "verb": "set-memory",
+   "title": "Change how much memory a machine has",
+   "description": "Change how much memory a machine has. A running guest's balloon is moved, up to its maximum.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "huge_pages",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "The size of the huge pages its memory is made of, for example 2MiB; 0 for ordinary pages. At the next boot."
+    },
+    {
+     "name": "maximum",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "How much it can be given while it runs; changes at the next boot only."
+    },
+    {
+     "name": "memory",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "How much it has, for example 2GiB: the size of its balloon."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.set-nic",
+   "noun": "domain",
+   "verb": "set-nic",
+   "title": "Change a network card: its cable, its network, its filter, its bandwidth",
+   "description": "Change a network card: its cable, its network, its filter, its bandwidth. Its model changes at the next boot only.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "mac",
+     "kind": "text",
+     "required": true,
+     "description": "Which one: its MAC."
+    },
+    {
+     "name": "bandwidth",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "Most bytes in a second, each way, for example 10MiB; 0 for no limit."
+    },
+    {
+     "name": "bridge",
+     "kind": "text",
+     "required": false,
+     "description": "The host's bridge it is on, instead of a network."
+    },
+    {
+     "name": "filter",
+     "kind": "text",
+     "required": false,
+     "description": "The filter its traffic goes through; empty for none."
+    },
+    {
+     "name": "link",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "up",
+      "down"
+     ],
+     "description": "Whether its cable is in."
+    },
+    {
+     "name": "model",
+     "kind": "text",
+     "required": false,
+     "description": "Its model, for example virtio or e1000."
+    },
+    {
+     "name": "network",
+     "kind": "text",
+     "required": false,
+     "description": "The network it is on."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.set-screen-password",
+   "noun": "domain",
+   "verb": "set-screen-password",
+   "title": "Change the password of a machine's screen",
+   "description": "Change the password of a machine's screen; it is never shown again.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "password",
+     "kind": "text",
+     "required": true,
+     "description": "The password, at most 8 characters for VNC; empty for none."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.set-vcpus",
+   "noun": "domain",
+   "verb": "set-vcpus",
+   "title": "Change how many virtual CPUs a machine has",
+   "description": "Change how many virtual CPUs a machine has. A running guest can be given more, up to its maximum.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "maximum",
+     "kind": "integer",
+     "required": false,
+     "minimum": 1,
+     "maximum": 512,
+     "description": "How many it can be given while it runs; changes at the next boot only."
+    },
+    {
+     "name": "vcpus",
+     "kind": "integer",
+     "required": false,
+     "minimum": 1,
+     "maximum": 512,
+     "description": "How many it has."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
    "name": "domain.shutdown",
    "noun": "domain",
    "verb": "shutdown",
@@ -527,6 +1969,18 @@ export const catalog: Catalog = {
    "access": "admin",
    "target": "domain",
    "arguments": [
+    {
+     "name": "mode",
+     "kind": "choice",
+     "required": false,
+     "default": "any",
+     "choices": [
+      "any",
+      "acpi",
+      "agent"
+     ],
+     "description": "How it is asked."
+    },
     {
      "name": "timeout",
      "kind": "integer",
@@ -575,11 +2029,29 @@ export const catalog: Catalog = {
    "noun": "domain",
    "verb": "undefine",
    "title": "Forget the definition of a virtual machine that is off",
-   "description": "Forget the definition of a virtual machine that is off. Its disks stay.",
+   "description": "Forget the definition of a virtual machine that is off. Its disks stay, unless you say which of them go; `domain.volumes` shows them.",
    "effect": "destroy",
    "access": "admin",
    "target": "domain",
-   "arguments": [],
+   "arguments": [
+    {
+     "name": "delete_volumes",
+     "kind": "text",
+     "required": false,
+     "description": "Delete these of its volumes with it, as POOL/VOLUME with commas between them."
+    },
+    {
+     "name": "with_volumes",
+     "kind": "choice",
+     "required": false,
+     "default": "none",
+     "choices": [
+      "none",
+      "all"
+     ],
+     "description": "Whether its volumes are deleted with it: none, or all that it alone writes to. One that another machine uses is never deleted."
+    }
+   ],
    "refused": {
     "paused": "is not off; shut it down first",
     "pmsuspended": "is not off; shut it down first",
@@ -604,6 +2076,30 @@ export const catalog: Catalog = {
      "description": "Its UUID or name."
     }
    ],
+   "refused": {}
+  },
+  {
+   "name": "domain.viewers",
+   "noun": "domain",
+   "verb": "viewers",
+   "title": "List who has the screen or the serial line of a virtual machine open",
+   "description": "List who has the screen or the serial line of a virtual machine open.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [],
+   "refused": {}
+  },
+  {
+   "name": "domain.volumes",
+   "noun": "domain",
+   "verb": "volumes",
+   "title": "List the disks of a virtual machine, the volumes they are, and who else uses those: what may be deleted with it",
+   "description": "List the disks of a virtual machine, the volumes they are, and who else uses those: what may be deleted with it.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [],
    "refused": {}
   },
   {
@@ -640,10 +2136,9 @@ export const catalog: Catalog = {
      "name": "at_a_time",
      "kind": "integer",
      "required": false,
-     "default": 2,
      "minimum": 1,
      "maximum": 32,
-     "description": "How many at a time."
+     "description": "How many at a time; without it as many as the host sends at once, which is also the most."
     },
     {
      "name": "copy_storage",
@@ -721,6 +2216,25 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "hypervisor.find-mac",
+   "noun": "hypervisor",
+   "verb": "find-mac",
+   "title": "Say which virtual machine of a host has a network card with a MAC",
+   "description": "Say which virtual machine of a host has a network card with a MAC.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "mac",
+     "kind": "text",
+     "required": true,
+     "description": "The MAC."
+    }
+   ],
+   "refused": {}
+  },
+  {
    "name": "hypervisor.info",
    "noun": "hypervisor",
    "verb": "info",
@@ -747,6 +2261,25 @@ export const catalog: Catalog = {
      "kind": "text",
      "required": false,
      "description": "Only the one with this name."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.look-again",
+   "noun": "hypervisor",
+   "verb": "look-again",
+   "title": "From the exchange: this machine is gone from the host that had it, and you have a copy",
+   "description": "From the exchange: this machine is gone from the host that had it, and you have a copy; look whose it is now.",
+   "effect": "read",
+   "access": "node",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "domain",
+     "kind": "text",
+     "required": true,
+     "description": "The machine."
     }
    ],
    "refused": {}
@@ -835,6 +2368,25 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "hypervisor.remove-copy",
+   "noun": "hypervisor",
+   "verb": "remove-copy",
+   "title": "Remove the definition of a virtual machine that is off here and belongs to another host, as a move with other tools leaves it",
+   "description": "Remove the definition of a virtual machine that is off here and belongs to another host, as a move with other tools leaves it. Its disks stay, and its owner keeps it.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "machine",
+     "kind": "text",
+     "required": true,
+     "description": "Its UUID or name, as this hypervisor lists it under `strangers`."
+    }
+   ],
+   "refused": {}
+  },
+  {
    "name": "hypervisor.reserve",
    "noun": "hypervisor",
    "verb": "reserve",
@@ -855,7 +2407,7 @@ export const catalog: Catalog = {
      "name": "on_behalf_of",
      "kind": "text",
      "required": true,
-     "description": "Who asked for the move: the bare JID, for the record and to be checked by the exchange."
+     "description": "Who asked for the move: the bare JID. It may be empty when only what stands in the way is asked."
     },
     {
      "name": "passport",
@@ -868,6 +2420,18 @@ export const catalog: Catalog = {
      "kind": "text",
      "required": true,
      "description": "How it shall travel: a [`super::Way`] as JSON."
+    },
+    {
+     "name": "role",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "viewer",
+      "admin",
+      "admin-raw",
+      "node"
+     ],
+     "description": "What that person may do now: written by the exchange over whatever the asker says ([`vouch`])."
     },
     {
      "name": "saga",
@@ -898,13 +2462,25 @@ export const catalog: Catalog = {
      "name": "on_behalf_of",
      "kind": "text",
      "required": true,
-     "description": "Who asked for it: the bare JID, for the record."
+     "description": "Who asked for it: the bare JID."
     },
     {
      "name": "way",
      "kind": "text",
      "required": true,
      "description": "How it shall travel: a [`super::Way`] as JSON."
+    },
+    {
+     "name": "role",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "viewer",
+      "admin",
+      "admin-raw",
+      "node"
+     ],
+     "description": "What that person may do now: written by the exchange over whatever the asker says ([`vouch`])."
     }
    ],
    "refused": {}
@@ -971,8 +2547,8 @@ export const catalog: Catalog = {
    "name": "hypervisor.yield",
    "noun": "hypervisor",
    "verb": "yield",
-   "title": "From a host that has this machine running without having asked for it, because somebody moved it with other tools: give it up, if it is not with you any more",
-   "description": "From a host that has this machine running without having asked for it, because somebody moved it with other tools: give it up, if it is not with you any more.",
+   "title": "From a host that has this machine without having asked for it, because somebody moved it with other tools: give it up, if it is not with you any more",
+   "description": "From a host that has this machine without having asked for it, because somebody moved it with other tools: give it up, if it is not with you any more.",
    "effect": "change",
    "access": "node",
    "target": "hypervisor",
@@ -988,8 +2564,77 @@ export const catalog: Catalog = {
      "kind": "text",
      "required": true,
      "description": "The move under which the new host will claim it."
+    },
+    {
+     "name": "off",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "It is off over there: of two definitions that are off, the owner's counts."
     }
    ],
+   "refused": {}
+  },
+  {
+   "name": "interface.list",
+   "noun": "interface",
+   "verb": "list",
+   "title": "List the interfaces of a host: its network cards, its bridges and what is on them",
+   "description": "List the interfaces of a host: its network cards, its bridges and what is on them.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "kind",
+     "kind": "text",
+     "required": false,
+     "description": "Only those of this kind, for example bridge or ethernet."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "network.add-host",
+   "noun": "network",
+   "verb": "add-host",
+   "title": "Give a host on a network always the same address, from now on and when the network starts again",
+   "description": "Give a host on a network always the same address, from now on and when the network starts again.",
+   "effect": "change",
+   "access": "admin",
+   "target": "network",
+   "arguments": [
+    {
+     "name": "address",
+     "kind": "text",
+     "required": true,
+     "description": "Its address, in the network's subnet."
+    },
+    {
+     "name": "mac",
+     "kind": "text",
+     "required": true,
+     "description": "Its MAC."
+    },
+    {
+     "name": "name",
+     "kind": "text",
+     "required": false,
+     "description": "Its name in DNS."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "network.attached",
+   "noun": "network",
+   "verb": "attached",
+   "title": "List the virtual machines of the host that are on a network, with their network cards",
+   "description": "List the virtual machines of the host that are on a network, with their network cards.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "network",
+   "arguments": [],
    "refused": {}
   },
   {
@@ -1013,11 +2658,135 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "network.define",
+   "noun": "network",
+   "verb": "define",
+   "title": "Define a new network on a hypervisor",
+   "description": "Define a new network on a hypervisor. It is not started, unless you ask for that too.",
+   "effect": "change",
+   "access": "admin",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "name",
+     "kind": "text",
+     "required": true,
+     "description": "Its name: letters, digits and . _ + - (at most 64)."
+    },
+    {
+     "name": "address",
+     "kind": "text",
+     "required": false,
+     "description": "The host's own address on it with the length of its prefix, for example 192.168.100.1/24."
+    },
+    {
+     "name": "autostart",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Let it start with its host."
+    },
+    {
+     "name": "bridge",
+     "kind": "text",
+     "required": false,
+     "description": "The bridge of the host that it uses (bridge, ovs), or a name for the one that is made; without it libvirt finds one."
+    },
+    {
+     "name": "dhcp_end",
+     "kind": "text",
+     "required": false,
+     "description": "The last address that is given out by DHCP."
+    },
+    {
+     "name": "dhcp_start",
+     "kind": "text",
+     "required": false,
+     "description": "The first address that is given out by DHCP."
+    },
+    {
+     "name": "domain",
+     "kind": "text",
+     "required": false,
+     "description": "The domain in DNS that its machines are in, for example lab.example.org."
+    },
+    {
+     "name": "inbound",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "Bytes in a second that all its machines together may get, for example 10MiB."
+    },
+    {
+     "name": "mode",
+     "kind": "choice",
+     "required": false,
+     "default": "nat",
+     "choices": [
+      "nat",
+      "isolated",
+      "route",
+      "open",
+      "bridge",
+      "ovs"
+     ],
+     "description": "How what is on it reaches what is beyond it."
+    },
+    {
+     "name": "outbound",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "Bytes in a second that all its machines together may send."
+    },
+    {
+     "name": "start",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Start it too."
+    },
+    {
+     "name": "vlan",
+     "kind": "integer",
+     "required": false,
+     "minimum": 0,
+     "maximum": 65535,
+     "description": "The VLAN that its machines are on, 1 to 4094 (bridge, ovs)."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "network.hosts",
+   "noun": "network",
+   "verb": "hosts",
+   "title": "List the hosts that always get the same address on a network",
+   "description": "List the hosts that always get the same address on a network.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "network",
+   "arguments": [],
+   "refused": {}
+  },
+  {
    "name": "network.info",
    "noun": "network",
    "verb": "info",
    "title": "Show everything known about a network",
    "description": "Show everything known about a network.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "network",
+   "arguments": [],
+   "refused": {}
+  },
+  {
+   "name": "network.leases",
+   "noun": "network",
+   "verb": "leases",
+   "title": "List the addresses that a network has given out by DHCP",
+   "description": "List the addresses that a network has given out by DHCP.",
    "effect": "read",
    "access": "viewer",
    "target": "network",
@@ -1045,6 +2814,25 @@ export const catalog: Catalog = {
      "kind": "text",
      "required": false,
      "description": "Only those with this name or UUID."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "network.remove-host",
+   "noun": "network",
+   "verb": "remove-host",
+   "title": "Let a host on a network have any address again",
+   "description": "Let a host on a network have any address again.",
+   "effect": "change",
+   "access": "admin",
+   "target": "network",
+   "arguments": [
+    {
+     "name": "host",
+     "kind": "text",
+     "required": true,
+     "description": "Which one: its MAC, its address or its name."
     }
    ],
    "refused": {}
@@ -1078,6 +2866,184 @@ export const catalog: Catalog = {
    }
   },
   {
+   "name": "network.undefine",
+   "noun": "network",
+   "verb": "undefine",
+   "title": "Forget the definition of a network",
+   "description": "Forget the definition of a network. It is stopped first; refused while a virtual machine is on it, running or not.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "network",
+   "arguments": [],
+   "refused": {}
+  },
+  {
+   "name": "network.xml",
+   "noun": "network",
+   "verb": "xml",
+   "title": "Show the definition of a network in libvirt's XML",
+   "description": "Show the definition of a network in libvirt's XML.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "network",
+   "arguments": [
+    {
+     "name": "inactive",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "The definition for the next start instead of the active one."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "nwfilter.list",
+   "noun": "nwfilter",
+   "verb": "list",
+   "title": "List the network filters of a hypervisor",
+   "description": "List the network filters of a hypervisor.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "hypervisor",
+   "arguments": [],
+   "refused": {}
+  },
+  {
+   "name": "nwfilter.xml",
+   "noun": "nwfilter",
+   "verb": "xml",
+   "title": "Show a network filter in libvirt's XML",
+   "description": "Show a network filter in libvirt's XML.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "nwfilter",
+     "kind": "text",
+     "required": true,
+     "description": "Its name."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "snapshot.create",
+   "noun": "snapshot",
+   "verb": "create",
+   "title": "Take a snapshot of a virtual machine: of its disks and, while it runs, of its memory",
+   "description": "Take a snapshot of a virtual machine: of its disks and, while it runs, of its memory.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "description",
+     "kind": "text",
+     "required": false,
+     "description": "What to remember about it."
+    },
+    {
+     "name": "external",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Let the disks go on in new files instead of keeping the snapshot inside them. Quick, works for raw disks too, and takes the disks alone."
+    },
+    {
+     "name": "name",
+     "kind": "text",
+     "required": false,
+     "description": "Its name: letters, digits and . _ + - (at most 64). Without one it is named after the time."
+    },
+    {
+     "name": "quiesce",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Have the guest agent write everything to the disks first. Only for external snapshots of a running machine."
+    }
+   ],
+   "refused": {
+    "pmsuspended": "sleeps; resume it first",
+    "shutdown": "is going down; wait until it is off"
+   }
+  },
+  {
+   "name": "snapshot.delete",
+   "noun": "snapshot",
+   "verb": "delete",
+   "title": "Delete a snapshot",
+   "description": "Delete a snapshot. The machine and its other snapshots stay as they are.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "snapshot",
+     "kind": "text",
+     "required": true,
+     "description": "The name of the snapshot."
+    },
+    {
+     "name": "children",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Delete all that were made after it as well."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "snapshot.list",
+   "noun": "snapshot",
+   "verb": "list",
+   "title": "List the snapshots of a virtual machine, oldest first",
+   "description": "List the snapshots of a virtual machine, oldest first.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [],
+   "refused": {}
+  },
+  {
+   "name": "snapshot.revert",
+   "noun": "snapshot",
+   "verb": "revert",
+   "title": "Go back to a snapshot",
+   "description": "Go back to a snapshot. What the machine is now is lost unless it is kept in a snapshot first.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "snapshot",
+     "kind": "text",
+     "required": true,
+     "description": "The name of the snapshot."
+    },
+    {
+     "name": "discard",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Lose what the machine is now."
+    },
+    {
+     "name": "keep_as",
+     "kind": "text",
+     "required": false,
+     "description": "Take a snapshot of this name first, so that nothing is lost."
+    }
+   ],
+   "refused": {
+    "pmsuspended": "sleeps; resume it first",
+    "shutdown": "is going down; wait until it is off"
+   }
+  },
+  {
    "name": "storage-pool.autostart",
    "noun": "storage-pool",
    "verb": "autostart",
@@ -1096,6 +3062,158 @@ export const catalog: Catalog = {
     }
    ],
    "refused": {}
+  },
+  {
+   "name": "storage-pool.build",
+   "noun": "storage-pool",
+   "verb": "build",
+   "title": "Make the place of a storage pool: the directory, the file system, the volume group",
+   "description": "Make the place of a storage pool: the directory, the file system, the volume group. A pool that was just defined needs it once.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "overwrite",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Make it even where something else is already: a file system or volume group that is there is lost."
+    }
+   ],
+   "refused": {
+    "building": "is started; stop it first",
+    "degraded": "is started; stop it first",
+    "inaccessible": "is started; stop it first",
+    "running": "is started; stop it first"
+   }
+  },
+  {
+   "name": "storage-pool.define",
+   "noun": "storage-pool",
+   "verb": "define",
+   "title": "Define a new storage pool on a hypervisor",
+   "description": "Define a new storage pool on a hypervisor. Nothing is made or mounted, unless you ask for that too.",
+   "effect": "change",
+   "access": "admin",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "name",
+     "kind": "text",
+     "required": true,
+     "description": "Its name: letters, digits and . _ + - (at most 64)."
+    },
+    {
+     "name": "auth_secret",
+     "kind": "text",
+     "required": false,
+     "description": "The UUID of libvirt's secret for that user."
+    },
+    {
+     "name": "auth_user",
+     "kind": "text",
+     "required": false,
+     "description": "The user it is opened as (rbd, iscsi); the secret is libvirt's."
+    },
+    {
+     "name": "autostart",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Let it start with its host."
+    },
+    {
+     "name": "build",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Make its place too."
+    },
+    {
+     "name": "path",
+     "kind": "text",
+     "required": false,
+     "description": "Where it is on the host: the directory, or where a file system is mounted."
+    },
+    {
+     "name": "source_device",
+     "kind": "text",
+     "required": false,
+     "description": "The device it lies on (fs), the devices to make it of, with commas (logical, zfs), or the target's name (iscsi)."
+    },
+    {
+     "name": "source_dir",
+     "kind": "text",
+     "required": false,
+     "description": "The directory it comes from on the other host (netfs)."
+    },
+    {
+     "name": "source_format",
+     "kind": "text",
+     "required": false,
+     "description": "The format: ext4, xfs and others (fs), nfs, cifs or glusterfs (netfs)."
+    },
+    {
+     "name": "source_host",
+     "kind": "text",
+     "required": false,
+     "description": "The other host it comes from: netfs, iscsi, and a monitor of Ceph for rbd; with :PORT if need be."
+    },
+    {
+     "name": "source_name",
+     "kind": "text",
+     "required": false,
+     "description": "The volume group (logical), Ceph's pool (rbd), the data set (zfs) or the adapter such as host0 (scsi)."
+    },
+    {
+     "name": "start",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Start it too."
+    },
+    {
+     "name": "type",
+     "kind": "choice",
+     "required": false,
+     "default": "dir",
+     "choices": [
+      "dir",
+      "fs",
+      "netfs",
+      "logical",
+      "iscsi",
+      "rbd",
+      "zfs",
+      "scsi"
+     ],
+     "description": "What kind of place it is."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "storage-pool.delete",
+   "noun": "storage-pool",
+   "verb": "delete",
+   "title": "Remove the place of a storage pool",
+   "description": "Remove the place of a storage pool. It must be empty, or its volumes go with it if you say so. Its definition stays.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "with_volumes",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Delete all its volumes first; refused while a machine uses one of them."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started; start it, so that it can be seen whether anything is in it"
+   }
   },
   {
    "name": "storage-pool.info",
@@ -1133,6 +3251,20 @@ export const catalog: Catalog = {
     }
    ],
    "refused": {}
+  },
+  {
+   "name": "storage-pool.orphans",
+   "noun": "storage-pool",
+   "verb": "orphans",
+   "title": "List the volumes of a storage pool that no machine uses and nothing that is used is built on",
+   "description": "List the volumes of a storage pool that no machine uses and nothing that is used is built on. Media to install from are not told.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "storage-pool",
+   "arguments": [],
+   "refused": {
+    "inactive": "is not started"
+   }
   },
   {
    "name": "storage-pool.refresh",
@@ -1177,6 +3309,23 @@ export const catalog: Catalog = {
    "arguments": [],
    "refused": {
     "inactive": "is not started"
+   }
+  },
+  {
+   "name": "storage-pool.undefine",
+   "noun": "storage-pool",
+   "verb": "undefine",
+   "title": "Forget the definition of a storage pool that is stopped",
+   "description": "Forget the definition of a storage pool that is stopped. Nothing in it is deleted.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [],
+   "refused": {
+    "building": "is started; stop it first",
+    "degraded": "is started; stop it first",
+    "inaccessible": "is started; stop it first",
+    "running": "is started; stop it first"
    }
   },
   {
@@ -1255,6 +3404,181 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "volume.clone",
+   "noun": "volume",
+   "verb": "clone",
+   "title": "Copy a volume within its pool, or to another pool of the same host, and follow it until it is whole",
+   "description": "Copy a volume within its pool, or to another pool of the same host, and follow it until it is whole.",
+   "effect": "change",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "volume",
+     "kind": "text",
+     "required": true,
+     "description": "Its name in the pool."
+    },
+    {
+     "name": "to",
+     "kind": "text",
+     "required": true,
+     "description": "The name of the copy."
+    },
+    {
+     "name": "pool",
+     "kind": "text",
+     "required": false,
+     "description": "The pool the copy shall be in; its own when not given."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "volume.convert",
+   "noun": "volume",
+   "verb": "convert",
+   "title": "Write a volume anew in another format, and follow it",
+   "description": "Write a volume anew in another format, and follow it. libvirt cannot change a format: it is copied, and the copy takes its place when it is whole.",
+   "effect": "change",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "volume",
+     "kind": "text",
+     "required": true,
+     "description": "Its name in the pool."
+    },
+    {
+     "name": "format",
+     "kind": "choice",
+     "required": true,
+     "choices": [
+      "raw",
+      "qcow2"
+     ],
+     "description": "The format it shall have."
+    },
+    {
+     "name": "to",
+     "kind": "text",
+     "required": false,
+     "description": "Leave it as it is and give what is converted this name."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "volume.create",
+   "noun": "volume",
+   "verb": "create",
+   "title": "Make a new, empty volume in a storage pool",
+   "description": "Make a new, empty volume in a storage pool.",
+   "effect": "change",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "volume",
+     "kind": "text",
+     "required": true,
+     "description": "Its name in the pool: letters, digits and . _ + - (at most 200)."
+    },
+    {
+     "name": "backing",
+     "kind": "text",
+     "required": false,
+     "description": "The volume it is built on, as POOL/VOLUME; it holds only what differs from that (qcow2 only)."
+    },
+    {
+     "name": "capacity",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "Its size as the guest sees it, for example 20GiB; without one it is as large as the volume it is built on."
+    },
+    {
+     "name": "format",
+     "kind": "choice",
+     "required": false,
+     "default": "qcow2",
+     "choices": [
+      "raw",
+      "qcow2"
+     ],
+     "description": "How it is written."
+    },
+    {
+     "name": "preallocation",
+     "kind": "choice",
+     "required": false,
+     "default": "none",
+     "choices": [
+      "none",
+      "metadata",
+      "full"
+     ],
+     "description": "What of it is taken from the pool at once."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "volume.delete",
+   "noun": "volume",
+   "verb": "delete",
+   "title": "Delete a volume that no machine uses, and all that is on it",
+   "description": "Delete a volume that no machine uses, and all that is on it.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "volume",
+     "kind": "text",
+     "required": true,
+     "description": "Its name in the pool."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "volume.download",
+   "noun": "volume",
+   "verb": "download",
+   "title": "Ask for a ticket to fetch the contents of a volume over HTTP",
+   "description": "Ask for a ticket to fetch the contents of a volume over HTTP.",
+   "effect": "read",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "volume",
+     "kind": "text",
+     "required": true,
+     "description": "Its name in the pool."
+    },
+    {
+     "name": "proof",
+     "kind": "text",
+     "required": true,
+     "description": "The SHA-256 of a secret of the client, in base64url; the ticket opens only together with that secret."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
    "name": "volume.info",
    "noun": "volume",
    "verb": "info",
@@ -1284,7 +3608,158 @@ export const catalog: Catalog = {
    "effect": "read",
    "access": "viewer",
    "target": "storage-pool",
-   "arguments": [],
+   "arguments": [
+    {
+     "name": "kind",
+     "kind": "choice",
+     "required": false,
+     "default": "all",
+     "choices": [
+      "all",
+      "disk",
+      "iso"
+     ],
+     "description": "Which ones: all, disks, or media to install from."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "volume.rename",
+   "noun": "volume",
+   "verb": "rename",
+   "title": "Give a volume that no machine uses another name in its pool",
+   "description": "Give a volume that no machine uses another name in its pool.",
+   "effect": "change",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "volume",
+     "kind": "text",
+     "required": true,
+     "description": "Its name in the pool."
+    },
+    {
+     "name": "to",
+     "kind": "text",
+     "required": true,
+     "description": "Its new name."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "volume.resize",
+   "noun": "volume",
+   "verb": "resize",
+   "title": "Change the size of a volume that no running machine uses",
+   "description": "Change the size of a volume that no running machine uses. The guest's file system does not grow by itself.",
+   "effect": "change",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "volume",
+     "kind": "text",
+     "required": true,
+     "description": "Its name in the pool."
+    },
+    {
+     "name": "capacity",
+     "kind": "bytes",
+     "required": true,
+     "minimum": 0,
+     "description": "Its new size, for example 40GiB."
+    },
+    {
+     "name": "shrink",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Let it become smaller: whatever the guest has written beyond the new size is lost."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "volume.upload",
+   "noun": "volume",
+   "verb": "upload",
+   "title": "Ask for a ticket to send the contents of a new volume over HTTP",
+   "description": "Ask for a ticket to send the contents of a new volume over HTTP. What comes is kept as it is, whatever its format; what is cut off can be gone on with.",
+   "effect": "change",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "volume",
+     "kind": "text",
+     "required": true,
+     "description": "Its name in the pool: letters, digits and . _ + - (at most 200)."
+    },
+    {
+     "name": "proof",
+     "kind": "text",
+     "required": true,
+     "description": "The SHA-256 of a secret of the client, in base64url; the ticket opens only together with that secret."
+    },
+    {
+     "name": "resume",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Go on with an upload that was cut off, instead of beginning anew."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "volume.users",
+   "noun": "volume",
+   "verb": "users",
+   "title": "List the virtual machines that use a volume, those included whose disks are built on it",
+   "description": "List the virtual machines that use a volume, those included whose disks are built on it.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "volume",
+     "kind": "text",
+     "required": true,
+     "description": "Its name in the pool."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "volume.wipe",
+   "noun": "volume",
+   "verb": "wipe",
+   "title": "Overwrite the content of a volume that no machine uses, so that nobody can read it any more",
+   "description": "Overwrite the content of a volume that no machine uses, so that nobody can read it any more. A sparse file is emptied, not overwritten. It cannot be stopped half-way.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "volume",
+     "kind": "text",
+     "required": true,
+     "description": "Its name in the pool."
+    }
+   ],
    "refused": {
     "inactive": "is not started"
    }
@@ -1296,6 +3771,8 @@ export const catalog: Catalog = {
   "domain.agent-disconnected": "the guest agent does not answer any more",
   "domain.block-job": "a job on one of its disks went on or ended",
   "domain.changed": "its definition, name, note or another fact changed",
+  "domain.console-closed": "somebody left its screen or serial line",
+  "domain.console-opened": "somebody opened its screen or serial line through Archipel",
   "domain.crashed": "it stopped by accident",
   "domain.degraded": "its actor failed and is being restarted",
   "domain.device-added": "a device was plugged in",
@@ -1312,6 +3789,7 @@ export const catalog: Catalog = {
   "domain.rebooted": "the guest rebooted",
   "domain.resumed": "its virtual CPUs go on",
   "domain.shutting-down": "the guest is going down by itself",
+  "domain.snapshots": "a snapshot of it was taken, gone back to or deleted",
   "domain.started": "it runs",
   "domain.stopped": "it is off",
   "domain.suspended": "the guest put itself to sleep",
@@ -1333,6 +3811,7 @@ export const catalog: Catalog = {
   "storage-pool.started": "it is active",
   "storage-pool.stopped": "it is inactive",
   "storage-pool.undefined": "it is gone from libvirt",
+  "storage-pool.volumes-changed": "a volume in it was made, changed or deleted",
   "task.finished": "it ended: done, failed or cancelled",
   "task.progressed": "it went on",
   "task.removed": "it was forgotten to make room",
