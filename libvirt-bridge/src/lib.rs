@@ -1,5 +1,5 @@
 //! The libvirt ports of the contract, over `virt` and `virt-sys`. This crate knows libvirt and the contract, and nothing
-//! about actors, XMPP or the daemon; the only unsafe code of the workspace is in `event/raw.rs`, `migration/raw.rs`, `volume/raw.rs`, `definition/raw.rs` and `memory.rs`.
+//! about actors, XMPP or the daemon; the only unsafe code of the workspace is in `event/raw.rs`, `migration/raw.rs`, `volume/raw.rs`, `console/raw.rs`, `guest/raw.rs`, `network/raw.rs`, `definition/raw.rs` and `memory.rs`.
 //!
 //! ```text
 //!   async callers ──call()──▶ lanes (bounded) ──▶ worker threads ──▶ libvirt ──▶ answer by oneshot
@@ -19,6 +19,7 @@
 //! | `event` | the relay to the observer, and the meaning of each event; `event/raw` is the C side |
 //! | `domain` `snapshot` `network` `storage_pool` `volume` `hypervisor` | one port of the contract each |
 //! | `definition` | changing definitions and devices; `definition/block` copies and merges disks |
+//! | `console` `guest` | screens, serial lines, keys; the agents in guests; `console/raw` and `guest/raw` are what `virt` lacks |
 //! | `migration` | moving machines; `migration/raw` is the C that `virt` lacks |
 //! | `fault` | libvirt error number to fault, the only such table |
 //! | [`memory`] | how the process keeps its memory |

@@ -6,12 +6,14 @@
 //! | [`policy`] | when to restart: pure |
 //! | [`supervisor`] | a factory and a watched task per actor |
 //! | [`restarts`] | every restart with its cause |
+//! | `health` | how an agent is |
 //! | `interrupted` | operations that a crash interrupted |
 //! | `shutdown` | the order in which an agent ends |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod interrupted;
+mod health;
 pub mod policy;
 pub use archipel_actors::{consoles, tickets, transfers};
 pub mod restarts;

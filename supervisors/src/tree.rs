@@ -44,11 +44,12 @@ use archipel_contract::{
     port::{Alone, Announcer, Authority, Clock, Dispatcher, Documents, Inventory, Journal, Peers},
 };
 use futures::future::LocalBoxFuture;
-use serde::Serialize;
 use std::cell::{OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
+
+pub use crate::health::{Health, HostHealth};
 
 /// Orders from other threads that may wait.
 const ORDERS: usize = 1024;
@@ -86,30 +87,6 @@ pub struct Agent {
     orders: mpsc::Sender<Order>,
     exit: watch::Receiver<Option<String>>,
     arbiter: Option<Arbiter>,
-}
-
-/// How an agent is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Health {
-    /// Whether every hypervisor is connected and no actor is given up.
-    pub ok: bool,
-    /// Each hypervisor with its state and how many entities it has, and how many of those are not well.
-    pub hypervisors: Vec<HostHealth>,
-    /// The last restarts, oldest first.
-    pub restarts: Vec<Restart>,
-}
-
-/// How one hypervisor is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct HostHealth {
-    /// Its name.
-    pub name: HypervisorName,
-    /// Its state.
-    pub state: &'static str,
-    /// Entities on it.
-    pub entities: usize,
-    /// Entities whose condition is not ok.
-    pub not_well: usize,
 }
 
 /// What other threads may ask of the agent's own.
