@@ -71,7 +71,8 @@ fn others(connect: &Connect, except: Option<DomainId>, needle: &str) -> Result<V
             if ask(|| domain.is_active())? && ask(|| domain.is_persistent())? {
                 texts.push(text(INACTIVE)?);
             }
-            let fitting: Vec<Element> = texts.iter().filter(|t| t.to_ascii_lowercase().contains(needle)).map(|t| tree(t)).collect::<Result<_, _>>()?;
+            let fitting: Vec<Element> =
+                texts.iter().filter(|t| t.to_ascii_lowercase().contains(needle)).map(|t| tree(t)).collect::<Result<_, _>>()?;
             Ok(if fitting.is_empty() { None } else { Some((domain.name()?, fitting)) })
         };
         match look() {
@@ -282,7 +283,8 @@ fn replace(session: &Session, id: DomainId, xml: &str) -> Result<Applied, Troubl
     let name = before.domain.name()?;
     let said = |what: &str| new.child(what).map(|e| e.text().trim().to_owned()).unwrap_or_default();
     if new.name != "domain" || said("name") != name || !said("uuid").eq_ignore_ascii_case(&id.to_string()) {
-        let text = format!("the definition is not one of {name}: its name and UUID must stay as they are; rename a machine with domain.rename");
+        let text =
+            format!("the definition is not one of {name}: its name and UUID must stay as they are; rename a machine with domain.rename");
         return Err(Fault::invalid(text).into());
     }
     let Some(config) = &before.config else {
@@ -309,7 +311,8 @@ fn allowed(list: &[String], device: &str) -> Result<(), Fault> {
     if list.iter().any(|entry| host_device_of(entry).is_ok_and(|d| d == wanted)) {
         return Ok(());
     }
-    let text = format!("{device} is not among the devices this host hands out; its administrator lists them as host_devices in the configuration");
+    let text =
+        format!("{device} is not among the devices this host hands out; its administrator lists them as host_devices in the configuration");
     Err(Fault::new(FaultKind::Forbidden, text))
 }
 

@@ -77,7 +77,13 @@ fn running(connect: &Connect, id: DomainId) -> Result<Domain, Trouble> {
     Ok(domain)
 }
 
-pub(super) fn copy(connect: &Connect, id: DomainId, ask_for: &CopyDisk, target: &VolumeFacts, follower: &dyn Follower) -> Result<String, Trouble> {
+pub(super) fn copy(
+    connect: &Connect,
+    id: DomainId,
+    ask_for: &CopyDisk,
+    target: &VolumeFacts,
+    follower: &dyn Follower,
+) -> Result<String, Trouble> {
     let domain = running(connect, id)?;
     let disk = ask_for.disk.as_str();
     let root = tree(&ask(|| domain.xml_desc(0))?)?;
@@ -173,7 +179,9 @@ fn settle(connect: &Connect, domain: &Domain, disk: &str, path: &str) -> Result<
     }
     let mut config = tree(&ask(|| domain.xml_desc(INACTIVE | SECURE))?)?;
     let lists = config.elements_mut().filter(|e| e.name == "devices");
-    let Some(kept) = lists.flat_map(Element::elements_mut).find(|d| d.name == "disk" && d.of("target", "dev") == disk) else { return Ok(()) };
+    let Some(kept) = lists.flat_map(Element::elements_mut).find(|d| d.name == "disk" && d.of("target", "dev") == disk) else {
+        return Ok(());
+    };
     if source_of(kept) == path {
         return Ok(());
     }

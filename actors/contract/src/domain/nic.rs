@@ -119,7 +119,8 @@ pub struct MacOwner {
 /// A MAC as libvirt writes it: six pairs of lower-case digits; of one machine only, so not one for groups.
 pub fn mac_of(text: &str) -> Result<String, Fault> {
     let mac = text.trim().to_ascii_lowercase();
-    let bytes: Vec<u8> = mac.split(':').filter(|p| p.len() == 2 && !p.starts_with('+')).filter_map(|p| u8::from_str_radix(p, 16).ok()).collect();
+    let bytes: Vec<u8> =
+        mac.split(':').filter(|p| p.len() == 2 && !p.starts_with('+')).filter_map(|p| u8::from_str_radix(p, 16).ok()).collect();
     if bytes.len() != 6 || mac.len() != 17 {
         return Err(Fault::invalid(format!("{:?} is not a MAC such as 52:54:00:12:34:56", text.chars().take(80).collect::<String>())));
     }
