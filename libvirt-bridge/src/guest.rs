@@ -119,11 +119,10 @@ impl GuestPort for Link {
         })
     }
 
-    fn sync_time(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
+    fn sync_time(&self, id: DomainId, now: archipel_contract::Timestamp) -> BoxFuture<'_, Result<(), Fault>> {
         self.call(Lane::Change, "setting the guest's clock", move |session| {
             let domain = active(session, id)?;
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            let (seconds, nanos) = (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), now.subsec_nanos() as i32);
+            let (seconds, nanos) = (i64::try_from(now.0 / 1000).unwrap_or(i64::MAX), (now.0 % 1000) as i32 * 1_000_000);
             explained(&domain, ask(|| domain.set_time(seconds, nanos, 0)))
         })
     }

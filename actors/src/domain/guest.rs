@@ -23,7 +23,7 @@ impl Handler<Posted<Ask<ShowGuest>>> for DomainActor {
 }
 
 command!(SyncGuestTime, Event, [], |turn, _| {
-    within(SHORT, turn.scope.host.guests.sync_time(turn.id)).await?;
+    within(SHORT, turn.scope.host.guests.sync_time(turn.id, turn.scope.clock.now())).await?;
     Ok(turn.done("has its host's time now"))
 });
 

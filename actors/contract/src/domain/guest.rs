@@ -148,8 +148,8 @@ pub trait GuestPort: Send + Sync {
     /// What the guest says of itself (`virDomainGetGuestInfo`, `virDomainInterfaceAddresses`); without an agent, the addresses that its
     /// networks gave out.
     fn info(&self, id: DomainId) -> BoxFuture<'_, Result<GuestInfo, Fault>>;
-    /// Sets its clock to that of the host (`virDomainSetTime`).
-    fn sync_time(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Sets its clock to this time, which is that of the host (`virDomainSetTime`).
+    fn sync_time(&self, id: DomainId, now: crate::Timestamp) -> BoxFuture<'_, Result<(), Fault>>;
     /// Holds its file systems still and answers how many (`virDomainFSFreeze`).
     fn freeze(&self, id: DomainId) -> BoxFuture<'_, Result<u32, Fault>>;
     /// Lets them go on and answers how many (`virDomainFSThaw`).

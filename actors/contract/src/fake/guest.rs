@@ -38,7 +38,7 @@ impl GuestPort for FakeHost {
             Ok(GuestInfo { hostname: Some("guest".into()), interfaces: vec![card], source: "agent".into(), ..GuestInfo::default() })
         })
     }
-    fn sync_time(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
+    fn sync_time(&self, id: DomainId, _: crate::Timestamp) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("guest.sync-time", id.to_string(), move |model| answers(model, id))
     }
     fn freeze(&self, id: DomainId) -> BoxFuture<'_, Result<u32, Fault>> {
