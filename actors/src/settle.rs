@@ -78,8 +78,10 @@ async fn look(host: &Host, operation: &Operation) -> Result<Settled, Fault> {
             Ok(domain::settle(command, &operation.arguments, now.as_ref()))
         }
         EntityId::Network(id) => {
-            let Some(now) = or_gone(within(SHORT, host.networks.read(*id)).await)? else { return Ok(Settled::Unknown) };
+            let now = or_gone(within(SHORT, host.networks.read(*id)).await)?;
+            let Some(now) = now else { return Ok(if command == "network.undefine" { Settled::TookEffect } else { Settled::Unknown }) };
             Ok(match command {
+                "network.undefine" => Settled::NoEffect,
                 "network.start" => so(now.facts.state == NetworkState::Active),
                 "network.stop" => so(now.facts.state == NetworkState::Inactive),
                 "network.autostart" => so(now.facts.autostart == wanted_autostart(operation)),
@@ -112,6 +114,12 @@ async fn look(host: &Host, operation: &Operation) -> Result<Settled, Fault> {
             let wanted = operation.arguments.get("name").and_then(Value::as_str).unwrap_or_default();
             let there = within(SHORT, host.domains.list()).await?.iter().any(|r| *r.name == *wanted);
             // Somebody else may have defined the one that is there.
+            Ok(if there { Settled::Unknown } else { Settled::NoEffect })
+        }
+        EntityId::Hypervisor(_) if command == "network.define" => {
+            let wanted = operation.arguments.get("name").and_then(Value::as_str).unwrap_or_default();
+            let there = within(SHORT, host.networks.list()).await?.iter().any(|r| *r.name == *wanted);
+            // The same.
             Ok(if there { Settled::Unknown } else { Settled::NoEffect })
         }
         EntityId::Hypervisor(_) | EntityId::Task(_) => Ok(Settled::Unknown),

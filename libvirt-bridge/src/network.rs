@@ -1,4 +1,8 @@
-//! The port for virtual networks.
+//! The port for virtual networks, and for what the host has to attach them to.
+
+mod interface;
+mod make;
+mod raw;
 
 use crate::{
     connection::{Lane, Link, Session, Trouble},
@@ -9,10 +13,13 @@ use crate::{
 };
 use archipel_contract::{
     BoxFuture, Fault, NetworkId,
-    network::{self as policy, NetworkFacts, NetworkPort, NetworkRecord, NetworkState},
+    network::{
+        self as policy, AttachedCard, HostInterface, Lease, NetworkFacts, NetworkFilter, NetworkPort, NetworkRecord, NetworkSpec,
+        NetworkState, StaticHost,
+    },
 };
 use std::sync::Arc;
-use virt::{error::Error, network::Network};
+use virt::{error::Error, network::Network, sys};
 
 fn lookup(session: &Session, id: NetworkId) -> Result<Network, Error> {
     ask(|| session.connect.lookup_network_by_uuid(id.0))
@@ -83,5 +90,62 @@ impl NetworkPort for Link {
 
     fn set_autostart(&self, id: NetworkId, enabled: bool) -> BoxFuture<'_, Result<(), Fault>> {
         self.on_network(id, "network.autostart", "setting autostart", move |network| network.set_autostart(enabled))
+    }
+
+    fn define(&self, spec: NetworkSpec) -> BoxFuture<'_, Result<NetworkId, Fault>> {
+        self.call(Lane::Change, "defining a network", move |session| session.define_network(&spec))
+    }
+
+    fn undefine(&self, id: NetworkId) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "forgetting a network", move |session| session.undefine_network(id))
+    }
+
+    fn xml(&self, id: NetworkId, inactive: bool) -> BoxFuture<'_, Result<String, Fault>> {
+        self.call(Lane::Read, "reading a network", move |session| {
+            let network = lookup(session, id)?;
+            let flags = if inactive { sys::VIR_NETWORK_XML_INACTIVE } else { 0 };
+            Ok(ask(|| network.xml_desc(flags))?)
+        })
+    }
+
+    fn leases(&self, id: NetworkId) -> BoxFuture<'_, Result<Vec<Lease>, Fault>> {
+        self.call(Lane::Read, "reading leases", move |session| Ok(raw::leases(&lookup(session, id)?)?))
+    }
+
+    fn attached(&self, id: NetworkId) -> BoxFuture<'_, Result<Vec<AttachedCard>, Fault>> {
+        self.call(Lane::Read, "looking for machines on a network", move |session| session.cards_on(&lookup(session, id)?))
+    }
+
+    fn hosts(&self, id: NetworkId) -> BoxFuture<'_, Result<Vec<StaticHost>, Fault>> {
+        self.call(Lane::Read, "reading a network", move |session| Ok(session.hosts_on(&lookup(session, id)?)?.1))
+    }
+
+    fn add_host(&self, id: NetworkId, host: StaticHost) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "giving a host its address", move |session| session.add_host(id, &host))
+    }
+
+    fn remove_host(&self, id: NetworkId, which: String) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "taking a host's address back", move |session| session.remove_host(id, &which))
+    }
+
+    fn interfaces(&self) -> BoxFuture<'_, Result<Vec<HostInterface>, Fault>> {
+        self.call(Lane::Read, "listing the interfaces of the host", |session| session.interfaces())
+    }
+
+    fn filters(&self) -> BoxFuture<'_, Result<Vec<NetworkFilter>, Fault>> {
+        self.call(Lane::Read, "listing network filters", |session| {
+            let filters = ask(|| session.connect.list_all_nw_filters(0))?;
+            let tell = |f: &virt::nwfilter::NWFilter| Ok(NetworkFilter { name: f.name()?, id: f.uuid_string()? });
+            let mut told = filters.iter().map(tell).collect::<Result<Vec<_>, Error>>()?;
+            told.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(told)
+        })
+    }
+
+    fn filter_xml(&self, name: String) -> BoxFuture<'_, Result<String, Fault>> {
+        self.call(Lane::Read, "reading a network filter", move |session| {
+            let filter = ask(|| session.connect.lookup_nwfilter_by_name(&name))?;
+            Ok(ask(|| filter.xml_desc(0))?)
+        })
     }
 }

@@ -5,6 +5,7 @@
 pub mod domain;
 pub mod edit;
 pub mod needs;
+pub mod network;
 pub mod read;
 pub mod storage;
 pub mod tree;

@@ -4,7 +4,7 @@
 
 mod common;
 
-use archipel_contract::conformance::{definition, host, snapshot, storage};
+use archipel_contract::conformance::{definition, host, network, snapshot, storage};
 use common::{connected, made_up};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,6 +46,23 @@ async fn domain_life_on_qemu() {
     definition::edits_of_a_machine_that_is_off(&host, &std::process::id().to_string()).await;
     definition::edits_of_an_unknown_machine(&host).await;
     definition::edits_of_a_machine_that_runs(&host, &std::process::id().to_string()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn networks_are_made() {
+    let (config, _file) = made_up(3);
+    let (host, _recorder) = connected(config);
+    network::network_definition(&host, "test", "10.77").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn networks_are_made_on_qemu() {
+    let Ok(uri) = std::env::var("ARCHIPEL_TEST_QEMU_URI") else {
+        println!("SKIPPED networks_are_made_on_qemu: ARCHIPEL_TEST_QEMU_URI names no libvirtd");
+        return;
+    };
+    let (host, _recorder) = connected(archipel_libvirt::LinkConfig::new("alpha".parse().unwrap(), uri));
+    network::network_definition(&host, "qemu", "10.77").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,7 @@ pub mod documents;
 pub mod host;
 pub mod journal;
 pub mod migration;
+pub mod network;
 pub mod snapshot;
 pub mod storage;
 pub mod terms;

@@ -58,6 +58,25 @@ fn volume(model: &Model, name: &str) -> Result<String, Fault> {
     found.map(|v| v.facts.path.clone()).ok_or_else(|| Fault::not_found(format!("there is no volume {name}; list the volumes of its pool")))
 }
 
+/// The cards of all machines that are on this network.
+pub(super) fn cards_on(model: &Model, network: &str) -> Vec<crate::network::AttachedCard> {
+    let of = |(id, bench): (&DomainId, &Bench)| {
+        let record = model.domains.get(id)?;
+        let running = record.facts.state.is_active();
+        let list = if running { &bench.live } else { &bench.config };
+        let on = list.iter().filter(|d| d.kind == "nic" && d.source == network);
+        let card = |d: &Device| crate::network::AttachedCard {
+            id: *id,
+            name: record.name.to_string(),
+            mac: d.name.clone(),
+            running,
+            interface: None,
+        };
+        Some(on.map(card).collect::<Vec<_>>())
+    };
+    model.workshop.iter().filter_map(of).flatten().collect()
+}
+
 /// The machine that has this device, other than `except`.
 fn holder(model: &Model, kind: &str, fits: impl Fn(&Device) -> bool, except: Option<DomainId>) -> Option<String> {
     let benches = model.workshop.iter().filter(|(id, _)| Some(**id) != except);

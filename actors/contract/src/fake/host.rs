@@ -64,6 +64,8 @@ pub(super) struct Model {
     to_drop: usize,
     pub(super) domains: Population,
     pub(super) networks: BTreeMap<NetworkId, NetworkRecord>,
+    /// What networks have beside facts.
+    pub(super) plans: BTreeMap<NetworkId, super::network::Plan>,
     pub(super) pools: BTreeMap<PoolId, PoolRecord>,
     pub(super) volumes: BTreeMap<PoolId, Vec<VolumeRecord>>,
     /// What definitions have beside facts.
@@ -155,6 +157,7 @@ impl FakeHost {
             to_drop: 0,
             domains: Population::default(),
             networks: BTreeMap::new(),
+            plans: BTreeMap::new(),
             pools: BTreeMap::new(),
             volumes: BTreeMap::new(),
             attachments: Vec::new(),

@@ -19,6 +19,8 @@ const ABOUT: &[(&str, &str)] = &[
     ("storage-pool", "Storage pools (also: pool)"),
     ("hypervisor", "Hypervisors (also: hv)"),
     ("network", "Virtual networks (also: net)"),
+    ("interface", "Network cards and bridges of a host"),
+    ("nwfilter", "Network filters, which the cards of virtual machines go through"),
     ("volume", "Volumes: disk images in storage pools (also: vol)"),
     ("task", "Work that goes on after its command was answered"),
 ];
