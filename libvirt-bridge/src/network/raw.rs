@@ -20,8 +20,8 @@ fn owned(text: *const c_char) -> Option<String> {
 /// All addresses that a network has given out (`virNetworkGetDHCPLeases`).
 pub(super) fn leases(network: &Network) -> Result<Vec<Lease>, Error> {
     let mut list: *mut sys::virNetworkDHCPLeasePtr = null_mut();
-    // SAFETY: the handle is live as long as the reference, null means every MAC, and the place is ours.
     let count = ask(|| {
+        // SAFETY: the handle is live as long as the reference, null means every MAC, and the place is ours.
         let count = unsafe { sys::virNetworkGetDHCPLeases(network.as_ptr(), null(), &mut list, 0) };
         usize::try_from(count).map_err(|_| Error::last_error())
     })?;
