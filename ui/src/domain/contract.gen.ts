@@ -7,7 +7,7 @@ export interface CommandArguments {
   'cell.members': Record<string, never>;
   'cell.revoke': { name: string };
   'domain.add-device': { kind: 'rng' | 'guest-agent' | 'serial' | 'watchdog' | 'sound' | 'cdrom' | 'tablet'; when?: 'now' | 'next-boot' | 'both' };
-  'domain.attach-disk': { volume: string; bandwidth?: number | string; bus?: 'virtio' | 'scsi' | 'sata' | 'ide' | 'usb'; cache?: 'default' | 'none' | 'writethrough' | 'writeback' | 'directsync' | 'unsafe'; cdrom?: boolean; discard?: boolean; iops?: number; read_only?: boolean; shareable?: boolean; target?: string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.attach-disk': { volume: string; bandwidth?: number | string; bus?: 'virtio' | 'scsi' | 'sata' | 'ide' | 'usb'; cache?: 'default' | 'none' | 'writethrough' | 'writeback' | 'directsync' | 'unsafe'; cdrom?: boolean; device?: string; discard?: boolean; iops?: number; read_only?: boolean; shareable?: boolean; when?: 'now' | 'next-boot' | 'both' };
   'domain.attach-host-device': { device: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.attach-nic': { bandwidth?: number | string; bridge?: string; filter?: string; link_down?: boolean; mac?: string; model?: string; network?: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.autostart': { enabled?: boolean };
@@ -20,12 +20,15 @@ export interface CommandArguments {
   'domain.detach-host-device': { device: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.detach-nic': { mac: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.devices': { kind?: string };
+  'domain.diff': { from?: number; to?: number };
   'domain.discard-saved': Record<string, never>;
+  'domain.edit-xml': { xml: string };
   'domain.force-off': Record<string, never>;
   'domain.guest-freeze': { deadline?: number };
   'domain.guest-info': Record<string, never>;
   'domain.guest-thaw': Record<string, never>;
   'domain.guest-time-sync': Record<string, never>;
+  'domain.history': Record<string, never>;
   'domain.info': Record<string, never>;
   'domain.list': { host?: string; name?: string; state?: string };
   'domain.migrate': { auto_converge?: boolean; bandwidth_mib?: number; copy_storage?: boolean; parallel?: number; post_copy?: boolean; to?: string; transport?: 'direct' | 'tls' | 'tunnelled'; trust_storage?: boolean };
@@ -41,6 +44,7 @@ export interface CommandArguments {
   'domain.reset': Record<string, never>;
   'domain.resize-disk': { disk: string; size: number | string };
   'domain.resume': Record<string, never>;
+  'domain.revert': { version: number };
   'domain.save': Record<string, never>;
   'domain.screenshot': { thumbnail?: boolean; width?: number };
   'domain.send-key': { keys: string; hold?: number };
@@ -86,7 +90,7 @@ export interface CommandArguments {
   'network.info': Record<string, never>;
   'network.leases': Record<string, never>;
   'network.list': { host?: string; name?: string };
-  'network.remove-host': { host: string };
+  'network.remove-host': { which: string };
   'network.start': Record<string, never>;
   'network.stop': Record<string, never>;
   'network.undefine': Record<string, never>;
@@ -289,6 +293,12 @@ export const catalog: Catalog = {
      "description": "Whether it is a CD-ROM drive with that volume in it."
     },
     {
+     "name": "device",
+     "kind": "text",
+     "required": false,
+     "description": "What the guest's side of it is called, for example vdb; without it the next free one."
+    },
+    {
      "name": "discard",
      "kind": "boolean",
      "required": false,
@@ -314,12 +324,6 @@ export const catalog: Catalog = {
      "required": false,
      "default": false,
      "description": "Whether several machines use it at once, with a file system made for that."
-    },
-    {
-     "name": "target",
-     "kind": "text",
-     "required": false,
-     "description": "What the guest's side of it is called, for example vdb; without it the next free one."
     },
     {
      "name": "when",
@@ -770,6 +774,33 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "domain.diff",
+   "noun": "domain",
+   "verb": "diff",
+   "title": "Show what differs between two versions of a virtual machine's definition, as a unified diff",
+   "description": "Show what differs between two versions of a virtual machine's definition, as a unified diff.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "from",
+     "kind": "integer",
+     "required": false,
+     "minimum": 0,
+     "description": "The older version; the one before the newer one without it."
+    },
+    {
+     "name": "to",
+     "kind": "integer",
+     "required": false,
+     "minimum": 0,
+     "description": "The newer version; the present definition without it."
+    }
+   ],
+   "refused": {}
+  },
+  {
    "name": "domain.discard-saved",
    "noun": "domain",
    "verb": "discard-saved",
@@ -785,6 +816,25 @@ export const catalog: Catalog = {
     "running": "is not off, so no saved memory waits for its start",
     "shutdown": "is not off, so no saved memory waits for its start"
    }
+  },
+  {
+   "name": "domain.edit-xml",
+   "noun": "domain",
+   "verb": "edit-xml",
+   "title": "Put another definition in libvirt's XML in place of the present one",
+   "description": "Put another definition in libvirt's XML in place of the present one. libvirt's schema must pass it; name and UUID stay.",
+   "effect": "change",
+   "access": "admin-raw",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "xml",
+     "kind": "text",
+     "required": true,
+     "description": "The whole definition."
+    }
+   ],
+   "refused": {}
   },
   {
    "name": "domain.force-off",
@@ -881,6 +931,18 @@ export const catalog: Catalog = {
     "shutdown": "is going down",
     "shutoff": "is off; start it first"
    }
+  },
+  {
+   "name": "domain.history",
+   "noun": "domain",
+   "verb": "history",
+   "title": "List the versions of a virtual machine's definition: who changed what, and when",
+   "description": "List the versions of a virtual machine's definition: who changed what, and when.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [],
+   "refused": {}
   },
   {
    "name": "domain.info",
@@ -1285,6 +1347,26 @@ export const catalog: Catalog = {
     "shutdown": "is going down",
     "shutoff": "is off; start it instead"
    }
+  },
+  {
+   "name": "domain.revert",
+   "noun": "domain",
+   "verb": "revert",
+   "title": "Put an earlier version of the definition in place of the present one",
+   "description": "Put an earlier version of the definition in place of the present one. It applies at the next boot.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "version",
+     "kind": "integer",
+     "required": true,
+     "minimum": 1,
+     "description": "The number of the version, as domain.history shows it."
+    }
+   ],
+   "refused": {}
   },
   {
    "name": "domain.save",
@@ -2829,7 +2911,7 @@ export const catalog: Catalog = {
    "target": "network",
    "arguments": [
     {
-     "name": "host",
+     "name": "which",
      "kind": "text",
      "required": true,
      "description": "Which one: its MAC, its address or its name."
