@@ -13,7 +13,7 @@ pub enum Role {
     Viewer,
     /// May do everything but what [`Role::AdminRaw`] is needed for.
     Admin,
-    /// May also hand texts and commands through that Archipel does not understand: definitions as raw XML, commands inside guests.
+    /// May also hand texts through that Archipel does not understand: definitions as raw XML.
     AdminRaw,
     /// The agent of a hypervisor, in its own name. No person ever has it.
     Node,

@@ -152,7 +152,7 @@ pub(crate) async fn start(
         (Some(remote), None) => Some(Learned::begin(remote, Arc::new(store.clone())).await?),
         _ => None,
     };
-    for Hypervisor { name, uri, peer_uri, data_uri } in hypervisors(settings)? {
+    for Hypervisor { name, uri, peer_uri, data_uri, host_devices } in hypervisors(settings)? {
         let Way { connector, others, password, before } = way(settings, ours, &name).await?;
         let mut config = LinkConfig::new(settings.cell.clone(), name.clone(), password, connector, clock.clone());
         if !others.is_empty() {
@@ -163,8 +163,12 @@ pub(crate) async fn start(
             (config.exchanges, config.learned) = (learned.told.clone(), learned.servers.clone());
         }
         let (announcer, link) = Link::new(config);
-        let to_libvirt =
-            archipel_libvirt::LinkConfig { peer_uri, data_uri, ..archipel_libvirt::LinkConfig::new(name.clone(), uri.clone()) };
+        let to_libvirt = archipel_libvirt::LinkConfig {
+            peer_uri,
+            data_uri,
+            host_devices,
+            ..archipel_libvirt::LinkConfig::new(name.clone(), uri.clone())
+        };
         let host = archipel_libvirt::open(to_libvirt);
         hosts.push((host, announcer as Arc<dyn Announcer>));
         links.push((name, uri, link, before));

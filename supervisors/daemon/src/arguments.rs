@@ -103,8 +103,8 @@ pub(crate) enum AccountVerb {
 pub(crate) struct Entry {
     /// The account: alice@vm.localhost, or only alice.
     pub(crate) jid: String,
-    /// viewer (sees everything, changes nothing; the default), admin, admin-raw (an admin who may also write raw XML and run
-    /// commands in guests), or node (the agent of a hypervisor, named hv.NAME).
+    /// viewer (sees everything, changes nothing; the default), admin, admin-raw (an admin who may also write raw XML), or node
+    /// (the agent of a hypervisor, named hv.NAME).
     #[arg(long, value_parser = kind)]
     pub(crate) role: Option<AccountKind>,
     /// Read the password from standard input; a line feed at its end does not belong to it.

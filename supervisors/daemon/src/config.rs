@@ -7,8 +7,8 @@ mod check;
 mod cluster;
 mod reader;
 
+use archipel_contract::{CellName, HypervisorName, domain::host_device_of};
 use archipel_supervisors::tree::Limits;
-use archipel_contract::{CellName, HypervisorName};
 pub(crate) use cluster::Cluster;
 use reader::{Section, layers};
 use std::collections::HashMap;
@@ -65,6 +65,8 @@ pub(crate) struct Hypervisor {
     pub(crate) peer_uri: Option<String>,
     /// Where they send the memory of machines, if it is not there.
     pub(crate) data_uri: Option<String>,
+    /// Devices of the host that machines may be given.
+    pub(crate) host_devices: Vec<String>,
 }
 
 /// Where the exchange is, for a process that is only an agent.
@@ -146,8 +148,12 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
         let uri = one.required("uri").and_then(|uri| check::uri(&mut one, "uri", uri));
         let mut optional = |key| one.text(key).and_then(|uri| check::uri(&mut one, key, uri));
         let (peer_uri, data_uri) = (optional("peer_uri"), optional("data_uri"));
+        let host_devices = one.list("host_devices").unwrap_or_default();
+        for fault in host_devices.iter().filter_map(|device| host_device_of(device).err()) {
+            one.mistake("host_devices", fault.message);
+        }
         one.finish();
-        Some(Hypervisor { name: name?, uri: uri?, peer_uri, data_uri })
+        Some(Hypervisor { name: name?, uri: uri?, peer_uri, data_uri, host_devices })
     });
 
     let mut xmpp = root.section("xmpp");

@@ -167,3 +167,13 @@ fn how_many_machines_travel_at_once_is_for_each_direction() {
     assert_eq!(found.len(), 3, "{found:?}");
     assert!(found.iter().any(|f| f.contains("migration.at_once_out: must be a whole number from 1 to 32")), "{found:?}");
 }
+
+#[test]
+fn only_real_addresses_are_devices_that_machines_may_be_given() {
+    let one = |list: &str| with(&format!("[[hypervisor]]\nname = 'a'\nuri = 'test:///default'\nhost_devices = {list}\n"), &[]);
+    assert!(with("[[hypervisor]]\nname = 'a'\nuri = 'test:///default'\n", &[]).unwrap().hypervisors[0].host_devices.is_empty());
+    assert_eq!(one("['0000:03:00.0', '046d:c52b']").unwrap().hypervisors[0].host_devices, ["0000:03:00.0", "046d:c52b"]);
+    let mistakes = one("['0000:03:00.0', '/dev/sda', 'all']").unwrap_err();
+    assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+    assert!(mistakes[0].starts_with("a.toml: hypervisor[1].host_devices: \"/dev/sda\" is not the address"), "{mistakes:?}");
+}
