@@ -1,5 +1,5 @@
 //! The actor of one virtual network: what a network is to the [`crate::noun`] actor, and its commands. Defining one, and
-//! what the host has for networks, is in [`define`].
+//! what the host has for networks, is in `define`.
 
 mod define;
 

@@ -67,7 +67,10 @@ pub(crate) fn read(text: &str, kind: Option<Kind>, commands: &[&'static CommandE
     let Some(first) = words.first() else { return Line::Help(None) };
     let verb = first.to_lowercase();
     let rest = &words[1..];
-    if let Some(entry) = find(&verb, kind, commands) {
+    // `snapshot list` is the same as `snapshot.list`.
+    let both = rest.first().and_then(|second| commands.iter().find(|c| c.noun == verb && c.verb == second.to_lowercase()).copied());
+    let meant = both.map(|entry| (entry, &rest[1..])).or_else(|| find(&verb, kind, commands).map(|entry| (entry, rest)));
+    if let Some((entry, rest)) = meant {
         return match arguments(entry, rest) {
             Ok(arguments) => Line::Command(entry, arguments),
             Err(fault) => Line::Wrong(fault),
@@ -100,7 +103,16 @@ pub(crate) fn find(verb: &str, kind: Option<Kind>, commands: &[&'static CommandE
         };
     };
     // `info` is the status, which is answered from what is known here.
-    named(&format!("{}.{verb}", kind.name())).or_else(|| commands.iter().find(|c| c.verb == verb).copied())
+    if let Some(entry) = named(&format!("{}.{verb}", kind.name())) {
+        return Some(entry);
+    }
+    // A host answers with its machines, whatever else of it can be listed.
+    if kind == Kind::Hypervisor && verb == "list" {
+        return None;
+    }
+    // A verb of other nouns means something only as long as it means one thing: a snapshot is listed, a machine is not.
+    let mut fitting = commands.iter().filter(|c| c.verb == verb);
+    fitting.next().filter(|_| fitting.next().is_none()).copied()
 }
 
 fn arguments(entry: &CommandEntry, words: &[String]) -> Result<Map<String, Value>, Fault> {
@@ -274,6 +286,17 @@ mod tests {
         assert_eq!(of("STATUS"), Line::Status);
         assert_eq!(of("dance with me"), Line::Unknown("dance".into()));
         assert_eq!(read("list", Some(Kind::Hypervisor), &[]), Line::OnHost);
+    }
+
+    #[test]
+    fn a_verb_of_other_nouns_means_one_thing_or_nothing() {
+        let all: Vec<&'static CommandEntry> = Catalog::shipped().of_target(archipel_contract::Target::Hypervisor).collect();
+        let here = |text: &str| read(text, Some(Kind::Hypervisor), &all);
+        assert_eq!(here("list"), Line::OnHost, "a host's list is its machines");
+        assert!(matches!(here("nwfilter list"), Line::Command(entry, _) if entry.name == "nwfilter.list"));
+        assert!(matches!(here("nwfilter.list"), Line::Command(entry, _) if entry.name == "nwfilter.list"));
+        assert!(matches!(here("define x"), Line::Unknown(_)), "machines, networks and pools are defined here");
+        assert!(matches!(here("unpark"), Line::Wrong(_)), "one noun alone has it");
     }
 
     #[test]

@@ -440,7 +440,11 @@ mod tests {
         for entry in &catalog::Catalog::shipped().commands {
             let mut given = Map::new();
             for argument in entry.arguments.iter().filter(|a| a.required) {
-                let value = if argument.kind == catalog::ArgumentKind::Integer { 1.into() } else { "x".into() };
+                let value = match argument.choices.first() {
+                    Some(word) => word.as_str().into(),
+                    None if matches!(argument.kind, catalog::ArgumentKind::Integer | catalog::ArgumentKind::Bytes) => 1.into(),
+                    None => "x".into(),
+                };
                 given.insert(argument.name.clone(), value);
             }
             let printed = over_the_wire(&of_command(entry, &given).print());

@@ -20,6 +20,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("hypervisor", "Hypervisors (also: hv)"),
     ("network", "Virtual networks (also: net)"),
     ("interface", "Network cards and bridges of a host"),
+    ("snapshot", "Snapshots of virtual machines"),
     ("nwfilter", "Network filters, which the cards of virtual machines go through"),
     ("volume", "Volumes: disk images in storage pools (also: vol)"),
     ("task", "Work that goes on after its command was answered"),
