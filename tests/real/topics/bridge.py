@@ -45,7 +45,8 @@ def suite(p, name):
         cwd=ROOT, env=env, capture_output=True, text=True, timeout=140,
     )
     said = done.stdout + done.stderr
-    assert done.returncode == 0, said[-4000:]
+    failed = re.search(r"panicked at[^\n]*\n[^\n]*", said)
+    assert done.returncode == 0, (failed[0] if failed else "") + said[-4000:]
     assert "SKIPPED" not in said, said[-2000:]
     passed = re.search(r"test result: ok\. (\d+) passed", said)
     assert passed and int(passed[1]) > 0, said[-2000:]

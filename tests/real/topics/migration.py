@@ -174,10 +174,11 @@ def test_virsh_is_noticed_in_both_forms(p):
         assert not bad, (form, bad)
         events.close()
         if "--persistent" not in form:
-            # It was over there only for a while. With its end it is gone, and what virsh had left of it on h1 is still told of.
+            # It was over there only for a while. With its end, what virsh had left of it on h1 is the machine again, off.
             p.hosts[3].virsh("destroy", NAME)
-            until(lambda: p.cell.machine(NAME) is None, 5, f"its end after {form}")
-            assert (strangers(p, "h1"), strangers(p, "h3")) == (left, []), form
+            at_home = lambda m: m is not None and (m["host"], m["state"]) == ("h1", "shutoff")
+            until(lambda: at_home(p.cell.machine(NAME)), 5, f"its return after {form}")
+            assert (strangers(p, "h1"), strangers(p, "h3")) == ([], []), form
     return f"equal after {', '.join(f'{t * 1000:.0f}' for t in took)} ms"
 
 
