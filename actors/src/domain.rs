@@ -23,8 +23,8 @@
 pub mod change;
 mod console;
 mod definition;
-mod guest;
 mod edit;
+mod guest;
 mod history;
 mod lifecycle;
 mod reading;

@@ -57,7 +57,8 @@ fn look(head: &[u8], length: u64) -> Option<Result<(), String>> {
         return broken("a table too small for its size");
     }
     let (counts_at, counts) = (long(head, 48)?, word(head, 56)?);
-    let outside = |at: u64, bytes: u64| !at.is_multiple_of(cluster) || at.checked_add(bytes).is_none_or(|end| end > length.next_multiple_of(cluster));
+    let outside =
+        |at: u64, bytes: u64| !at.is_multiple_of(cluster) || at.checked_add(bytes).is_none_or(|end| end > length.next_multiple_of(cluster));
     if outside(table, entries * 8) || outside(counts_at, counts * cluster) || (entries > 0 && table == 0) || counts_at == 0 || counts == 0 {
         return broken("its tables lie outside of the file");
     }

@@ -12,8 +12,8 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-mod interrupted;
 mod health;
+mod interrupted;
 pub mod policy;
 pub use archipel_actors::{consoles, tickets, transfers};
 pub mod restarts;

@@ -108,7 +108,12 @@ mod tests {
             volume: VolumeRecord { name: "v".into(), facts: VolumeFacts { path: path.into(), ..VolumeFacts::default() } },
         };
         let landscape = Landscape {
-            attachments: vec![disk("vda", "/a", false), disk("vdb", "/b", false), disk("sda", "/iso", true), disk("vdc", "/nowhere", false)],
+            attachments: vec![
+                disk("vda", "/a", false),
+                disk("vdb", "/b", false),
+                disk("sda", "/iso", true),
+                disk("vdc", "/nowhere", false),
+            ],
             volumes: vec![volume(1, "/a"), volume(1, "/b"), volume(2, "/iso")],
         };
         let found: Vec<_> = pools(&landscape, id).into_iter().map(|(_, name)| name.to_string()).collect();

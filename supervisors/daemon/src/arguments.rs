@@ -126,7 +126,9 @@ pub(crate) struct Name {
 fn kind(text: &str) -> Result<AccountKind, String> {
     match text {
         "node" => Ok(AccountKind::Node),
-        _ => text.parse::<Role>().map(AccountKind::Person).map_err(|_| format!("{text:?} is not a role (viewer, admin, admin-raw or node)")),
+        _ => {
+            text.parse::<Role>().map(AccountKind::Person).map_err(|_| format!("{text:?} is not a role (viewer, admin, admin-raw or node)"))
+        }
     }
 }
 

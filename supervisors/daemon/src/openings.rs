@@ -1,8 +1,8 @@
 //! What tickets open, as the HTTP server sees it.
 
 use crate::agent::Agent;
-use archipel_supervisors::consoles::{self, Opened};
 use archipel_contract::{BoxFuture, Fault};
+use archipel_supervisors::consoles::{self, Opened};
 use archipel_ui::{Console, ConsoleAcceptor, Unopened};
 use std::sync::Arc;
 

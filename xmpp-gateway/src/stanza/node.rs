@@ -241,7 +241,8 @@ mod tests {
         let (instance, now) = (Some("a1".into()), Some(Timestamp(17_000)));
         let hello = Hello { version: "0.1.0".into(), host: host.clone(), incarnation: 7, entities: 1003, instance, now };
         assert!(matches!(parse(&Ask::Hello(hello.clone())), Ask::Hello(back) if back == hello));
-        let greeting = Welcome { exchange_epoch: 3, warnings: vec!["late".into()], renew_after: Some(Millis(5)), exchanges: vec!["a:5222".into()] };
+        let greeting =
+            Welcome { exchange_epoch: 3, warnings: vec!["late".into()], renew_after: Some(Millis(5)), exchanges: vec!["a:5222".into()] };
         assert_eq!(welcomed(&over_the_wire(&welcome(greeting.clone()))), Ok(greeting));
         // As versions before write and read them.
         let old: Hello =

@@ -192,7 +192,10 @@ pub fn may(command: &str, facts: &DomainFacts) -> Verdict {
     use DomainState::*;
     let state = facts.state;
     if let Some(to) = &facts.moving_to
-        && !matches!(command, "domain.info" | "domain.xml" | "domain.migrate-check" | "domain.console" | "domain.viewers" | "domain.screenshot")
+        && !matches!(
+            command,
+            "domain.info" | "domain.xml" | "domain.migrate-check" | "domain.console" | "domain.viewers" | "domain.screenshot"
+        )
     {
         return Verdict::refused(format!("is being moved to {to}; cancel the task first, or wait until it ends"));
     }
@@ -277,7 +280,9 @@ pub fn may(command: &str, facts: &DomainFacts) -> Verdict {
                 Verdict::Allowed
             }
         }
-        "domain.guest-info" | "domain.guest-time-sync" | "domain.guest-freeze" | "domain.guest-thaw" | "domain.set-guest-password" => super::guest_may(command, facts),
+        "domain.guest-info" | "domain.guest-time-sync" | "domain.guest-freeze" | "domain.guest-thaw" | "domain.set-guest-password" => {
+            super::guest_may(command, facts)
+        }
         "domain.console" | "domain.screenshot" | "domain.send-key" | "domain.paste" => super::console_may(command, state),
         "domain.autostart" => {
             if facts.persistent {
