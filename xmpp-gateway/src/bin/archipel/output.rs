@@ -97,6 +97,15 @@ fn columns(command: &str) -> &'static [(&'static str, &'static str)] {
             ("ALLOCATION", "allocation"),
             ("PATH", "path"),
         ],
+        "snapshot" => &[
+            ("NAME", "name"),
+            ("STATE", "state"),
+            ("CURRENT", "current"),
+            ("MEMORY", "memory"),
+            ("EXTERNAL", "external"),
+            ("CREATED", "created"),
+            ("PARENT", "parent"),
+        ],
         "task" => &[
             ("ID", "id"),
             ("STATE", "state"),
