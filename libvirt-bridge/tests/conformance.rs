@@ -93,3 +93,13 @@ async fn snapshot_life_on_the_test_driver() {
     let (host, _recorder) = connected(config);
     snapshot::snapshot_life(&host, "test").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_whose_memory_is_saved_here_goes_nowhere() {
+    let (config, _file) = made_up(1);
+    let (host, _recorder) = connected(config);
+    let id = host.domains.list().await.unwrap().into_iter().find(|d| d.facts.state.is_active() && d.facts.persistent).unwrap().id;
+    host.snapshots.save(id, std::sync::Arc::new(archipel_contract::work::Unfollowed)).await.unwrap();
+    let fault = host.migration.passport(id).await.unwrap_err();
+    assert!(fault.kind == archipel_contract::FaultKind::WrongState && fault.message.contains("discard-saved"), "{fault}");
+}

@@ -12,7 +12,7 @@ use crate::{
     ask::{Ask, bare, ending},
     board::{Change, Draft},
     life::Posted,
-    scope::{LONG, SHORT, Scope, within},
+    scope::{SHORT, Scope, within},
     work,
 };
 use actix::prelude::*;
@@ -84,7 +84,8 @@ command!(RevertSnapshot, Event, [], |turn, command| {
             return Err(Fault::busy("it was cancelled before the machine went back"));
         }
         let right = right_to_run(&scope, id, &entity.name).await?;
-        within(LONG, scope.host.snapshots.revert(right, command.snapshot.clone())).await?;
+        // Without a limit: whoever stops waiting gives the turn back while libvirt may still start the guest.
+        scope.host.snapshots.revert(right, command.snapshot.clone()).await?;
         tell(&scope, id, &caller, format!("gone back to {}", command.snapshot));
         Ok(format!("{} is as it was in the snapshot {}", entity.name, command.snapshot))
     }))

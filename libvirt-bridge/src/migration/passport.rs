@@ -8,7 +8,7 @@ use crate::{
     xml::{needs, read},
 };
 use archipel_contract::{
-    Bytes, DomainId,
+    Bytes, DomainId, Fault,
     migration::{DiskNeed, Passport},
 };
 use virt::{domain::Domain, sys};
@@ -18,6 +18,12 @@ impl Session {
         let domain = self.domain(id)?;
         let (state, _) = state(&domain)?;
         let active = ask(|| domain.is_active())?;
+        // What is saved here stays here, and a start from it after a life elsewhere would destroy the disks.
+        if !active && ask(|| domain.has_managed_save(0)).unwrap_or(false) {
+            let why =
+                "its memory is saved on this host and would stay behind; start it first, or throw that away with domain.discard-saved";
+            return Err(Fault::wrong_state(why).into());
+        }
         // A running guest has what it was started with; one that is off will have what its definition says.
         let secret = sys::VIR_DOMAIN_XML_SECURE | sys::VIR_DOMAIN_XML_MIGRATABLE;
         let definition = ask(|| domain.xml_desc(secret | sys::VIR_DOMAIN_XML_INACTIVE))?;
