@@ -7,11 +7,12 @@
 //! ```
 //! It is asked from the HTTP server's thread. What it tells goes through the machine's actor, which alone changes what is known.
 
+pub use crate::tickets::Unopened;
 use crate::{
     dispatch::Post,
     domain::{DomainActor, in_control},
     scope::{SHORT, within},
-    tickets::{Admitted, Refused, Tickets},
+    tickets::{Admitted, Tickets},
 };
 use actix::Message;
 use archipel_contract::{
@@ -72,27 +73,6 @@ pub struct Opened {
     pub ended: BoxFuture<'static, String>,
     /// Whoever watches has left when this is dropped.
     pub place: Place,
-}
-
-/// Why no console was opened.
-#[derive(Debug)]
-pub enum Unopened {
-    /// The ticket opens nothing.
-    Ticket,
-    /// The ticket was good.
-    Fault(Fault),
-}
-
-impl From<Refused> for Unopened {
-    fn from(_: Refused) -> Unopened {
-        Unopened::Ticket
-    }
-}
-
-impl From<Fault> for Unopened {
-    fn from(fault: Fault) -> Unopened {
-        Unopened::Fault(fault)
-    }
 }
 
 /// A place before a console, given back when it is dropped.

@@ -75,6 +75,27 @@ pub struct Admitted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused;
 
+/// Why nothing was opened.
+#[derive(Debug)]
+pub enum Unopened {
+    /// The ticket opens nothing.
+    Ticket,
+    /// The ticket was good.
+    Fault(Fault),
+}
+
+impl From<Refused> for Unopened {
+    fn from(_: Refused) -> Unopened {
+        Unopened::Ticket
+    }
+}
+
+impl From<Fault> for Unopened {
+    fn from(fault: Fault) -> Unopened {
+        Unopened::Fault(fault)
+    }
+}
+
 fn digest(text: &str) -> Key {
     Sha256::digest(text.as_bytes()).into()
 }

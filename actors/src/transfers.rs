@@ -8,11 +8,12 @@
 //! It is asked from the HTTP server's thread. Between network and volume wait some pieces and no more: a slow volume makes the sender
 //! wait, a slow client the reader.
 
+pub use crate::tickets::Unopened;
 use crate::{
     dispatch::Post,
     scope::{SHORT, within},
     storage_pool::PoolActor,
-    tickets::{Admitted, Refused, Tickets},
+    tickets::{Admitted, Tickets},
 };
 use actix::Message;
 use archipel_contract::{
@@ -76,27 +77,6 @@ pub struct Receive {
     pub pieces: Pieces,
     /// Told how it ended.
     pub ended: oneshot::Sender<Result<String, Fault>>,
-}
-
-/// Why nothing was opened.
-#[derive(Debug)]
-pub enum Unopened {
-    /// The ticket opens nothing.
-    Ticket,
-    /// The ticket was good.
-    Fault(Fault),
-}
-
-impl From<Refused> for Unopened {
-    fn from(_: Refused) -> Unopened {
-        Unopened::Ticket
-    }
-}
-
-impl From<Fault> for Unopened {
-    fn from(fault: Fault) -> Unopened {
-        Unopened::Fault(fault)
-    }
 }
 
 /// The contents of the volumes of one agent.
