@@ -260,8 +260,9 @@ def test_the_console_in_the_terminal_answers_and_ctrl_bracket_leaves(p):
         until_said(rb"guest# ")
         os.write(master, b"echo from-the-$((3*3))-terminal\r")
         until_said(rb"from-the-9-terminal")
-        # Ctrl-C goes to the guest and not to us.
-        os.write(master, b"echo sleeps-$((1+1)); sleep 1000\r")
+        # Ctrl-C goes to the guest and not to us. What says that it sleeps is what is to be interrupted: a shell that has not come so far yet
+        # would swallow the key and sleep on.
+        os.write(master, b"sh -c 'echo sleeps-$((1+1)); exec sleep 1000'\r")
         until_said(rb"sleeps-2")
         os.write(master, b"\x03echo still-$((2+2))-here\r")
         until_said(rb"still-4-here")
