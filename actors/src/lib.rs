@@ -13,6 +13,7 @@
 //! | [`hypervisor`] [`domain`] [`storage_pool`] [`network`] [`task`] | the actors |
 //! | [`noun`] | what the actors of nouns that change rarely have in common: reading, comparing, telling |
 //! | [`reconcile`] | makes the board equal to what libvirt lists |
+//! | [`making`] | machines that are made in several steps, of which all are left or none |
 //! | [`consoles`] | who has a screen or serial line open |
 //! | [`tickets`] | who may open what once over HTTP |
 //! | [`settle`] | what became of an operation whose end nobody saw |
@@ -29,6 +30,7 @@ pub mod domain;
 mod glue;
 pub mod hypervisor;
 pub mod life;
+pub mod making;
 pub mod metrics;
 pub mod migration;
 pub mod network;

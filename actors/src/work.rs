@@ -19,8 +19,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// What is to be done, once.
-pub type Doing = Box<dyn FnOnce(Arc<dyn Follower>) -> LocalBoxFuture<'static, Result<String, Fault>>>;
+/// What is to be done, once; it says itself how it ended.
+pub type Doing = Box<dyn FnOnce(TaskId, Arc<dyn Follower>) -> LocalBoxFuture<'static, Ending>>;
 
 /// Begins long work on an entity and answers the task. `words` say what goes on, and are its first progress.
 pub fn begin<F, W>(scope: &Scope, target: EntityId, command: &'static str, name: &str, caller: &Caller, words: String, doing: F) -> Started
@@ -28,7 +28,31 @@ where
     F: FnOnce(Arc<dyn Follower>) -> W + 'static,
     W: Future<Output = Result<String, Fault>> + 'static,
 {
-    let plan = Plan::Work { words: words.clone(), doing: Box::new(|follower| Box::pin(doing(follower))) };
+    let judged = |_, follower: Arc<dyn Follower>| async move {
+        match doing(follower.clone()).await {
+            Err(_) if follower.is_cancelled() => (TaskState::Cancelled, Ok("stopped; nothing half done is left".to_owned())),
+            Err(fault) => (TaskState::Failed, Err(fault)),
+            Ok(message) => (TaskState::Done, Ok(message)),
+        }
+    };
+    begin_judged(scope, target, command, name, caller, words, judged)
+}
+
+/// The same with work that says itself how it ended: it may have been stopped and yet leave something behind.
+pub(crate) fn begin_judged<F, W>(
+    scope: &Scope,
+    target: EntityId,
+    command: &'static str,
+    name: &str,
+    caller: &Caller,
+    words: String,
+    doing: F,
+) -> Started
+where
+    F: FnOnce(TaskId, Arc<dyn Follower>) -> W + 'static,
+    W: Future<Output = Ending> + 'static,
+{
+    let plan = Plan::Work { words: words.clone(), doing: Box::new(|task, follower| Box::pin(doing(task, follower))) };
     Started { task: task::begin(scope, plan, target, command, name, caller), message: words }
 }
 
@@ -79,21 +103,16 @@ impl Follower for Reins {
 /// Does the work and tells how far it is until it has ended.
 pub(crate) async fn drive(scope: Rc<Scope>, id: TaskId, reins: Arc<Reins>, doing: Doing) -> Ending {
     let mut told = reins.told.subscribe();
-    let mut work = doing(reins.clone());
-    let outcome = loop {
+    let mut work = doing(id, reins.clone());
+    loop {
         tokio::select! {
             biased;
-            outcome = &mut work => break outcome,
+            ended = &mut work => break ended,
             Ok(()) = told.changed() => {
                 let (percent, message) = told.borrow_and_update().clone();
                 task::progress(&scope, id, percent, message);
             }
         }
-    };
-    match outcome {
-        Err(_) if reins.is_cancelled() => (TaskState::Cancelled, Ok("stopped; nothing half done is left".to_owned())),
-        Err(fault) => (TaskState::Failed, Err(fault)),
-        Ok(message) => (TaskState::Done, Ok(message)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use archipel_actors::{
     board::{Change, Draft},
-    migration,
+    making, migration,
     scope::Scope,
     settle::{Interruption, settle},
     task,
@@ -74,7 +74,7 @@ impl Interrupted {
                 Ok(Home::At(home)) if migration::continued(&home, &operation).is_some() => {
                     migration::continued(&home, &operation).map_or_else(|| Err(Fault::internal("a move ended meanwhile")), Ok)
                 }
-                Ok(Home::At(home)) if matches!(operation.target, EntityId::Task(_)) => Ok(interrupt_task(&home, &operation)),
+                Ok(Home::At(home)) if matches!(operation.target, EntityId::Task(_)) => interrupt_task(&home, &operation).await,
                 Ok(Home::At(home)) => settle(&home.host, &home.board, &operation, Interruption::Restart).await,
                 Ok(Home::Nowhere) => Ok(Err(Fault::unavailable(format!(
                     "{} of {} was interrupted by a restart and its hypervisor is not served here any more, so nobody knows whether it took \
@@ -144,12 +144,21 @@ fn goes_on(scope: &Scope, operation: &Operation) -> bool {
 }
 
 /// A task that ran when the daemon ended is shown as failed, unless it had ended and only that was not written down.
-fn interrupt_task(scope: &Scope, operation: &Operation) -> Result<Value, Fault> {
+async fn interrupt_task(scope: &Rc<Scope>, operation: &Operation) -> Result<Result<Value, Fault>, Fault> {
+    let left = match operation.target {
+        EntityId::Task(id) => making::left_behind(scope, id).await?,
+        _ => None,
+    };
+    Ok(interrupted_task(scope, operation, left))
+}
+
+fn interrupted_task(scope: &Scope, operation: &Operation, left: Option<String>) -> Result<Value, Fault> {
     let told = if let EntityId::Task(id) = operation.target { scope.moves.told.borrow_mut().remove(&id) } else { None };
     if let Some(outcome) = told {
         return outcome.map(|message| serde_json::json!({ "message": message }));
     }
-    let fault = Fault::unavailable("interrupted by a restart of the daemon; look at the target before asking again");
+    let next = left.unwrap_or_else(|| "look at the target before asking again".to_owned());
+    let fault = Fault::unavailable(format!("interrupted by a restart of the daemon; {next}"));
     let EntityId::Task(id) = operation.target else { return Err(fault) };
     let target: Option<EntityId> = operation.arguments.get("target").and_then(Value::as_str).and_then(|t| t.parse().ok());
     let target = target.unwrap_or(EntityId::Task(id));
