@@ -304,7 +304,8 @@ impl Inner {
         audit(&operation, &outcome);
         let done = outcome.is_ok();
         let (known, is_known) = oneshot::channel::<()>();
-        let (caller, id, ended, now) = (operation.caller.clone(), operation.id, outcome.clone(), self.parts.clock.now());
+        let (caller, id, ended, now) =
+            (operation.caller.clone(), operation.id, to_write(&operation.command, &outcome), self.parts.clock.now());
         let writing = async move {
             let written = self.parts.journal.complete(caller, id, ended, now).await;
             if let Err(fault) = written {
@@ -362,6 +363,11 @@ async fn heard(mut told: watch::Receiver<Option<Outcome>>) -> Outcome {
     let lost = || Fault::unavailable("the operation was interrupted and may or may not have taken effect; look before asking again");
     let end = told.wait_for(Option::is_some).await.map_err(|_| lost())?;
     end.clone().unwrap_or_else(|| Err(lost()))
+}
+
+/// The end as it may be written down.
+fn to_write(command: &str, outcome: &Outcome) -> Outcome {
+    outcome.clone().map(|reply| archipel_contract::domain::masked_reply(command, reply))
 }
 
 fn audit(operation: &Operation, outcome: &Outcome) {

@@ -110,6 +110,7 @@ pub fn list() -> Vec<Route> {
         of::<DomainActor, FreezeGuest>(),
         of::<DomainActor, ThawGuest>(),
         of::<DomainActor, SetGuestPassword>(),
+        of::<DomainActor, RunInGuest>(),
         of::<DomainActor, SaveDomain>(),
         of::<DomainActor, DiscardSaved>(),
         of::<DomainActor, ListSnapshots>(),

@@ -2,6 +2,7 @@
 //! libvirt itself gives up after some seconds.
 
 mod raw;
+mod run;
 
 use crate::{
     connection::{Lane, Link, Session, Trouble},
@@ -9,9 +10,9 @@ use crate::{
 };
 use archipel_contract::{
     BoxFuture, Bytes, DomainId, Fault,
-    domain::{GuestFilesystem, GuestInfo, GuestInterface, GuestPort, ShutdownMode},
+    domain::{GuestFilesystem, GuestInfo, GuestInterface, GuestPort, Program, ProgramEnd, ShutdownMode},
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 use virt::{
     domain::Domain,
     error::{Error, ErrorNumber},
@@ -152,6 +153,10 @@ impl GuestPort for Link {
             let answer = ask(|| domain.shutdown_flags(flags));
             if mode == ShutdownMode::Agent { explained(&domain, answer) } else { Ok(answer?) }
         })
+    }
+
+    fn run(&self, id: DomainId, program: Program, patience: Duration) -> BoxFuture<'_, Result<ProgramEnd, Fault>> {
+        Box::pin(run::run(self, id, program, patience))
     }
 
     fn set_password(&self, id: DomainId, user: String, password: String) -> BoxFuture<'_, Result<(), Fault>> {

@@ -66,3 +66,16 @@ command!(SetGuestPassword, Event, [], |turn, command| {
     within(SHORT, turn.scope.host.guests.set_password(turn.id, user.clone(), password)).await?;
     Ok(turn.done(&format!("has another password for {user} now")))
 });
+
+impl Handler<Posted<Ask<RunInGuest>>> for DomainActor {
+    type Result = Answer<RunInGuest>;
+    fn handle(&mut self, posted: Posted<Ask<RunInGuest>>, _: &mut Self::Context) -> Self::Result {
+        // Not in the machine's turn: a program that takes its time holds nobody up who wants the machine to stop.
+        self.look(posted, async |at: Looking, command: RunInGuest| {
+            let (program, patience) = (command.program.clone(), Duration::from_secs(u64::from(command.timeout)));
+            let order = command.order()?;
+            let end = within(patience + SHORT, at.scope.host.guests.run(at.id, order, patience)).await?;
+            Ok(end.told(&program))
+        })
+    }
+}

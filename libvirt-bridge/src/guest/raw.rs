@@ -4,7 +4,7 @@
 use crate::count::ask;
 use archipel_contract::domain::GuestInterface;
 use std::collections::HashMap;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::null_mut;
 use virt::{domain::Domain, error::Error, sys};
 
@@ -61,6 +61,23 @@ pub(super) fn info(domain: &Domain) -> Result<HashMap<String, String>, Error> {
     // SAFETY: the list came from libvirt, is freed by its own function and not used afterwards.
     unsafe { sys::virTypedParamsFree(values, count) };
     Ok(told)
+}
+
+/// One order to the agent and its answer, both JSON (`virDomainQemuAgentCommand`).
+pub(super) fn order(domain: &Domain, order: &str) -> Result<String, Error> {
+    let order = CString::new(order)?;
+    let patience = sys::VIR_DOMAIN_QEMU_AGENT_COMMAND_DEFAULT;
+    ask(|| {
+        // SAFETY: the handle is live and the text outlives the call.
+        let answer = unsafe { sys::virDomainQemuAgentCommand(domain.as_ptr(), order.as_ptr(), patience, 0) };
+        if answer.is_null() {
+            return Err(Error::last_error());
+        }
+        let text = owned(answer);
+        // SAFETY: libvirt allocated the answer with malloc and gave it to us; it is not used afterwards.
+        unsafe { libc::free(answer.cast()) };
+        Ok(text)
+    })
 }
 
 /// The addresses that libvirt's networks gave to the machine (`virDomainInterfaceAddresses`).

@@ -1,4 +1,4 @@
-"""The agent in a real Linux guest: what it tells, its clock, a freeze that thaws by itself, and a shutdown by the agent."""
+"""The agent in a real Linux guest: what it tells, its clock, a freeze that thaws by itself, programs, and a shutdown by the agent."""
 
 import time
 
@@ -8,6 +8,7 @@ from harness.daemon import CELL, VIEWER, Daemon
 from harness.libvirt_host import LibvirtHost
 
 DISK = "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{file}'/><target dev='vda' bus='virtio'/></disk>"
+RAW = f"raw@{CELL}"
 CARD = "<interface type='network'><source network='quiet'/><model type='virtio'/></interface>"
 QUIET = "<network><name>quiet</name><bridge name='quiet0'/></network>"
 
@@ -26,7 +27,9 @@ def setup(stack, work):
     with open(disk, "wb") as file:
         file.truncate(16 << 20)
     p.jid = f"{linux.define(p.host, 'web1', ip='192.0.2.7/24', more=CARD + DISK.format(file=disk))}@{CELL}"
-    p.daemon = stack.enter_context(Daemon(work, {"alpha": p.host.uri}))
+    p.daemon = Daemon(work, {"alpha": p.host.uri})
+    p.daemon.account("add", RAW, "--role", "admin-raw")
+    stack.enter_context(p.daemon)
     p.daemon.wait_state("web1", "shutoff")
     p.daemon.cli("domain", "start", "web1")
     until(lambda: p.daemon.machine("web1")["agent"], 90, "the agent to answer", pause=0.2)
@@ -71,6 +74,65 @@ def test_a_password_is_written_down_nowhere(p):
     p.daemon.cli("domain", "set-guest-password", "web1", "--user", "root", "--password", "hunter2-and-more", check=False)
     found = [f.name for f in p.daemon.data.rglob("*") if f.is_file() and b"hunter2-and-more" in f.read_bytes()]
     assert not found and "hunter2-and-more" not in p.daemon.log.read_text(), found
+
+
+def run(p, program, *options, **more):
+    return p.daemon.json("domain", "guest-run", "web1", program, *options, jid=RAW, **more)
+
+
+def run_refused(p, program, *options, jid=RAW):
+    done = p.daemon.cli("domain", "guest-run", "web1", program, *options, jid=jid, check=False)
+    assert done.returncode != 0, done
+    return done.returncode, done.stderr
+
+
+def test_a_program_runs_in_the_guest_without_a_shell(p):
+    ran = run(p, "id", "--arguments=-u")
+    assert (ran["exit_code"], ran["output"], ran["errors"], ran["truncated"]) == (0, "0\n", "", False), ran
+    assert run(p, "echo", "--arguments", "'two words' $HOME *")["output"] == "two words $HOME *\n"
+    assert run(p, "cat", "--input", "told\n")["output"] == "told\n"
+    failed = run(p, "ls", "--arguments", "/not-there")
+    assert failed["exit_code"] not in (0, None) and "/not-there" in failed["errors"], failed
+    assert run(p, "sh", "--arguments", "-c 'kill -9 $$'")["signal"] == 9
+    much = run(p, "head", "--arguments", "-c 100000 /dev/zero")
+    assert len(much["output"]) == 64 << 10 and much["truncated"], (len(much["output"]), much["truncated"])
+    done = p.daemon.cli("domain", "guest-run", "web1", "id", jid=RAW)
+    assert "uid=0" in done.stdout and "id ended with 0" in done.stderr, done
+
+
+def test_what_a_program_cannot_do_is_said(p):
+    code, said = run_refused(p, "no-such-program")
+    assert code == 64 and "could not be begun" in said, said
+    assert "closing '" in run_refused(p, "id", "--arguments", "'")[1]
+    began = time.monotonic()
+    code, said = run_refused(p, "sleep", "--arguments", "40", "--timeout", "1")
+    assert code == 75 and "goes on in the guest as process" in said, said
+    # Meanwhile the machine listens to others.
+    assert time.monotonic() - began < 30 and run(p, "pidof", "--arguments", "sleep")["exit_code"] == 0
+    for jid in (VIEWER, f"admin@{CELL}"):
+        assert run_refused(p, "id", jid=jid)[0] == 77
+
+
+def test_what_a_program_was_told_and_wrote_is_written_down_nowhere(p):
+    run(p, "cat", "--arguments=-", "--input", "hunter3-the-secret")
+    run(p, "echo", "--arguments", "hunter3-the-secret")
+    found = [f.name for f in p.daemon.data.rglob("*") if f.is_file() and b"hunter3-the-secret" in f.read_bytes()]
+    assert not found and "hunter3-the-secret" not in p.daemon.log.read_text(), found
+    kept = b"".join(f.read_bytes() for f in p.daemon.data.rglob("*") if f.is_file())
+    assert b'"program":"echo"' in kept, "which program it was is written down"
+
+
+def test_an_agent_that_runs_no_programs_says_so(p):
+    agent = "qemu-ga -b guest-exec -m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0 -t /run"
+    script = f"(sleep 1; kill $(pidof qemu-ga); while pidof qemu-ga; do sleep 0.1; done; exec {agent}) >/dev/null 2>&1 &"
+    assert run(p, "sh", "--arguments", f"-c '{script}'")["exit_code"] == 0
+
+    def disabled():
+        done = p.daemon.cli("domain", "guest-run", "web1", "true", jid=RAW, check=False)
+        return "guest-exec is disabled" in done.stderr and done.returncode
+
+    assert until(disabled, 60, "the agent without guest-exec", pause=0.3) == 69
+    assert p.daemon.json("domain", "guest-info", "web1")["hostname"] == "web1"
 
 
 def test_the_agent_powers_off(p):

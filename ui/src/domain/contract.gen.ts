@@ -26,6 +26,7 @@ export interface CommandArguments {
   'domain.force-off': Record<string, never>;
   'domain.guest-freeze': { deadline?: number };
   'domain.guest-info': Record<string, never>;
+  'domain.guest-run': { program: string; arguments?: string; input?: string; timeout?: number };
   'domain.guest-thaw': Record<string, never>;
   'domain.guest-time-sync': Record<string, never>;
   'domain.history': Record<string, never>;
@@ -893,6 +894,53 @@ export const catalog: Catalog = {
     "crashed": "is off; start it first",
     "paused": "stands still, and so does the agent in it; resume it first",
     "pmsuspended": "stands still, and so does the agent in it; resume it first",
+    "shutoff": "is off; start it first"
+   }
+  },
+  {
+   "name": "domain.guest-run",
+   "noun": "domain",
+   "verb": "guest-run",
+   "title": "Run a program in a guest by the agent in it, and answer what it wrote",
+   "description": "Run a program in a guest by the agent in it, and answer what it wrote. No shell is between; what it is told is not written down.",
+   "effect": "change",
+   "access": "admin-raw",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "program",
+     "kind": "text",
+     "required": true,
+     "description": "The program, for example id or /usr/bin/id; the audit names it."
+    },
+    {
+     "name": "arguments",
+     "kind": "text",
+     "required": false,
+     "default": "",
+     "description": "Its arguments with spaces between them, and quotes around one that holds spaces. Nothing is expanded. Not written down."
+    },
+    {
+     "name": "input",
+     "kind": "text",
+     "required": false,
+     "description": "What it reads; without it, nothing. Not written down."
+    },
+    {
+     "name": "timeout",
+     "kind": "integer",
+     "required": false,
+     "default": 20,
+     "minimum": 1,
+     "maximum": 60,
+     "description": "How many seconds to wait for its end. After that it goes on in the guest, and nobody hears of it."
+    }
+   ],
+   "refused": {
+    "crashed": "is off; start it first",
+    "paused": "stands still, and so does the agent in it; resume it first",
+    "pmsuspended": "stands still, and so does the agent in it; resume it first",
+    "shutdown": "is going down",
     "shutoff": "is off; start it first"
    }
   },

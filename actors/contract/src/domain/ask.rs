@@ -280,9 +280,12 @@ pub fn may(command: &str, facts: &DomainFacts) -> Verdict {
                 Verdict::Allowed
             }
         }
-        "domain.guest-info" | "domain.guest-time-sync" | "domain.guest-freeze" | "domain.guest-thaw" | "domain.set-guest-password" => {
-            super::guest_may(command, facts)
-        }
+        "domain.guest-info"
+        | "domain.guest-time-sync"
+        | "domain.guest-freeze"
+        | "domain.guest-thaw"
+        | "domain.guest-run"
+        | "domain.set-guest-password" => super::guest_may(command, facts),
         "domain.console" | "domain.screenshot" | "domain.send-key" | "domain.paste" => super::console_may(command, state),
         "domain.autostart" => {
             if facts.persistent {

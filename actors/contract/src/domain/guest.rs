@@ -125,22 +125,37 @@ pub enum ShutdownMode {
 }
 
 /// Arguments that are never written down: the command, and the argument.
-const SECRETS: [(&str, &str); 4] = [
+const SECRETS: [(&str, &str); 6] = [
     ("domain.set-guest-password", "password"),
+    // Programs are given passwords too; which program it was is written down.
+    ("domain.guest-run", "arguments"),
+    ("domain.guest-run", "input"),
     ("domain.paste", "text"),
     ("domain.set-screen-password", "password"),
     // A definition may hold passwords; the versions of it that are kept do not.
     ("domain.edit-xml", "xml"),
 ];
 
+/// Answers that are never written down: the command, and the field.
+const UNTOLD: [(&str, &str); 2] = [("domain.guest-run", "output"), ("domain.guest-run", "errors")];
+
 /// The arguments of a command as they may be written down.
-pub fn masked(command: &str, mut arguments: serde_json::Value) -> serde_json::Value {
-    for (_, secret) in SECRETS.iter().filter(|(of, _)| *of == command) {
-        if let Some(value) = arguments.get_mut(*secret) {
+pub fn masked(command: &str, arguments: serde_json::Value) -> serde_json::Value {
+    without(&SECRETS, command, arguments)
+}
+
+/// The answer of a command as it may be written down, and told again to whoever repeats the question.
+pub fn masked_reply(command: &str, reply: serde_json::Value) -> serde_json::Value {
+    without(&UNTOLD, command, reply)
+}
+
+fn without(list: &[(&str, &str)], command: &str, mut fields: serde_json::Value) -> serde_json::Value {
+    for (_, secret) in list.iter().filter(|(of, _)| *of == command) {
+        if let Some(value) = fields.get_mut(*secret).filter(|v| !v.is_null()) {
             *value = serde_json::Value::from("(not written down)");
         }
     }
-    arguments
+    fields
 }
 
 /// What the inside needs of a hypervisor to talk with the agent in a guest.
@@ -158,6 +173,8 @@ pub trait GuestPort: Send + Sync {
     fn shutdown(&self, id: DomainId, mode: ShutdownMode) -> BoxFuture<'_, Result<(), Fault>>;
     /// Gives a user of the guest another password (`virDomainSetUserPassword`).
     fn set_password(&self, id: DomainId, user: String, password: String) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Runs a program in the guest and waits so long for its end (`virDomainQemuAgentCommand`). `timeout`: it goes on in the guest.
+    fn run(&self, id: DomainId, program: super::Program, patience: std::time::Duration) -> BoxFuture<'_, Result<super::ProgramEnd, Fault>>;
 }
 
 /// Whether a command to a guest's agent may run on a machine with these facts.
@@ -191,5 +208,9 @@ mod tests {
         assert!(!masked("domain.paste", json!({"text": "hunter2"})).to_string().contains("hunter2"));
         assert_eq!(masked("domain.note", json!({"text": "kept"})), json!({"text": "kept"}));
         assert_eq!(masked("domain.paste", json!(null)), json!(null));
+        let told = masked("domain.guest-run", json!({"program": "chpasswd", "arguments": "-e", "input": null}));
+        assert_eq!(told, json!({"program": "chpasswd", "arguments": "(not written down)", "input": null}));
+        let told = masked_reply("domain.guest-run", json!({"message": "id ended with 0", "output": "uid=0", "errors": ""}));
+        assert!(told["message"] == "id ended with 0" && !told.to_string().contains("uid"), "{told}");
     }
 }

@@ -22,6 +22,7 @@ mod keys;
 mod machine;
 mod nic;
 mod port;
+mod run;
 mod snapshot;
 
 pub use ask::*;
@@ -35,6 +36,7 @@ pub use keys::{ENTER, chords, strokes, typed};
 pub use machine::*;
 pub use nic::*;
 pub use port::DomainPort;
+pub use run::*;
 pub use snapshot::*;
 
 use crate::{Bytes, DomainId, HypervisorName};

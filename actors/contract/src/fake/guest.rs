@@ -3,7 +3,7 @@
 use super::host::{FakeHost, Model};
 use crate::{
     BoxFuture, DomainId, Fault,
-    domain::{GuestInfo, GuestInterface, GuestPort, ShutdownMode},
+    domain::{GuestInfo, GuestInterface, GuestPort, Program, ProgramEnd, ShutdownMode},
 };
 use std::collections::BTreeSet;
 
@@ -59,6 +59,15 @@ impl GuestPort for FakeHost {
                 self.call("guest.shutdown", id.to_string(), move |model| answers(model, id)).await?;
             }
             crate::domain::DomainPort::shutdown(self, id).await
+        })
+    }
+    fn run(&self, id: DomainId, program: Program, _: std::time::Duration) -> BoxFuture<'_, Result<ProgramEnd, Fault>> {
+        self.call("guest.run", id.to_string(), move |model| {
+            answers(model, id)?;
+            // It says what it was told, and ends with what it was told to end with.
+            let code = program.arguments.iter().find_map(|a| a.strip_prefix("--exit=")?.parse().ok()).unwrap_or(0);
+            let output = program.arguments.join("|") + &program.input.unwrap_or_default();
+            Ok(ProgramEnd { exit_code: Some(code), output: output.into_bytes(), ..ProgramEnd::default() })
         })
     }
     fn set_password(&self, id: DomainId, _: String, _: String) -> BoxFuture<'_, Result<(), Fault>> {

@@ -124,6 +124,15 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// Text of many lines from a guest: its lines and tabs stay, what else would move the cursor does not. It ends with a line's end.
+fn lines(text: &str) -> String {
+    let mut kept: String = text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect();
+    if !kept.is_empty() && !kept.ends_with('\n') {
+        kept.push('\n');
+    }
+    kept
+}
+
 /// A value for people; sizes with their unit.
 fn shown(key: &str, value: Option<&Value>) -> String {
     match value {
@@ -219,6 +228,10 @@ pub(crate) fn reply(out: &mut dyn Write, command: &str, reply: &Value, style: St
             let text = |key: &str| object.get(key).and_then(Value::as_str);
             if let (Some(_), Some(document)) = (text("media_type"), text("text")) {
                 return if document.ends_with('\n') { write!(out, "{document}") } else { writeln!(out, "{document}") };
+            }
+            if command == "domain.guest-run" {
+                // What it wrote is all that goes to the standard output; how it ended is said beside.
+                return ["output", "errors"].into_iter().filter_map(text).try_for_each(|wrote| write!(out, "{}", lines(wrote)));
             }
             match text("message").filter(|_| !object.contains_key("jid")) {
                 Some(message) => {
@@ -327,6 +340,12 @@ mod tests {
         let started = printed("domain", &json!({"message": "web1 was asked", "task": "t1"}), PLAIN);
         assert_eq!(started, "web1 was asked\ntask:  t1\n");
         assert_eq!(printed("domain", &json!({"media_type": "application/xml", "text": "<a/>"}), PLAIN), "<a/>\n");
+    }
+
+    #[test]
+    fn what_a_program_in_a_guest_wrote_is_printed_as_it_is_without_what_moves_the_cursor() {
+        let ran = json!({"message": "ls ended with 0", "exit_code": 0, "output": "a\tb\n\u{1b}[2Jc", "errors": "", "truncated": false});
+        assert_eq!(printed("domain.guest-run", &ran, PLAIN), "a\tb\n\u{fffd}[2Jc\n");
     }
 
     #[test]

@@ -73,7 +73,8 @@ async fn with_client(login: &Login, client: &Client, incoming: Incoming, call: C
     }
     let operation = (entry.effect != Effect::Read).then(OperationId::fresh);
     // A command that waits by itself gets that much time more.
-    let patience = if entry.name == "task.wait" { asked_time(&call) + Duration::from_secs(15) } else { DEADLINE };
+    let patience =
+        if matches!(&*entry.name, "task.wait" | "domain.guest-run") { asked_time(&call) + Duration::from_secs(15) } else { DEADLINE };
     let reply = client.command(&target, &entry.name, Value::Object(call.arguments), operation, patience).await?;
     if call.wait && starts_task(entry) {
         let task = reply.get("task").and_then(Value::as_str).and_then(|t| t.parse().ok());
@@ -86,6 +87,12 @@ async fn with_client(login: &Login, client: &Client, incoming: Incoming, call: C
         return follow::verdict(&ended);
     }
     print(&entry.name, &reply, style)?;
+    if entry.name == "domain.guest-run"
+        && !style.json
+        && let Some(message) = reply.get("message").and_then(Value::as_str)
+    {
+        follow::say(&output::printable(message));
+    }
     if entry.name == "task.wait"
         && let Ok(ended) = serde_json::from_value(reply)
     {
