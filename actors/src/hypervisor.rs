@@ -21,7 +21,7 @@ use crate::{
     noun, reconcile,
     scope::{LONG, Scope, within},
     storage_pool::Pool,
-    strangers,
+    strangers, usage,
 };
 use actix::prelude::*;
 use archipel_contract::{
@@ -224,6 +224,7 @@ impl Actor for HypervisorActor {
         }
         ctx.set_mailbox_capacity(256);
         let (ear, reports) = mpsc::channel(REPORTS);
+        ctx.spawn(usage::keep(self.scope.clone()).into_actor(self));
         let scope = self.scope.clone();
         self.ear = Some(ear.downgrade());
         self.scope.host.link.watch(Arc::new(Ear(ear)));

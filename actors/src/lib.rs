@@ -15,6 +15,7 @@
 //! | [`reconcile`] | makes the board equal to what libvirt lists |
 //! | [`making`] | machines that are made in several steps, of which all are left or none |
 //! | [`consoles`] | who has a screen or serial line open |
+//! | [`usage`] | what machines and host take, while somebody looks |
 //! | [`tickets`] | who may open what once over HTTP |
 //! | [`settle`] | what became of an operation whose end nobody saw |
 //! | [`scope`] | what the actors of one hypervisor share; the port for children |
@@ -44,6 +45,7 @@ pub mod strangers;
 pub mod task;
 pub mod tickets;
 pub mod transfers;
+pub mod usage;
 pub mod work;
 
 pub use life::Life;

@@ -26,6 +26,7 @@ use archipel_contract::{
     network::*,
     storage_pool::*,
     task::*,
+    usage::{ListDomainUsage, ListHostUsage, ShowDomainUsage, ShowHostUsage},
     volume::*,
 };
 use serde_json::Value;
@@ -84,9 +85,13 @@ pub fn list() -> Vec<Route> {
         of_cell::<RevokeMember>(),
         of_cell::<ListHypervisors>(),
         of::<HypervisorActor, ShowHypervisor>(),
+        of::<HypervisorActor, ShowHostUsage>(),
+        of::<HypervisorActor, ListHostUsage>(),
         of_cell::<ListDomains>(),
         of::<DomainActor, ShowDomain>(),
         of::<DomainActor, ShowDomainXml>(),
+        of::<DomainActor, ShowDomainUsage>(),
+        of::<DomainActor, ListDomainUsage>(),
         of::<HypervisorActor, DefineDomain>(),
         of::<DomainActor, UndefineDomain>(),
         of::<DomainActor, ListDomainVolumes>(),

@@ -1,6 +1,9 @@
 //! What all actors of one hypervisor share, and the port through which they ask for children.
 
-use crate::{board::Board, consoles::Consoles, directory::Directory, domain::turn::Desks, migration::Moves, task::Plan, tickets::Tickets};
+use crate::{
+    board::Board, consoles::Consoles, directory::Directory, domain::turn::Desks, migration::Moves, task::Plan, tickets::Tickets,
+    usage::Usage,
+};
 use archipel_contract::{
     CellName, EntityId, Fault, FaultKind, TaskId,
     host::Host,
@@ -44,6 +47,8 @@ pub struct Scope {
     pub desks: Desks,
     /// Who has a screen or serial line open.
     pub consoles: Arc<Consoles>,
+    /// What its machines take, while somebody looks.
+    pub usage: Arc<Usage>,
     /// Who may open what once over HTTP.
     pub tickets: Arc<Tickets>,
     /// Machines that come and go.

@@ -1,5 +1,5 @@
 //! The libvirt ports of the contract, over `virt` and `virt-sys`. This crate knows libvirt and the contract, and nothing
-//! about actors, XMPP or the daemon; the only unsafe code of the workspace is in `event/raw.rs`, `migration/raw.rs`, `volume/raw.rs`, `console/raw.rs`, `guest/raw.rs`, `network/raw.rs`, `definition/raw.rs` and `memory.rs`.
+//! about actors, XMPP or the daemon; the only unsafe code of the workspace is in `event/raw.rs`, `migration/raw.rs`, `volume/raw.rs`, `console/raw.rs`, `guest/raw.rs`, `network/raw.rs`, `definition/raw.rs`, `usage/raw.rs` and `memory.rs`.
 //!
 //! ```text
 //!   async callers ──call()──▶ lanes (bounded) ──▶ worker threads ──▶ libvirt ──▶ answer by oneshot
@@ -20,6 +20,7 @@
 //! | `domain` `snapshot` `network` `storage_pool` `volume` `hypervisor` | one port of the contract each |
 //! | `definition` | changing definitions and devices; `definition/block` copies and merges disks |
 //! | `console` `guest` | screens, serial lines, keys; the agents in guests; `console/raw` and `guest/raw` are what `virt` lacks |
+//! | `usage` | what machines and the host take; `usage/raw` is what `virt` leaks |
 //! | `migration` | moving machines; `migration/raw` is the C that `virt` lacks |
 //! | `fault` | libvirt error number to fault, the only such table |
 //! | [`memory`] | how the process keeps its memory |
@@ -48,6 +49,7 @@ mod qcow2;
 mod queue;
 mod snapshot;
 mod storage_pool;
+mod usage;
 mod volume;
 pub mod xml;
 
@@ -139,6 +141,7 @@ pub fn open(config: LinkConfig) -> Host {
         migration: link.clone(),
         consoles: link.clone(),
         guests: link.clone(),
+        usage: link.clone(),
         link,
     }
 }

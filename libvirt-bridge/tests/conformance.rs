@@ -4,7 +4,7 @@
 
 mod common;
 
-use archipel_contract::conformance::{definition, host, network, snapshot, storage};
+use archipel_contract::conformance::{definition, host, network, snapshot, storage, usage};
 use common::{connected, made_up};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,9 +43,17 @@ async fn domain_life_on_qemu() {
     let (host, _recorder) = connected(archipel_libvirt::LinkConfig::new("alpha".parse().unwrap(), uri));
     host::domain_life(&host, &std::process::id().to_string()).await;
     host::unknown_domain(&host).await;
+    usage::counters_of_a_machine(&host, &std::process::id().to_string()).await;
     definition::edits_of_a_machine_that_is_off(&host, &std::process::id().to_string()).await;
     definition::edits_of_an_unknown_machine(&host).await;
     definition::edits_of_a_machine_that_runs(&host, &std::process::id().to_string()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn active_machines_are_counted() {
+    let (config, _file) = made_up(3);
+    let (host, _recorder) = connected(config);
+    usage::counters_of_a_machine(&host, "test").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@
 //! | [`supervisor`] | a factory and a watched task per actor |
 //! | [`restarts`] | every restart with its cause |
 //! | `health` | how an agent is |
+//! | `usage` | what machines take, as other threads see it |
 //! | `interrupted` | operations that a crash interrupted |
 //! | `shutdown` | the order in which an agent ends |
 #![forbid(unsafe_code)]
@@ -20,3 +21,4 @@ pub mod restarts;
 mod shutdown;
 pub mod supervisor;
 pub mod tree;
+mod usage;

@@ -37,6 +37,7 @@ use archipel_actors::{
     task::TaskActor,
     tickets::Tickets,
     transfers::Transfers,
+    usage::Usage,
 };
 use archipel_contract::{
     CellName, Entity, EntityId, Fault, HypervisorName,
@@ -84,6 +85,7 @@ pub struct Agent {
     tickets: Arc<Tickets>,
     consoles: Arc<Consoles>,
     transfers: Arc<Transfers>,
+    pub(crate) usages: Vec<(HypervisorName, Arc<Usage>)>,
     orders: mpsc::Sender<Order>,
     exit: watch::Receiver<Option<String>>,
     arbiter: Option<Arbiter>,
@@ -258,25 +260,25 @@ impl Local {
     }
 }
 
-/// Starts an agent on a thread of its own, with the usual limits. Must be called within an actix System.
+/// Starts an agent on a thread of its own, with the usual limits and without a history of usage. Must be called within an actix System.
 pub async fn start(tree: Tree) -> Result<Agent, Fault> {
-    start_within(tree, Limits::default()).await
+    start_within(tree, Limits::default(), false).await
 }
 
-/// The same with these limits of each of its hypervisors.
-pub async fn start_within(tree: Tree, limits: Limits) -> Result<Agent, Fault> {
+/// The same with these limits of each of its hypervisors, and a history of their usage if it is wanted.
+pub async fn start_within(tree: Tree, limits: Limits, keeps_history: bool) -> Result<Agent, Fault> {
     let arbiter = Arbiter::new();
-    let mut agent = begin(tree, limits, arbiter.handle()).await?;
+    let mut agent = begin(tree, limits, keeps_history, arbiter.handle()).await?;
     agent.arbiter = Some(arbiter);
     Ok(agent)
 }
 
 /// Starts an agent on that arbiter's thread; simulations use the one they run on, so that they own its clock.
-pub async fn start_on(tree: Tree, arbiter: ArbiterHandle) -> Result<Agent, Fault> {
-    begin(tree, Limits::default(), arbiter).await
+pub async fn start_on(tree: Tree, arbiter: ArbiterHandle, keeps_history: bool) -> Result<Agent, Fault> {
+    begin(tree, Limits::default(), keeps_history, arbiter).await
 }
 
-async fn begin(tree: Tree, limits: Limits, arbiter: ArbiterHandle) -> Result<Agent, Fault> {
+async fn begin(tree: Tree, limits: Limits, keeps_history: bool, arbiter: ArbiterHandle) -> Result<Agent, Fault> {
     let open = tree.journal.interrupted().await?;
     let restarts = Arc::new(Restarts::default());
     let boards: Vec<Arc<Board>> = tree
@@ -309,6 +311,7 @@ async fn begin(tree: Tree, limits: Limits, arbiter: ArbiterHandle) -> Result<Age
     let tickets = Arc::<Tickets>::default();
     let consoles = Arc::new(Consoles::new(tickets.clone(), posts.clone(), tree.clock.clone()));
     let transfers = Arc::new(Transfers::new(tickets.clone(), posts.clone()));
+    let usages: Vec<_> = tree.hosts.iter().map(|(host, _)| (host.name.clone(), Usage::new(keeps_history))).collect();
     let routes = Routes::new(Parts {
         hosts: posts,
         journal: tree.journal.clone(),
@@ -320,26 +323,28 @@ async fn begin(tree: Tree, limits: Limits, arbiter: ArbiterHandle) -> Result<Age
     let plant = {
         let (boards, restarts, routes) = (boards.clone(), restarts.clone(), routes.clone());
         let (tickets, consoles) = (tickets.clone(), consoles.clone());
+        let seen = usages.iter().map(|(_, usage)| usage.clone()).collect();
         move || {
-            let local = plant(Seed { tree, limits }, &boards, directories, restarts, (tickets, consoles), exit, open);
+            let local = plant(Seed { tree, limits, usages: seen }, &boards, directories, restarts, (tickets, consoles), exit, open);
             actix_rt::spawn(obey(local, inbox, routes));
         }
     };
     if !arbiter.spawn_fn(plant) {
         return Err(Fault::internal("the agent's thread has ended before it began; please report this"));
     }
-    Ok(Agent { routes, boards, restarts, tickets, consoles, transfers, orders, exit: exited, arbiter: None })
+    Ok(Agent { routes, boards, restarts, tickets, consoles, transfers, usages, orders, exit: exited, arbiter: None })
 }
 
 /// What the tree grows from.
 struct Seed {
     tree: Tree,
     limits: Limits,
+    usages: Vec<Arc<Usage>>,
 }
 
 /// Builds the tree on the agent's own thread.
 fn plant(
-    Seed { tree, limits }: Seed,
+    Seed { tree, limits, usages }: Seed,
     boards: &[Arc<Board>],
     directories: Vec<Arc<Directory>>,
     restarts: Arc<Restarts>,
@@ -350,7 +355,7 @@ fn plant(
     let interrupted = Rc::new(Interrupted::new(open, boards.iter().map(|b| b.host().clone()).collect()));
     let (mut scopes, mut nurseries) = (Vec::new(), Vec::new());
     let peers = tree.peers.into_iter().chain(std::iter::repeat_with(|| Arc::new(Alone) as Arc<dyn Peers>));
-    for ((((host, _), board), directory), peers) in tree.hosts.into_iter().zip(boards).zip(directories).zip(peers) {
+    for (((((host, _), board), directory), peers), usage) in tree.hosts.into_iter().zip(boards).zip(directories).zip(peers).zip(usages) {
         let family = Children { scope: OnceCell::new(), restarts: restarts.clone(), nudge: OnceCell::new() };
         let nursery = Supervisor::new(family);
         let scope = Rc::new_cyclic(|me: &Weak<Scope>| {
@@ -372,6 +377,7 @@ fn plant(
                 local: tree.local.clone(),
                 shelf: tree.shelf.clone(),
                 desks: Default::default(),
+                usage,
                 tickets: tickets.clone(),
                 consoles: consoles.clone(),
                 moves: Moves::new(limits),

@@ -41,5 +41,7 @@ pub const NODE: &str = "urn:archipel:node:0";
 pub const JOIN: &str = "urn:archipel:join:0";
 /// The cell's authority and documents, as agents ask them (ours).
 pub const AUTHORITY: &str = "urn:archipel:authority:0";
+/// What machines take, for whoever looks (ours).
+pub const USAGE: &str = "urn:archipel:usage:0";
 /// The pubsub node with everything that changes in the cell (ours).
 pub const FEED: &str = "urn:archipel:feed:0";

@@ -7,6 +7,7 @@ use crate::{
     migration::MigrationPort,
     network::NetworkPort,
     storage_pool::PoolPort,
+    usage::UsagePort,
     volume::VolumePort,
 };
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct Host {
     pub migration: Arc<dyn MigrationPort>,
     /// The agents in their guests.
     pub guests: Arc<dyn crate::domain::GuestPort>,
+    /// What it and they take of processor, memory, disks and network.
+    pub usage: Arc<dyn UsagePort>,
     /// Their screens, serial lines and keyboards.
     pub consoles: Arc<dyn crate::domain::ConsolePort>,
     /// What it reports by itself.

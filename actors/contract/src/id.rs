@@ -207,6 +207,13 @@ pub enum EntityId {
 }
 
 impl EntityId {
+    /// The virtual machine, if it is one.
+    pub fn domain(&self) -> Option<DomainId> {
+        match self {
+            EntityId::Domain(id) => Some(*id),
+            _ => None,
+        }
+    }
     /// The noun this is an instance of.
     pub fn kind(&self) -> crate::Kind {
         match self {

@@ -40,6 +40,7 @@ pub mod storage_pool;
 pub mod task;
 pub mod ticket;
 pub mod unit;
+pub mod usage;
 pub mod volume;
 pub mod work;
 

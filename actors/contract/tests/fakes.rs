@@ -54,6 +54,7 @@ fn the_hypervisor_conforms() {
     let host = fake.host();
     now(conformance::host::domain_life(&host, "fake"));
     now(conformance::host::unknown_domain(&host));
+    now(conformance::usage::counters_of_a_machine(&host, "fake"));
     now(conformance::host::network_life(&host));
     now(conformance::host::pool_life(&host));
     now(conformance::storage::pool_definition(&host, "fake", "/fake/made"));

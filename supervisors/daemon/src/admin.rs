@@ -1,10 +1,11 @@
 //! What an administrator looks at: `/metrics` and `/health`. Nothing here is measured unless somebody asks.
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Glance};
 use crate::cell::Seat;
 use crate::config::Settings;
 use archipel_contract::Timestamp;
 use archipel_contract::port::Clock;
+use archipel_contract::usage::Counters;
 use archipel_ui::Health;
 use prometheus::TextEncoder;
 use serde_json::{Value, json};
@@ -19,11 +20,21 @@ pub(crate) struct Admin {
     incarnation: u64,
     seat: Arc<Seat>,
     agent: Option<Arc<Agent>>,
+    /// Whether reading the metrics counts as looking at what machines take.
+    measures: bool,
 }
 
 impl Admin {
     pub(crate) fn new(settings: &Settings, clock: &dyn Clock, incarnation: u64, seat: Arc<Seat>, agent: Option<Arc<Agent>>) -> Admin {
-        Admin { cell_name: settings.cell.to_string(), roles: settings.roles.names(), started: clock.now(), incarnation, seat, agent }
+        Admin {
+            cell_name: settings.cell.to_string(),
+            roles: settings.roles.names(),
+            started: clock.now(),
+            incarnation,
+            seat,
+            agent,
+            measures: settings.usage.metrics,
+        }
     }
 
     /// The text of `/metrics`.
@@ -59,6 +70,9 @@ impl Admin {
         for (name, kind, help, value) in rows.into_iter().chain(leading).chain(process()) {
             // Writing to a text cannot fail.
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        }
+        if let Some(agent) = &self.agent {
+            machines(&mut text, &agent.glance(self.measures));
         }
         let labels = format!("version=\"{}\",cell=\"{}\"", env!("CARGO_PKG_VERSION"), self.cell_name);
         let _ = writeln!(text, "# HELP archipel_info What runs here\n# TYPE archipel_info gauge\narchipel_info{{{labels}}} 1");
@@ -100,6 +114,32 @@ impl Admin {
             details["exchange"] = json!({ "role": "standby", "active": self.seat.active() });
         }
         Health { healthy: reasons.is_empty(), details }
+    }
+}
+
+/// What was measured last of the machines of this agent, as counters that only grow as long as a machine runs.
+fn machines(text: &mut String, glances: &[Glance]) {
+    type Of = fn(&Counters) -> Option<f64>;
+    let rows: [(&str, &str, &str, Of); 7] = [
+        ("archipel_domain_cpu_seconds_total", "counter", "Processor time of a machine", |c| c.cpu.map(|cpu| cpu.0 as f64 / 1e9)),
+        ("archipel_domain_memory_bytes", "gauge", "Memory that the balloon leaves the guest", |c| c.memory.current.map(|b| b.0 as f64)),
+        ("archipel_domain_memory_used_bytes", "gauge", "Memory that the guest uses, if it tells", |c| c.memory.used.map(|b| b.0 as f64)),
+        ("archipel_domain_disk_read_bytes_total", "counter", "Read from its disks", |c| c.disk.map(|d| d.inward.0 as f64)),
+        ("archipel_domain_disk_written_bytes_total", "counter", "Written to its disks", |c| c.disk.map(|d| d.outward.0 as f64)),
+        ("archipel_domain_net_received_bytes_total", "counter", "Received by its network cards", |c| c.net.map(|n| n.inward.0 as f64)),
+        ("archipel_domain_net_sent_bytes_total", "counter", "Sent by its network cards", |c| c.net.map(|n| n.outward.0 as f64)),
+    ];
+    if glances.is_empty() {
+        return;
+    }
+    for (name, kind, help, of) in rows {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (glance, (id, counters)) in glances.iter().flat_map(|glance| glance.sample.machines.iter().map(move |m| (glance, m))) {
+            let Some(value) = of(counters) else { continue };
+            let machine = glance.names.get(id).map_or("", |name| name);
+            let escaped = machine.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = writeln!(text, "{name}{{host=\"{}\",domain=\"{id}\",name=\"{escaped}\"}} {value}", glance.host);
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use crate::host;
 use crate::learned::Learned;
 use crate::ownership::Deciding;
 use archipel_contract::port::{Accounts, Announcer, Clock, Peers};
-use archipel_contract::{BoxFuture, EntityId, Fault, HypervisorName};
+use archipel_contract::usage::Sample;
+use archipel_contract::{BoxFuture, DomainId, EntityId, Fault, HypervisorName};
 use archipel_store::Store;
 use archipel_supervisors::tree::{self, Tree};
 use archipel_xmpp::client::tls::{Identity, Pinned, Trust};
@@ -20,6 +21,7 @@ use archipel_xmpp::client::{Connector, Pauses, Tcp};
 use archipel_xmpp::link::{Fence, Link, LinkConfig, LinkWatcher};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -37,6 +39,13 @@ struct Post {
     uri: String,
     link: Arc<LinkWatcher>,
     running: JoinHandle<()>,
+}
+
+/// What was measured last on a hypervisor.
+pub(crate) struct Glance {
+    pub(crate) host: HypervisorName,
+    pub(crate) sample: Arc<Sample>,
+    pub(crate) names: HashMap<DomainId, Arc<str>>,
 }
 
 /// How the exchange is reached, and with which password.
@@ -186,12 +195,16 @@ pub(crate) async fn start(
         clock,
         incarnation,
     };
-    let tree = tree::start_within(tree, settings.migration).await?;
+    let tree = tree::start_within(tree, settings.migration, settings.usage.history).await?;
     let tree = Arc::new(tree);
     let mut posts = Vec::new();
     for (name, uri, link, before) in links {
         let Some(inventory) = tree.inventory_of(&name) else {
             return Err(Fault::internal(format!("the hypervisor {name} is not in the tree; please report this")));
+        };
+        let link = match tree.figures_of(&name) {
+            Some(figures) => link.showing(figures),
+            None => link,
         };
         let watcher = link.watcher();
         let verified = deciding.follow(name.clone(), link.authority(), Arc::downgrade(&tree));
@@ -255,6 +268,17 @@ impl Agent {
     /// The consoles that are open; `None` while it is stopping.
     pub(crate) fn consoles(&self) -> Option<Arc<archipel_supervisors::consoles::Consoles>> {
         self.tree().map(|tree| tree.consoles().clone())
+    }
+
+    /// What was measured last of each hypervisor's machines, with their names; `renew`: it is measured again for whoever asks next.
+    pub(crate) fn glance(&self, renew: bool) -> Vec<Glance> {
+        let Some(tree) = self.tree() else { return Vec::new() };
+        let named = |(host, sample)| {
+            let entities = tree.inventory_of(&host).map(|all| all.entities()).unwrap_or_default();
+            let names = entities.iter().filter_map(|e| Some((e.id.domain()?, e.name.clone()))).collect();
+            Glance { host, sample, names }
+        };
+        tree.glance(renew).into_iter().map(named).collect()
     }
 
     /// The last restarts of actors, with their causes.

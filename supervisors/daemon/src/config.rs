@@ -81,6 +81,15 @@ pub(crate) struct Remote {
     pub(crate) fingerprints: Vec<String>,
 }
 
+/// What is measured of machines while nobody looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Every five minutes, for the history of 24 hours.
+    pub(crate) history: bool,
+    /// Whenever `/metrics` is read.
+    pub(crate) metrics: bool,
+}
+
 /// The form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {
@@ -107,6 +116,7 @@ pub(crate) struct Settings {
     pub(crate) reign: u32,
     /// How many machines of each hypervisor travel at the same time.
     pub(crate) migration: Limits,
+    pub(crate) usage: Usage,
     pub(crate) log_format: LogFormat,
     pub(crate) log_filter: String,
     /// Where spans go (OTLP over HTTP); needs a build with the feature `otlp`.
@@ -198,6 +208,10 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
     let limits = Limits { out: at_once("at_once_out", out), come: at_once("at_once_in", come) };
     migration.finish();
 
+    let mut usage = root.section("usage");
+    let usage_settings = Usage { history: usage.boolean("history", true), metrics: usage.boolean("metrics", false) };
+    usage.finish();
+
     let mut log = root.section("log");
     let log_format = match log.text("format").as_deref() {
         None | Some("text") => LogFormat::Text,
@@ -252,6 +266,7 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
         cluster,
         reign,
         migration: limits,
+        usage: usage_settings,
         log_format,
         log_filter,
         otlp,

@@ -120,7 +120,7 @@ impl Lab {
             clock,
             incarnation: site.incarnation,
         };
-        let agent = start_within(tree, self.limits).await.unwrap();
+        let agent = start_within(tree, self.limits, false).await.unwrap();
         board.connect(site.name.clone(), agent.dispatcher(), agent.inventory());
         site.agent = Some(agent);
         self.until(&format!("{name} is connected"), |lab| lab.entity(name, hv(name)).is_some_and(|e| e.state() == "connected")).await;

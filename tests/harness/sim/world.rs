@@ -293,7 +293,7 @@ impl World {
             incarnation,
         };
         // On this very thread, whose clock is the paused one.
-        let tree = Arc::new(tree::start_on(tree, actix::Arbiter::current()).await?);
+        let tree = Arc::new(tree::start_on(tree, actix::Arbiter::current(), false).await?);
         tokio::spawn(overtaken(me, link.authority(), site.authority.clone(), Arc::downgrade(&tree)));
         let link = tokio::spawn(link.run(tree.dispatcher(), tree.inventory(), incarnation));
         let (cut, speaks) = (wire.clone(), link.abort_handle());

@@ -245,7 +245,7 @@ def test_every_command_that_only_reads_answers_its_form(p):
     reads = [c for c in json.loads((ROOT / "actors/contract/catalog.json").read_text())["commands"] if c["effect"] == "read"]
     told = 0
     # What a machine without screen and guest agent, and a driver without network filters, answer with a reason.
-    wanting = {"domain.console", "domain.screenshot", "domain.guest-info", "nwfilter.list"}
+    wanting = {"domain.console", "domain.screenshot", "domain.guest-info", "domain.usage", "nwfilter.list"}
     for command in reads:
         to = {"cell": CELL, "hypervisor": HYPERVISOR, "domain": p.jid}.get(command["target"])
         # Tasks and the volumes of a pool need something to be asked about.

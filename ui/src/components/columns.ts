@@ -1,6 +1,7 @@
 // What the tables show of each kind.
 import { localPart, numberFact, textFact, type Entity, type Kind } from '../domain/entity';
 import { formatBytes, formatTime } from '../domain/units';
+import { formatCpu } from '../domain/usage';
 import { command } from '../domain/catalog';
 import { verbWord, type Key } from '../i18n/t';
 import type { App } from '../store/app.svelte';
@@ -44,6 +45,19 @@ const text = (key: string, label: Key, track = 'minmax(84px, 1fr)'): Column => (
   order: (e) => textFact(e, key) ?? '',
 });
 
+/** What it takes of the processors now. */
+const cpu: Column = {
+  key: 'cpu',
+  label: 'column.cpu',
+  width: '72px',
+  least: 72,
+  right: true,
+  text: (e, app) => {
+    const used = app.usageOf(e.jid)?.cpu;
+    return used === undefined ? '–' : formatCpu(used);
+  },
+};
+
 /** What a task works on, by name where we know it. */
 export function targetName(e: Entity, app: App): string {
   const local = textFact(e, 'target') ?? '';
@@ -62,6 +76,7 @@ export const COLUMNS: Record<Kind, Column[]> = {
     name,
     place,
     { key: 'vcpus', label: 'column.vcpus', width: '64px', least: 64, right: true, text: (e) => number(e, 'vcpus'), order: (e) => numberFact(e, 'vcpus') ?? 0 },
+    cpu,
     { key: 'memory', label: 'column.memory', width: '88px', least: 88, right: true, text: (e) => bytes(e, 'memory'), order: (e) => numberFact(e, 'memory') ?? 0 },
     text('note', 'column.note', 'minmax(84px, 1.4fr)'),
   ],
@@ -72,6 +87,7 @@ export const COLUMNS: Record<Kind, Column[]> = {
     text('acceleration', 'column.acceleration', 'minmax(84px, 0.6fr)'),
     { key: 'machines', label: 'column.machines', width: '84px', least: 84, right: true, text: (e, app) => { app.live.on('members'); return String(app.store.onHost('domain', e.host).length); } },
     { key: 'cpus', label: 'column.cpus', width: '64px', least: 64, right: true, text: (e) => number(e, 'cpus'), order: (e) => numberFact(e, 'cpus') ?? 0 },
+    cpu,
     { key: 'memory', label: 'column.memory', width: '88px', least: 88, right: true, text: (e) => bytes(e, 'memory'), order: (e) => numberFact(e, 'memory') ?? 0 },
   ],
   network: [state, name, host, text('forward', 'column.forward'), text('bridge', 'column.bridge')],

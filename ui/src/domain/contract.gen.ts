@@ -64,6 +64,8 @@ export interface CommandArguments {
   'domain.start': { paused?: boolean };
   'domain.undefine': { delete_volumes?: string; with_volumes?: 'none' | 'all' };
   'domain.unpark': { machine: string };
+  'domain.usage': Record<string, never>;
+  'domain.usage-history': Record<string, never>;
   'domain.viewers': Record<string, never>;
   'domain.volumes': Record<string, never>;
   'domain.xml': { inactive?: boolean };
@@ -81,6 +83,8 @@ export interface CommandArguments {
   'hypervisor.standing': { domain: string };
   'hypervisor.undrain': { bring_back?: boolean };
   'hypervisor.unreserve': { saga: string };
+  'hypervisor.usage': Record<string, never>;
+  'hypervisor.usage-history': Record<string, never>;
   'hypervisor.yield': { domain: string; saga: string; off?: boolean };
   'interface.list': { kind?: string };
   'network.add-host': { address: string; mac: string; name?: string };
@@ -2209,6 +2213,33 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "domain.usage",
+   "noun": "domain",
+   "verb": "usage",
+   "title": "Measure how much processor, memory, disk and network a machine takes now",
+   "description": "Measure how much processor, memory, disk and network a machine takes now. It takes a second, unless somebody is looking already.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [],
+   "refused": {
+    "crashed": "is off and takes nothing",
+    "shutoff": "is off and takes nothing"
+   }
+  },
+  {
+   "name": "domain.usage-history",
+   "noun": "domain",
+   "verb": "usage-history",
+   "title": "Show what a machine took in the last 24 hours, an average for every five minutes, oldest first",
+   "description": "Show what a machine took in the last 24 hours, an average for every five minutes, oldest first. Its host keeps it in memory: it begins anew when archipeld is started and when the machine moves to another host.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [],
+   "refused": {}
+  },
+  {
    "name": "domain.viewers",
    "noun": "domain",
    "verb": "viewers",
@@ -2671,6 +2702,30 @@ export const catalog: Catalog = {
      "description": "The move."
     }
    ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.usage",
+   "noun": "hypervisor",
+   "verb": "usage",
+   "title": "Measure how much processor, memory, disk and network a host and each of its machines take now",
+   "description": "Measure how much processor, memory, disk and network a host and each of its machines take now. It takes a second, unless somebody is looking already.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "hypervisor",
+   "arguments": [],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.usage-history",
+   "noun": "hypervisor",
+   "verb": "usage-history",
+   "title": "Show what a host and its machines together took in the last 24 hours, an average for every five minutes, oldest first",
+   "description": "Show what a host and its machines together took in the last 24 hours, an average for every five minutes, oldest first. It is kept in memory and begins anew when archipeld is started.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "hypervisor",
+   "arguments": [],
    "refused": {}
   },
   {

@@ -5,6 +5,7 @@ import { chatLine, say } from '../xmpp/chat';
 import { Link, type LinkState } from '../xmpp/connection';
 import { page, pushed, subscribe } from '../xmpp/pubsub';
 import { discover } from '../xmpp/servers';
+import { figures, watch } from '../xmpp/usage';
 import type { CommandArguments, CommandName } from './contract.gen';
 import { Feed, type FeedSink } from './feed';
 import { Fault } from './fault';
@@ -13,6 +14,7 @@ export { SignInError, type LinkState, type Phase, type SignInCause } from '../xm
 
 export interface SessionEvents extends FeedSink {
   link(state: LinkState): void;
+  figures(document: unknown): void;
   chat(from: string, body: string, error: boolean): void;
 }
 
@@ -47,6 +49,8 @@ export class Session {
           for (const item of items) this.#feed.pushed(item.id, item.document);
           return;
         }
+        const usage = stanza.getAttribute('from') === this.cell ? figures(stanza) : undefined;
+        if (usage !== undefined) return events.figures(usage);
         const line = chatLine(stanza);
         if (line) events.chat(line.from.replace(/\/.*$/, ''), line.body, line.error);
       },
@@ -77,6 +81,11 @@ export class Session {
     const answer = await execute(this.#link, to, name, args, op, Math.max(COMMAND_TIMEOUT_MS, wait));
     const message = (answer.json as { message?: unknown } | undefined)?.message;
     return { message: typeof message === 'string' ? message : answer.note, document: answer.json };
+  }
+
+  /** Looks at what machines take, or no more. While the line is down nothing is said; whoever asks says it again then. */
+  watch(on: boolean): void {
+    watch(this.#link, this.cell, on).catch(() => undefined);
   }
 
   /** Says something to an entity; throws a `Fault` while the line is down. */

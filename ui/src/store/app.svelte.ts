@@ -4,6 +4,7 @@ import { command as findCommand, type CommandEntry } from '../domain/catalog';
 import type { CommandName } from '../domain/contract.gen';
 import { localPart, type Entity, type Event } from '../domain/entity';
 import { asFault, type Fault } from '../domain/fault';
+import type { Usage } from '../domain/usage';
 import { Session, type Answer, type LinkState, type SessionEvents } from '../domain/session';
 import { eventWords } from '../i18n/en';
 import { fill, t, verbWord } from '../i18n/t';
@@ -14,6 +15,7 @@ import { Notices } from './notices';
 import { PendingVerbs } from './pending';
 import { Store } from './store';
 import { Topics } from './topics';
+import { parseFrame, UsageBoard } from './usage';
 
 /** A command waiting for its yes. */
 export interface Question {
@@ -32,6 +34,7 @@ export class App implements SessionEvents {
     const words = eventWords[group];
     return words && fill(words.many, { n });
   });
+  readonly usage = new UsageBoard(this.topics, (on) => this.session.watch(on));
   readonly session: Session;
 
   state = $state.raw<LinkState>({ phase: 'signed-out', since: 0, nextTry: 0, server: '' });
@@ -46,6 +49,7 @@ export class App implements SessionEvents {
 
   constructor(url: string) {
     this.session = new Session(url, this);
+    addEventListener('visibilitychange', () => this.usage.show(document.visibilityState !== 'hidden'));
     addEventListener('popstate', () => (this.route = parseRoute(new URL(location.href))));
   }
 
@@ -64,7 +68,16 @@ export class App implements SessionEvents {
     if (this.inside && state.phase === 'connected' && state.server !== this.state.server) {
       this.notices.add('info', 'link.moved', t('link.moved', { server: state.server }));
     }
+    const wasUp = this.connected;
     this.state = state;
+    // Whoever began or ended to look meanwhile could not say so.
+    if (this.connected && !wasUp) this.session.watch(this.usage.isLookedAt);
+    else if (!this.connected) this.usage.clear();
+  }
+
+  figures(document: unknown): void {
+    const frame = parseFrame(document);
+    if (frame && this.usage.isLookedAt) this.usage.take(frame, this.session.cell);
   }
 
   get(jid: string): Entity | undefined {
@@ -209,6 +222,12 @@ export class App implements SessionEvents {
   /** The full address of the selection. */
   get selectedJid(): string | undefined {
     return this.route.selected && `${this.route.selected}@${this.session.cell}`;
+  }
+
+  /** Reads what an entity takes now and depends on it. */
+  usageOf(jid: string): Usage | undefined {
+    this.live.on(`usage:${jid}`);
+    return this.usage.get(jid);
   }
 
   /** Reads an entity and depends on it. */

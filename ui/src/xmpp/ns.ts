@@ -8,6 +8,7 @@ export const NS = {
   op: 'urn:archipel:op:0',
   fault: 'urn:archipel:fault:0',
   feed: 'urn:archipel:feed:0',
+  usage: 'urn:archipel:usage:0',
   stanzas: 'urn:ietf:params:xml:ns:xmpp-stanzas',
   ping: 'urn:xmpp:ping',
 } as const;

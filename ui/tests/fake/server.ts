@@ -31,6 +31,8 @@ interface Stream {
   unacked: string[];
   received: number;
   managed: boolean;
+  /** It looks at what machines take. */
+  watching: boolean;
 }
 
 export interface Options {
@@ -214,7 +216,7 @@ class Line {
     if (bind) {
       const jid = `${this.#scram.user}@${CELL}/${child(bind, 'resource')?.textContent ?? freshUuid()}`;
       this.#reply(el, `<bind xmlns="urn:ietf:params:xml:ns:xmpp-bind"><jid>${jid}</jid></bind>`);
-      this.stream = { id: freshUuid(), jid, subscribed: false, item: 0, sent: 0, unacked: [], received: 0, managed: false };
+      this.stream = { id: freshUuid(), jid, subscribed: false, item: 0, sent: 0, unacked: [], received: 0, managed: false, watching: false };
       this.server.streams.set(this.stream.id, this.stream);
       return;
     }
@@ -224,6 +226,11 @@ class Line {
       return this.#reply(el, '');
     }
     if (child(el, 'items')) return this.#page(el);
+    for (const verb of ['watch', 'unwatch'] as const) {
+      if (!child(el, verb)) continue;
+      if (this.stream) this.stream.watching = verb === 'watch';
+      return this.#reply(el, '');
+    }
     const command = child(el, 'command');
     if (command) return this.#command(el, command);
     this.#reply(el, '<error type="cancel"><service-unavailable xmlns="urn:ietf:params:xml:ns:xmpp-stanzas"/></error>', 'error');

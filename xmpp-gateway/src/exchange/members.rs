@@ -142,6 +142,7 @@ impl Exchange {
             renew_after,
             exchanges: self.links.exchanges.lock().clone(),
         }));
+        self.tend_usage();
         if session.phase() == Phase::Closed {
             self.on_link_closed(session);
         }

@@ -23,12 +23,14 @@
 //! | `members` | who belongs to the cell, and what is wrong with them |
 //! | `dispatch` | carrying out requests: authorise, answer or forward |
 //! | `feed` | the cell feed |
+//! | `usage` | who looks at what machines take |
 //! | `adhoc`, `stage` | commands with forms or JSON; their stages (pure) |
 //! | `chat`, `line` | commands as chat; what a line means (pure) |
 //! | `people`, `roster`, `presence`, `look` | who is here, whom they see, and how an entity looks (pure) |
+//! | `health`, `metrics` | how it is, in numbers |
 //! | `disco`, `services` | what clients ask at login |
 //!
-//! Locks are taken in the order location table, audit, people, feed; none is held across an await.
+//! Locks are taken in the order location table, audit, people, feed, usage; none is held across an await.
 //! Everything that reads the table and then tells somebody holds the table's lock meanwhile, so that nobody hears of two changes
 //! in the wrong order.
 
@@ -41,6 +43,7 @@ pub(crate) mod dispatch;
 pub(crate) mod feed;
 mod graves;
 mod handed;
+mod health;
 mod heirs;
 mod interned;
 pub(crate) mod line;
@@ -62,6 +65,7 @@ pub mod term;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod usage;
 mod vouch;
 pub(crate) mod words;
 pub(crate) mod xml;
@@ -74,10 +78,11 @@ use crate::{
     stanza::{adhoc::Command, set_attr},
 };
 use archipel_contract::{
-    BoxFuture, CellName, Entity, EntityId, Epoch, Fault, Kind, Millis, Role, Timestamp,
+    BoxFuture, CellName, Entity, EntityId, Epoch, Fault, Millis, Role, Timestamp,
     catalog::Catalog,
     port::{AccountKind, Accounts, Authority, Clock, Documents, Journal},
 };
+pub use health::Health;
 use location::{Locations, Outcome, Refusal};
 use minidom::Element;
 use parking_lot::{Mutex, RwLock};
@@ -167,28 +172,10 @@ pub struct Exchange {
     auditing: audit::Room,
     people: Mutex<people::People>,
     feed: feed::Feed,
+    watching: usage::Watching,
     commands: Mutex<stage::Sessions>,
     chat: Mutex<chat::Talks>,
     metrics: metrics::Metrics,
-}
-
-/// How the exchange is doing.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Health {
-    /// Entities known.
-    pub entities: usize,
-    /// Hosts whose agent is linked.
-    pub hosts_linked: usize,
-    /// Hosts whose agent was linked and is not now.
-    pub hosts_lost: usize,
-    /// Sessions of people.
-    pub people: usize,
-    /// Subscriptions to the feed.
-    pub subscribers: usize,
-    /// Requests sent to agents and not yet answered.
-    pub waiting: usize,
-    /// Machines that run on more than one host, a sentence for each.
-    pub duplicates: Vec<String>,
 }
 
 /// Where a stanza of a person goes.
@@ -232,42 +219,11 @@ impl Exchange {
             auditing: audit::Room::default(),
             people: Mutex::default(),
             feed: feed::Feed::default(),
+            watching: usage::Watching::default(),
             commands: Mutex::default(),
             chat: Mutex::default(),
             metrics: metrics::Metrics::default(),
         })
-    }
-
-    /// Numbers for the health page.
-    pub fn health(&self) -> Health {
-        let (entities, hosts_linked, hosts_lost) = {
-            let table = self.locations.read();
-            let linked = table.hosts().filter(|(_, live)| *live).count();
-            (table.len(), linked, table.hosts().count() - linked)
-        };
-        // Each lock is let go before the next is taken: within one expression they would all be held until its end, in an order that
-        // is not the order of everybody else.
-        let people = self.people.lock().sessions();
-        let subscribers = self.feed.subscribers();
-        let waiting = self.links.counts().1;
-        let duplicates = self.duplicates();
-        Health { entities, hosts_linked, hosts_lost, people, subscribers, waiting, duplicates }
-    }
-
-    /// Brings the gauges up to date; to be called at a scrape.
-    pub fn collect(&self) {
-        let mut counts = std::collections::HashMap::new();
-        {
-            let table = self.locations.read();
-            for entity in Kind::ALL.into_iter().flat_map(|k| table.of_kind(k)) {
-                *counts.entry((entity.kind().name(), entity.state())).or_insert(0i64) += 1;
-            }
-        }
-        self.metrics.entities(&counts);
-        let running = counts.iter().any(|((kind, state), count)| (*kind, *state) == (Kind::Domain.name(), "running") && *count > 0);
-        let audit = self.audit.lock();
-        let most = audit.alarmed().values().map(std::collections::BTreeSet::len).max().unwrap_or(usize::from(running));
-        self.metrics.copies(most, audit.alarmed().len());
     }
 
     /// What the cell knows of an entity now.
@@ -376,6 +332,8 @@ impl Exchange {
                     self.on_command(session, role, entity.cloned(), payload, reply);
                 } else if payload.is("pubsub", ns::PUBSUB) && matches!(place, Place::Cell) {
                     self.on_feed(session, payload, &reply);
+                } else if set && crate::stanza::usage::Ask::is(payload) && matches!(place, Place::Cell) {
+                    self.on_watch(session, payload, &reply);
                 } else {
                     self.on_service(account, entity, set, payload, &reply);
                 }
@@ -475,6 +433,7 @@ impl SessionHandler for Exchange {
     fn closed(&self, session: &Arc<Session>) {
         let Some(me) = self.me.upgrade() else { return };
         me.feed.unsubscribe(session.id());
+        me.look_away(session.id());
         me.commands.lock().close(session.jid());
         match session.kind() {
             AccountKind::Node => me.on_link_closed(session),

@@ -169,6 +169,12 @@ impl Exchange {
     /// A stanza of a node's session. Answers whether it was one of the link.
     pub(super) fn on_node_stanza(self: &Arc<Self>, session: &Arc<Session>, stanza: &Element) -> bool {
         match (stanza.name(), stanza.attr("type")) {
+            ("message", _) if stanza.has_child("usage", ns::NODE) => {
+                if let Some(frame) = node::usage_of(stanza) {
+                    self.on_usage(session, frame);
+                }
+                true
+            }
             ("message", _) => match node::announced(stanza) {
                 Some(Ok(events)) => {
                     if let Some(host) = self.links.host(session.id()) {
@@ -297,6 +303,7 @@ impl Exchange {
                 self.roll.part(&host);
             }
             self.change(|table, now| table.lost(&host, session.id(), now));
+            self.lose_sight(&host, session.id());
         }
     }
 

@@ -20,8 +20,10 @@ mod answer;
 mod authorities;
 mod authority;
 mod fence;
+mod figures;
 mod health;
 mod pages;
+mod peers;
 mod queue;
 mod renewal;
 
@@ -29,6 +31,7 @@ pub use authorities::LinkAuthorities;
 pub use authority::LinkAuthority;
 pub use fence::Fence;
 pub use health::LinkHealth;
+pub use peers::LinkPeers;
 pub use queue::LinkAnnouncer;
 
 use crate::client::tls::Shows;
@@ -38,14 +41,14 @@ use crate::stanza::{self, IqKind, node};
 use crate::stream::Bounds;
 use answer::answer;
 use archipel_contract::{
-    BoxFuture, CellName, Epoch, Fault, FaultKind, HypervisorName,
-    port::{Clock, Dispatcher, Inventory, Peers, Request},
+    CellName, Epoch, Fault, FaultKind, HypervisorName,
+    port::{Clock, Dispatcher, Inventory},
+    usage::Figures,
 };
 use health::Board;
 use minidom::Element;
 use pages::{batches, pages};
-use parking_lot::Mutex;
-use serde_json::Value;
+use peers::Lent;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -53,8 +56,6 @@ use tokio::time::Instant;
 
 /// How long the exchange may take to answer one step of an assertion.
 const STEP_DEADLINE: Duration = Duration::from_secs(60);
-/// How long another agent may take to answer.
-const PEER_DEADLINE: Duration = Duration::from_secs(120);
 /// How many events go into one message at most; [`node::PAGE_BYTES`] usually ends it earlier.
 const EVENTS: usize = 200;
 
@@ -133,6 +134,7 @@ pub struct Link {
     watcher: Arc<LinkWatcher>,
     peers: Arc<LinkPeers>,
     authority: Arc<LinkAuthority>,
+    figures: Option<Arc<dyn Figures>>,
 }
 
 /// Answers how the link stands, from anywhere.
@@ -148,34 +150,6 @@ impl LinkWatcher {
     }
 }
 
-/// The other agents of the cell, through the link.
-pub struct LinkPeers {
-    cell: CellName,
-    client: Mutex<Option<Client>>,
-}
-
-impl Peers for LinkPeers {
-    fn ask(&self, peer: HypervisorName, request: Request) -> BoxFuture<'_, Result<Value, Fault>> {
-        Box::pin(self.request(self.cell.jid(&peer.into()), request))
-    }
-    fn ask_cell(&self, request: Request) -> BoxFuture<'_, Result<Value, Fault>> {
-        Box::pin(self.request(self.cell.to_string(), request))
-    }
-}
-
-impl LinkPeers {
-    async fn request(&self, to: String, request: Request) -> Result<Value, Fault> {
-        let client = self.client.lock().clone();
-        let online = client.filter(|c| matches!(*c.state().borrow(), State::Online(_)));
-        let Some(client) = online else {
-            return Err(Fault::unavailable(format!("{to} cannot be asked: there is no link to the exchange at the moment")));
-        };
-        let ask = node::Ask::Request(Box::new(request));
-        let payload = client.request(IqKind::Set, Some(&to), ask.print(), PEER_DEADLINE).await?;
-        node::replied(&payload.ok_or_else(|| Fault::internal(format!("{to} answered with nothing")))?)
-    }
-}
-
 /// One session with the exchange, as the uploading side sees it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Session(u64);
@@ -185,9 +159,15 @@ impl Link {
     pub fn new(config: LinkConfig) -> (Arc<LinkAnnouncer>, Link) {
         let announcer = Arc::new(LinkAnnouncer::new(config.queue));
         let watcher = Arc::new(LinkWatcher { board: Board::default(), announcer: announcer.clone() });
-        let peers = Arc::new(LinkPeers { cell: config.cell.clone(), client: Mutex::new(None) });
+        let peers = Arc::new(LinkPeers::new(config.cell.clone()));
         let authority = Arc::new(LinkAuthority::new(config.cell.clone()));
-        (announcer.clone(), Link { config, announcer, watcher, peers, authority })
+        (announcer.clone(), Link { config, announcer, watcher, peers, authority, figures: None })
+    }
+
+    /// What its machines take can be looked at through it.
+    #[must_use]
+    pub fn showing(self, figures: Arc<dyn Figures>) -> Link {
+        Link { figures: Some(figures), ..self }
     }
 
     /// Answers how the link stands, from anywhere and at any time.
@@ -207,7 +187,7 @@ impl Link {
 
     /// Runs for ever: connects, asserts, announces, and lets `dispatcher` carry out what is asked.
     pub async fn run(self, dispatcher: Arc<dyn Dispatcher>, inventory: Arc<dyn Inventory>, incarnation: u64) {
-        let Link { config, announcer, watcher, peers, authority } = self;
+        let Link { config, announcer, watcher, peers, authority, figures } = self;
         let instance = instance();
         let (client, mut incoming) = Client::start(Config {
             user: format!("hv.{}", config.host),
@@ -251,6 +231,8 @@ impl Link {
         };
         let room = Arc::new(Semaphore::new(config.in_flight));
         let ahead = uploader.announcer.clone();
+        let wanted = watch::Sender::new(figures::Wanted::default());
+        let showing = figures::tell(&config, client.clone(), figures, wanted.subscribe());
         let listen = async {
             let mut number = 0;
             let mut last = None;
@@ -262,6 +244,8 @@ impl Link {
                         watcher.board.online(config.clock.now(), resumed);
                         if !resumed {
                             number += 1;
+                            // It says so again if somebody looks.
+                            figures::Wanted::say(&wanted, false);
                             tell.send_replace(Some(Session(number)));
                         }
                     }
@@ -278,6 +262,9 @@ impl Link {
                         if let Some(warnings) = node::warned(&stanza).filter(|_| trusted) {
                             watcher.board.warned(warnings);
                         }
+                        if let Some(on) = node::watched(&stanza).filter(|_| trusted) {
+                            figures::Wanted::say(&wanted, on);
+                        }
                         if let Some(addresses) = node::exchanges_of(&stanza).filter(|_| trusted) {
                             config.exchanges.send_if_modified(|known| std::mem::replace(known, addresses.clone()) != addresses);
                         }
@@ -290,26 +277,8 @@ impl Link {
             () = listen => {}
             () = uploader.run() => {}
             () = renewing => {}
+            () = showing => {}
         }
-    }
-}
-
-/// Takes the client back from those who ask through it, also when the link is aborted: as long as anybody holds it, it does not say
-/// good-bye, and the exchange waits for its return.
-struct Lent<'a>(&'a LinkPeers, &'a LinkAuthority);
-
-impl Lent<'_> {
-    fn to<'a>(peers: &'a LinkPeers, authority: &'a LinkAuthority, client: &Client) -> Lent<'a> {
-        *peers.client.lock() = Some(client.clone());
-        authority.attach(Some(client.clone()));
-        Lent(peers, authority)
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        *self.0.client.lock() = None;
-        self.1.attach(None);
     }
 }
 

@@ -1,6 +1,5 @@
 //! What the server is told, and what it allows.
 
-use super::session::QueueBounds;
 use crate::sasl::ThrottleRules;
 use crate::stream::Bounds;
 use crate::tls::Tls;
@@ -21,6 +20,21 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// Stream features of the handler, as XML, announced after login (for example roster versioning).
     pub features: Vec<String>,
+}
+
+/// How much may wait in one session, written and unacknowledged stanzas included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueBounds {
+    /// Stanzas.
+    pub stanzas: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+impl Default for QueueBounds {
+    fn default() -> QueueBounds {
+        QueueBounds { stanzas: 4096, bytes: 8 * 1024 * 1024 }
+    }
 }
 
 /// How fast one person's session may talk. Whoever talks faster is read later; nothing is lost.

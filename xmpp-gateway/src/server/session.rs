@@ -10,6 +10,7 @@
 //! The session owns the queue of what is to be written and the ledger of stream management; a connection only empties the
 //! queue. That is why nothing is lost between two connections. All of it is behind one lock that is never held across a wait.
 
+pub use super::config::QueueBounds;
 use crate::sm::{AskAfter, Ledger, TooHigh};
 use crate::stream::{Stanza, StreamCondition, StreamError};
 use archipel_contract::port::AccountKind;
@@ -24,21 +25,6 @@ use tokio::sync::Notify;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the session's queue is full; drop what can be asked for again")]
 pub struct QueueFull;
-
-/// How much may wait in one session, written and unacknowledged stanzas included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueBounds {
-    /// Stanzas.
-    pub stanzas: usize,
-    /// Their bytes.
-    pub bytes: usize,
-}
-
-impl Default for QueueBounds {
-    fn default() -> QueueBounds {
-        QueueBounds { stanzas: 4096, bytes: 8 * 1024 * 1024 }
-    }
-}
 
 /// By what a session is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,6 +191,11 @@ impl Session {
     pub fn is_live(&self) -> bool {
         let state = self.state.lock();
         state.phase == Phase::Live && state.ending.is_none()
+    }
+    /// Whether a connection is attached and everything was handed to it: whoever has only the newest to say waits for that.
+    pub fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.phase == Phase::Live && state.ending.is_none() && state.queue.is_empty()
     }
     /// Stanzas and bytes that wait, those not yet acknowledged included.
     pub fn backlog(&self) -> (usize, usize) {

@@ -20,6 +20,7 @@ pub mod feed;
 pub mod form;
 pub mod json;
 pub mod node;
+pub mod usage;
 
 use crate::ns;
 use minidom::Element;

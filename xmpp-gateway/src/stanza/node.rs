@@ -11,13 +11,15 @@
 //!   request          ---- iq set ---->    routed to the agent of another hypervisor
 //!                    <--- message ---     warning: something is wrong with this host that its people should know
 //!                    <--- message ---     exchanges: where all exchanges of the cell are, as in the welcome, when that changes
+//!                    <--- message ---     watch {on}: somebody looks at what the machines of this host take, or nobody any more
+//!   usage {frame}    ---- message --->    what has changed of that, as long as somebody looks
 //!   renew {key}      ---- iq set ---->    result: the next certificate
 //!   leave            ---- iq set ---->    result: this host does not belong to the cell any more
 //! ```
 
 use super::json;
 use crate::ns;
-use archipel_contract::{Entity, Epoch, Event, Fault, HypervisorName, Millis, Timestamp, port::Request};
+use archipel_contract::{Entity, Epoch, Event, Fault, HypervisorName, Millis, Timestamp, port::Request, usage::Frame};
 use minidom::Element;
 use rxml::xml_ncname;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -153,6 +155,27 @@ pub fn warned(message: &Element) -> Option<Vec<String>> {
     message.get_child("warning", ns::NODE).and_then(|w| json::need(w).ok())
 }
 
+/// Whether somebody looks at what machines take: the payload of a message.
+pub fn watch(on: bool) -> Element {
+    holding("watch", json::print(&serde_json::json!({ "on": on })))
+}
+
+/// Whether a message says that somebody looks; `None` when it says nothing of it.
+pub fn watched(message: &Element) -> Option<bool> {
+    let said: Value = message.get_child("watch", ns::NODE).and_then(|w| json::need(w).ok())?;
+    said["on"].as_bool()
+}
+
+/// What has changed of what machines take: the payload of a message.
+pub fn usage(frame: &Frame) -> Element {
+    holding("usage", json::print(frame))
+}
+
+/// The frame of a message, `None` when it holds none.
+pub fn usage_of(message: &Element) -> Option<Result<Frame, Fault>> {
+    message.get_child("usage", ns::NODE).map(json::need)
+}
+
 /// The addresses of all exchanges of the cell: the payload of a message.
 pub fn exchanges(addresses: &[String]) -> Element {
     holding("exchanges", json::print(addresses))
@@ -270,6 +293,23 @@ mod tests {
             assert_eq!(announced(&over_the_wire(&message)), Some(Ok(events.clone())));
         }
         assert_eq!(announced(&Element::bare("message", ns::CLIENT)), None);
+    }
+
+    #[test]
+    fn what_machines_take_survives_the_wire() {
+        let message = |payload| {
+            let mut message = Element::bare("message", ns::CLIENT);
+            message.append_child(payload);
+            over_the_wire(&message)
+        };
+        for on in [true, false] {
+            assert_eq!(watched(&message(watch(on))), Some(on));
+        }
+        let reading = archipel_contract::usage::Reading::default();
+        let frame = Frame::between(&"alpha".parse().expect("a name"), None, &reading);
+        assert_eq!(usage_of(&message(usage(&frame))), Some(Ok(frame)));
+        let other = Element::bare("message", ns::CLIENT);
+        assert_eq!((watched(&other), usage_of(&other)), (None, None));
     }
 
     #[test]

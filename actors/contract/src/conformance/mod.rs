@@ -17,6 +17,7 @@ pub mod network;
 pub mod snapshot;
 pub mod storage;
 pub mod terms;
+pub mod usage;
 
 use crate::{
     Millis,

@@ -194,7 +194,14 @@ pub fn may(command: &str, facts: &DomainFacts) -> Verdict {
     if let Some(to) = &facts.moving_to
         && !matches!(
             command,
-            "domain.info" | "domain.xml" | "domain.migrate-check" | "domain.console" | "domain.viewers" | "domain.screenshot"
+            "domain.info"
+                | "domain.xml"
+                | "domain.usage"
+                | "domain.usage-history"
+                | "domain.migrate-check"
+                | "domain.console"
+                | "domain.viewers"
+                | "domain.screenshot"
         )
     {
         return Verdict::refused(format!("is being moved to {to}; cancel the task first, or wait until it ends"));
@@ -226,6 +233,7 @@ pub fn may(command: &str, facts: &DomainFacts) -> Verdict {
             Shutdown => Verdict::refused("is going down already"),
             Shutoff | Crashed => Verdict::refused("is off"),
         },
+        "domain.usage" if !state.is_active() => Verdict::refused("is off and takes nothing"),
         "domain.force-off" | "domain.reset" => {
             if state.is_active() {
                 Verdict::Allowed

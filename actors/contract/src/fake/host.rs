@@ -55,6 +55,8 @@ pub(super) struct Model {
     pub(super) split: BTreeSet<DomainId>,
     /// Machines whose file systems stand still.
     pub(super) frozen: super::guest::Frozen,
+    /// What machines took so far.
+    pub(super) meters: super::usage::Meters,
     /// Consoles that are open, and keys that were pressed.
     pub(super) lines: super::console::Lines,
     /// Whoever is to be woken when the model is locked no more.
@@ -108,6 +110,7 @@ impl Model {
         record.facts.reason = Some(reason.into());
         if !state.is_active() {
             self.lines.close(id);
+            self.meters.stop(id);
             if !record.facts.persistent {
                 self.domains.remove(&id);
             }
@@ -177,6 +180,7 @@ impl FakeHost {
             to_wake: Vec::new(),
             lines: Default::default(),
             frozen: Default::default(),
+            meters: Default::default(),
         };
         let seed = name.bytes().fold(0u128, |n, b| n * 31 + u128::from(b)) << 64;
         let network = NetworkId(Uuid::from_u128(seed | 1));
@@ -229,6 +233,7 @@ impl FakeHost {
             migration: self.clone(),
             consoles: self.clone(),
             guests: self.clone(),
+            usage: self.clone(),
             link: self.clone(),
         }
     }

@@ -21,6 +21,7 @@ mod population;
 mod script;
 mod snapshot;
 mod storage_pool;
+mod usage;
 mod volume;
 mod voyage;
 

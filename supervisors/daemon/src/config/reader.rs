@@ -186,6 +186,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(value) = self.take(key) else { return default };
+        value.into_bool().unwrap_or_else(|_| {
+            self.mistake(key, "must be true or false");
+            default
+        })
+    }
+
     /// A list of texts; in the environment they are separated by commas.
     pub(super) fn list(&mut self, key: &'static str) -> Option<Vec<String>> {
         match self.take(key)?.kind {

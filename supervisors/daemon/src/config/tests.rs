@@ -24,6 +24,7 @@ fn an_empty_file_is_a_whole_configuration() {
     assert_eq!((settings.xmpp_listen.as_str(), settings.http_listen.as_str()), ("127.0.0.1:5222", "127.0.0.1:8080"));
     assert!(settings.hypervisors.is_empty() && settings.remote.is_none());
     assert_eq!(settings.migration, Limits { out: 2, come: 2 });
+    assert_eq!(settings.usage, Usage { history: true, metrics: false });
 }
 
 #[test]
@@ -157,6 +158,14 @@ fn a_cluster_is_exchanges_with_an_etcd_and_everything_wrong_with_it_is_said() {
     }
     let found = with("roles = ['agent']\n[cluster]\netcd = ['http://a:2379']\n", &[]).unwrap_err().join("\n");
     assert!(found.contains("only an exchange uses etcd"), "{found}");
+}
+
+#[test]
+fn what_is_measured_while_nobody_looks_is_said() {
+    let settings = with("[usage]\nhistory = false\n", &[("ARCHIPEL__USAGE__METRICS", "true")]).unwrap();
+    assert_eq!(settings.usage, Usage { history: false, metrics: true });
+    let found = with("[usage]\nhistory = \"often\"\nhistoric = true\n", &[]).unwrap_err();
+    assert!(found.iter().any(|f| f.contains("usage.history: must be true or false")), "{found:?}");
 }
 
 #[test]

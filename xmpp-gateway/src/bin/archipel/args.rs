@@ -45,6 +45,13 @@ pub(crate) enum Invocation {
     Call(Box<Call>),
     /// Follow every change.
     Events,
+    /// Look at what machines take.
+    Top {
+        /// Only on this hypervisor.
+        host: Option<String>,
+        /// How often; for ever, if it is not said.
+        count: Option<u64>,
+    },
     /// Talk with an entity.
     Chat {
         /// Its name or address.
@@ -134,6 +141,19 @@ pub(crate) fn grammar(catalog: &'static Catalog) -> Command {
         Command::new("events")
             .about("Follow every change of the cell, one line each, until interrupted")
             .long_about("Follow every change of the cell, one line each, until interrupted. After a lost connection it goes on where it was, or says on standard error that it took a snapshot because something may be missing."),
+    )
+    .subcommand(
+        Command::new("top")
+            .about("Show what machines and hosts take of processor, memory, disks and network, every two seconds, until interrupted")
+            .long_about("Show what machines and hosts take of processor, memory, disks and network, every two seconds, until interrupted. 100 % is one CPU that is busy all the time. Nothing is measured while nobody looks. With --json one object a line for each host.")
+            .arg(host_option("Only this hypervisor and its machines"))
+            .arg(
+                Arg::new("count")
+                    .long("count")
+                    .value_name("NUMBER")
+                    .value_parser(clap::value_parser!(u64).range(1..))
+                    .help("End after so many tables [default: until interrupted]"),
+            ),
     )
     .subcommand(
         Command::new("chat")
@@ -291,6 +311,7 @@ pub(crate) fn parse(catalog: &'static Catalog, args: impl IntoIterator<Item = st
     let text = |matches: &ArgMatches, id: &str| matches.get_one::<String>(id).cloned();
     let invocation = match noun {
         "events" => Invocation::Events,
+        "top" => Invocation::Top { host: text(rest, "host"), count: rest.get_one::<u64>("count").copied() },
         "chat" => Invocation::Chat { target: text(rest, "target").unwrap_or_default(), host: text(rest, "host") },
         "completion" => Invocation::Completion(text(rest, "shell").and_then(|s| s.parse().ok()).unwrap_or(Shell::Bash)),
         noun => {

@@ -8,6 +8,7 @@
 //! | `run.rs` | sends the command and prints the answer |
 //! | `follow.rs` | the stream of events, and tasks to their end |
 //! | `chat.rs` | conversations |
+//! | `top.rs` | what machines take, live |
 //! | `console.rs` `websocket.rs` | the serial console in the terminal |
 //! | `output.rs` | tables, details and JSON |
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ mod login;
 mod output;
 mod resolve;
 mod run;
+mod top;
 mod websocket;
 
 use archipel_contract::{Fault, FaultKind, catalog::Catalog};

@@ -1,7 +1,10 @@
 //! What people and scripts see. People get aligned tables and `key: value`; scripts get JSON as it came. A state is always a
 //! word; colour only repeats it, on a terminal, unless NO_COLOR is set.
 
-use archipel_contract::{Bytes, Event};
+use archipel_contract::{
+    Bytes, Event,
+    usage::{ByteRate, MilliCpu},
+};
 use serde_json::{Map, Value};
 use std::io::{self, IsTerminal, Write};
 
@@ -37,6 +40,30 @@ fn columns(command: &str) -> &'static [(&'static str, &'static str)] {
             ];
         }
         "domain.history" => return &[("VERSION", "version"), ("AT", "at"), ("BY", "by"), ("WHAT", "what"), ("LINES", "lines")],
+        "domain.usage-history" | "hypervisor.usage-history" => {
+            return &[
+                ("AT", "at"),
+                ("CPU", "cpu"),
+                ("MEMORY", "memory"),
+                ("READ", "disk_read"),
+                ("WRITTEN", "disk_written"),
+                ("RECEIVED", "net_received"),
+                ("SENT", "net_sent"),
+            ];
+        }
+        "top" | "hypervisor.usage" => {
+            return &[
+                ("NAME", "name"),
+                ("CPU", "cpu"),
+                ("MEMORY", "memory"),
+                ("USED", "memory_used"),
+                ("READ", "disk_read"),
+                ("WRITTEN", "disk_written"),
+                ("RECEIVED", "net_received"),
+                ("SENT", "net_sent"),
+                ("HOST", "host"),
+            ];
+        }
         "domain.parked" => return &[("NAME", "name"), ("FROM", "from"), ("BY", "by"), ("AT", "at"), ("UUID", "id")],
         "hypervisor.drain-plan" => return &[("NAME", "name"), ("TO", "to"), ("REASON", "reason"), ("UUID", "id")],
         _ => {}
@@ -142,7 +169,11 @@ fn shown(key: &str, value: Option<&Value>) -> String {
         Some(Value::String(text)) => printable(text),
         Some(Value::Number(number)) if key == "clock_offset" => format!("{:+} s", number.as_i64().unwrap_or_default()),
         Some(Value::Number(number)) => match (key, number.as_u64()) {
-            ("memory" | "capacity" | "allocation" | "available", Some(bytes)) => Bytes(bytes).to_string(),
+            ("memory" | "memory_maximum" | "memory_used" | "memory_resident" | "capacity" | "allocation" | "available", Some(bytes)) => {
+                Bytes(bytes).to_string()
+            }
+            ("disk_read" | "disk_written" | "net_received" | "net_sent", Some(rate)) => ByteRate(rate).to_string(),
+            ("cpu", Some(cpu)) => MilliCpu(cpu).to_string(),
             ("percent", Some(percent)) => format!("{percent}%"),
             _ => number.to_string(),
         },
@@ -225,6 +256,13 @@ pub(crate) fn reply(out: &mut dyn Write, command: &str, reply: &Value, style: St
     match reply {
         Value::Array(rows) => table(out, command, rows, style),
         Value::Object(object) => {
+            if let ("hypervisor.usage", Some(Value::Array(machines))) = (command, object.get("machines")) {
+                let host: Map<String, Value> =
+                    object.iter().filter(|(k, _)| *k != "machines").map(|(k, v)| (k.clone(), v.clone())).collect();
+                details(out, &host, style)?;
+                writeln!(out)?;
+                return table(out, command, machines, style);
+            }
             let text = |key: &str| object.get(key).and_then(Value::as_str);
             if let (Some(_), Some(document)) = (text("media_type"), text("text")) {
                 return if document.ends_with('\n') { write!(out, "{document}") } else { writeln!(out, "{document}") };

@@ -3,7 +3,7 @@
 use crate::args::{Args, Call, Invocation, starts_task};
 use crate::login::{self, Login, Surroundings};
 use crate::output::{self, Style};
-use crate::{chat, console, follow, resolve};
+use crate::{chat, console, follow, resolve, top};
 use archipel_contract::{Effect, Fault, OperationId, Target};
 use archipel_xmpp::client::{Client, Config, Connector, DEADLINE, Incoming, Tcp};
 use serde_json::Value;
@@ -29,6 +29,17 @@ pub(crate) async fn run(args: Args) -> Result<(), Fault> {
             let (client, incoming) = connect(&login, true).await?;
             let jid = resolve::anybody(&client, &login.cell, &target, host.as_deref()).await?;
             let ended = chat::talk(&client, incoming, &jid, &target).await;
+            client.close().await;
+            ended
+        }
+        Invocation::Top { host, count } => {
+            let host =
+                host.map(|host| host.parse()).transpose().map_err(|e: archipel_contract::id::BadId| Fault::invalid(e.to_string()))?;
+            let (client, incoming) = connect(&login, true).await?;
+            let ended = tokio::select! {
+                ended = top::look(&client, incoming, &login.cell, host, count, style) => ended,
+                _ = tokio::signal::ctrl_c() => Ok(()),
+            };
             client.close().await;
             ended
         }

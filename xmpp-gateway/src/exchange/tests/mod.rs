@@ -8,6 +8,7 @@ mod locations;
 mod moves;
 mod nodes;
 mod peoples;
+mod usages;
 mod wires;
 mod world;
 
