@@ -65,6 +65,17 @@ fn columns(command: &str) -> &'static [(&'static str, &'static str)] {
             ];
         }
         "domain.parked" => return &[("NAME", "name"), ("FROM", "from"), ("BY", "by"), ("AT", "at"), ("UUID", "id")],
+        "volume.users" => {
+            return &[
+                ("NAME", "name"),
+                ("HOST", "host"),
+                ("DEVICE", "device"),
+                ("RUNNING", "running"),
+                ("READ-ONLY", "read_only"),
+                ("THROUGH", "through"),
+                ("UUID", "id"),
+            ];
+        }
         "hypervisor.drain-plan" => return &[("NAME", "name"), ("TO", "to"), ("REASON", "reason"), ("UUID", "id")],
         _ => {}
     }
