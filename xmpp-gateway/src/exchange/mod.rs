@@ -369,22 +369,6 @@ impl Exchange {
             Place::Elsewhere => self.bounce(session, &message, Refused::RemoteServerNotFound, None),
         }
     }
-
-    /// Gives a message back with an error, unless it is one itself.
-    fn bounce(&self, session: &Session, message: &Element, refused: Refused, text: Option<&str>) {
-        if message.attr("type") == Some("error") {
-            return;
-        }
-        let mut xml = xml::Xml::stanza("message");
-        xml.attr("type", "error")
-            .attr_opt("id", message.attr("id"))
-            .attr_opt("from", message.attr("to"))
-            .attr("to", &session.jid().to_string());
-        refused.write(&mut xml, text);
-        if session.send(Stanza::from(xml.finish())).is_err() {
-            tracing::debug!(to = %session.jid(), "an error was dropped because the queue is full");
-        }
-    }
 }
 
 impl SessionHandler for Exchange {
