@@ -127,35 +127,30 @@ impl Tickets {
         Ok(Ticket { token, path, seconds: SECONDS, host: host.clone(), message })
     }
 
+    /// Whose ticket this is and what it opens, if it waits, that is its proof and it opens a thing of that kind. It is not used up: whoever
+    /// asks only wants to know whether it is worth while to bring the request here.
+    pub fn fits(&self, token: &str, proof: &Proof, folder: &str) -> Result<Admitted, Refused> {
+        let (key, now) = (digest(token), Instant::now());
+        let inner = self.inner.lock();
+        match inner.judge(&key, proof.as_str(), folder, now) {
+            Ok(waiting) => Ok(Admitted { person: waiting.person.clone(), opens: waiting.opens.clone() }),
+            Err(wrong) => Err(inner.refuse(&key, wrong)),
+        }
+    }
+
     /// Uses up the ticket, if it waits, the secret is the one whose proof came with the command, and it opens a thing of that kind.
     pub fn redeem(&self, token: &str, secret: &str, folder: &str) -> Result<Admitted, Refused> {
-        let (key, proof) = (digest(token), BASE64_URL_SAFE_NO_PAD.encode(digest(secret)));
-        let now = Instant::now();
+        let (key, mut proof) = (digest(token), BASE64_URL_SAFE_NO_PAD.encode(digest(secret)));
+        if !SECRET_LENGTH.contains(&secret.len()) {
+            proof.replace_range(.., "+++++++++++++++++++++++++++++++++++++++++++");
+        }
         let mut inner = self.inner.lock();
-        // Whatever is wrong, one look-up and one comparison are made.
-        let found = inner.open.get(&key);
-        let wanted = found.map_or("-------------------------------------------", |w| w.proof.as_str());
-        let fits = bool::from(wanted.as_bytes().ct_eq(proof.as_bytes())) & SECRET_LENGTH.contains(&secret.len());
-        let wrong = match found {
-            Some(waiting) if now >= waiting.until => "has expired",
-            Some(_) if !fits => "is somebody else's: the secret does not fit",
-            Some(waiting) if waiting.opens.folder() != folder => "opens something else",
-            Some(_) => {
-                let Some(waiting) = inner.end(key, End::Used) else { return Err(Refused) };
-                tracing::info!(target: "archipel::audit", who = %waiting.person, what = %waiting.opens.words(), "used a ticket");
-                return Ok(Admitted { person: waiting.person, opens: waiting.opens });
-            }
-            None => match inner.ended.iter().find(|(ended, ..)| *ended == key) {
-                Some((_, _, End::Used)) => "was used already",
-                Some((_, _, End::Expired)) => "has expired",
-                None => "is not known",
-            },
-        };
-        let owner = inner.open.get(&key).map(|w| w.person.clone());
-        let owner = owner.or_else(|| inner.ended.iter().find(|(ended, ..)| *ended == key).map(|(_, person, _)| person.clone()));
-        drop(inner);
-        tracing::warn!(target: "archipel::audit", owner = owner.as_deref().unwrap_or("nobody"), wrong, "refused a ticket");
-        Err(Refused)
+        if let Err(wrong) = inner.judge(&key, &proof, folder, Instant::now()) {
+            return Err(inner.refuse(&key, wrong));
+        }
+        let Some(waiting) = inner.end(key, End::Used) else { return Err(Refused) };
+        tracing::info!(target: "archipel::audit", who = %waiting.person, what = %waiting.opens.words(), "used a ticket");
+        Ok(Admitted { person: waiting.person, opens: waiting.opens })
     }
 
     /// How many wait to be used.
@@ -165,6 +160,35 @@ impl Tickets {
 }
 
 impl Inner {
+    /// The ticket, or what is wrong. Whatever it is, one look-up and one comparison are made.
+    fn judge(&self, key: &Key, proof: &str, folder: &str, now: Instant) -> Result<&Waiting, &'static str> {
+        let found = self.open.get(key);
+        let wanted = found.map_or("-------------------------------------------", |w| w.proof.as_str());
+        let fits = bool::from(wanted.as_bytes().ct_eq(proof.as_bytes()));
+        match found {
+            Some(waiting) if now >= waiting.until => Err("has expired"),
+            Some(_) if !fits => Err("is somebody else's: the secret does not fit"),
+            Some(waiting) if waiting.opens.folder() != folder => Err("opens something else"),
+            Some(waiting) => Ok(waiting),
+            None => Err(match self.ended(key) {
+                Some((_, _, End::Used)) => "was used already",
+                Some((_, _, End::Expired)) => "has expired",
+                None => "is not known",
+            }),
+        }
+    }
+
+    fn ended(&self, key: &Key) -> Option<&(Key, Arc<str>, End)> {
+        self.ended.iter().find(|(ended, ..)| ended == key)
+    }
+
+    /// Tells the log, and nobody else, what was wrong.
+    fn refuse(&self, key: &Key, wrong: &'static str) -> Refused {
+        let owner = self.open.get(key).map(|w| &w.person).or_else(|| self.ended(key).map(|(_, person, _)| person));
+        tracing::warn!(target: "archipel::audit", owner = owner.map_or("nobody", |o| o), wrong, "refused a ticket");
+        Refused
+    }
+
     fn end(&mut self, key: Key, end: End) -> Option<Waiting> {
         let waiting = self.open.remove(&key)?;
         if let Some(timer) = &waiting.timer {
@@ -257,6 +281,24 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(31)).await;
         assert_eq!(tickets.open(), 0);
         assert!(issue(&tickets, "ada@c").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ticket_that_is_looked_at_is_not_used_up() {
+        let tickets = Arc::<Tickets>::default();
+        let ticket = issue(&tickets, "ada@c").unwrap();
+        let token = ticket.token.as_str();
+        assert_eq!(tickets.fits(token, &proof("another"), "console"), Err(Refused));
+        assert_eq!(tickets.fits(token, &proof(SECRET), "volume"), Err(Refused));
+        assert_eq!(tickets.fits(&token.replace('~', "~x"), &proof(SECRET), "console"), Err(Refused));
+        for _ in 0..2 {
+            assert_eq!(&*tickets.fits(token, &proof(SECRET), "console").unwrap().person, "ada@c");
+        }
+        assert!(tickets.redeem(token, SECRET, "console").is_ok());
+        assert_eq!(tickets.fits(token, &proof(SECRET), "console"), Err(Refused), "used");
+        let late = issue(&tickets, "ada@c").unwrap();
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        assert_eq!(tickets.fits(late.token.as_str(), &proof(SECRET), "console"), Err(Refused), "expired");
     }
 
     #[tokio::test(start_paused = true)]

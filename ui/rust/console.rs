@@ -8,7 +8,7 @@
 
 use crate::socket::{SILENCE, STALL, closing, stalls};
 use crate::ticket::{self, Unopened};
-use crate::{Shared, origin};
+use crate::{Shared, carriage, origin};
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Session};
 use archipel_contract::{BoxFuture, Fault};
@@ -27,6 +27,9 @@ const CHUNK: usize = 32 * 1024;
 pub const TAKEN_OVER: u16 = 4001;
 /// The closing code of a console that could not be opened although the ticket was good; the reason says why.
 pub const FAILED: u16 = 4002;
+
+/// The closing code of a console of another host when the way there is lost; the reason says how.
+pub const CUT: u16 = 4003;
 
 /// A console that was opened.
 pub struct Console {
@@ -55,9 +58,13 @@ pub(crate) async fn upgrade(
         let why = "pages of this origin may not connect; list it in http.allowed_origins";
         return Ok(ticket::plain(HttpResponse::Forbidden(), why));
     }
+    let token = token.into_inner();
+    if let Some(carrier) = shared.elsewhere(&token) {
+        return carriage::console(request, token, body, carrier).await;
+    }
     let Some(acceptor) = shared.hooks.consoles.clone() else { return Ok(ticket::refused()) };
     let secret = ticket::of_socket(request.headers()).unwrap_or_default();
-    let opened = match acceptor.open(token.into_inner(), secret).await {
+    let opened = match acceptor.open(token, secret).await {
         Ok(console) => Ok(console),
         Err(Unopened::Ticket) => return Ok(ticket::refused()),
         Err(Unopened::Fault(fault)) => Err(fault),
@@ -67,11 +74,23 @@ pub(crate) async fn upgrade(
     // A browser tells a page nothing of a refused socket, so what went wrong is said by closing an accepted one.
     match opened.and_then(|console| Ok((into_tokio(&console)?, console))) {
         Ok((line, console)) => drop(actix_web::rt::spawn(bridge(stream, session, line, console))),
-        Err(fault) => drop(actix_web::rt::spawn(async move {
-            let _ = timeout(STALL, session.close(Some(reason(FAILED, &fault.to_string())))).await;
-        })),
+        Err(fault) => say_failed(session, &fault),
     }
     Ok(response)
+}
+
+/// Accepts a socket only to say why there is no console.
+pub(crate) fn failed(request: &HttpRequest, body: web::Payload, fault: &Fault) -> actix_web::Result<HttpResponse> {
+    let (response, session, _) = actix_ws::handle_with_protocols(request, body, &["binary"])?;
+    say_failed(session, fault);
+    Ok(response)
+}
+
+fn say_failed(session: Session, fault: &Fault) {
+    let reason = reason(FAILED, &fault.to_string());
+    actix_web::rt::spawn(async move {
+        let _ = timeout(STALL, session.close(Some(reason))).await;
+    });
 }
 
 fn into_tokio(console: &Console) -> Result<UnixStream, Fault> {

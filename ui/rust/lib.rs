@@ -11,12 +11,17 @@
 //! | `/console/<token>` | a machine's console as a WebSocket, for whoever has the ticket and its secret |
 //! | `/volume/<token>` | the contents of a volume, to (PUT) and fro (GET), for whoever has the ticket and its secret |
 //!
+//! Where the ticket is another host's, `/console` and `/volume` pass the request on to it, and the answer back.
+//!
 //! One worker thread serves all of it: the page is small and packed beforehand, and stanzas are handed on at once.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod assets;
+mod carriage;
+mod carried;
 mod console;
+mod frames;
 mod origin;
 mod socket;
 mod standby;
@@ -29,9 +34,13 @@ mod stale;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_carried;
+#[cfg(test)]
 mod tests_opened;
 
-pub use console::{Console, ConsoleAcceptor, FAILED, TAKEN_OVER};
+pub use carriage::{Carriage, Carrier, Pipe};
+pub use carried::Carriages;
+pub use console::{CUT, Console, ConsoleAcceptor, FAILED, TAKEN_OVER};
 pub use socket::{MAX_FRAME, Socket, SocketAcceptor};
 pub use standby::Standby;
 pub use ticket::Unopened;
@@ -77,6 +86,8 @@ pub struct Hooks {
     pub consoles: Option<Arc<dyn ConsoleAcceptor>>,
     /// Reads and writes volumes; without it `/volume` is 404.
     pub volumes: Option<Arc<dyn VolumeAcceptor>>,
+    /// Passes on what tickets of other hosts open; without it only what is here is opened.
+    pub carrier: Option<Arc<dyn Carrier>>,
     /// The text of `/metrics`.
     pub metrics: Question<String>,
     /// The body of `/health`.
@@ -105,6 +116,13 @@ impl Http {
 pub(crate) struct Shared {
     pub(crate) config: HttpConfig,
     pub(crate) hooks: Hooks,
+}
+
+impl Shared {
+    /// Whoever passes a request with this token on, if what it opens is on another host.
+    pub(crate) fn elsewhere(&self, token: &str) -> Option<Arc<dyn Carrier>> {
+        self.hooks.carrier.clone().filter(|carrier| carrier.takes(token))
+    }
 }
 
 /// Starts serving. Must be called inside a tokio (or actix) runtime; serving happens on a thread of its own.

@@ -30,6 +30,7 @@ fn bed_with(allowed: &[&str], healthy: bool) -> Bed {
         websocket: Some(Arc::new(Taken(taken))),
         consoles: None,
         volumes: None,
+        carrier: None,
         metrics: Arc::new(|| Box::pin(async { "answer 42\n".to_owned() })),
         health: Arc::new(move || Box::pin(async move { Health { healthy, details: serde_json::json!({"reasons": ["libvirt is away"]}) } })),
     };
@@ -327,6 +328,7 @@ async fn an_occupied_port_is_named_with_its_key() {
         websocket: None,
         consoles: None,
         volumes: None,
+        carrier: None,
         metrics: Arc::new(|| Box::pin(async { String::new() })),
         health: Arc::new(|| unreachable!()),
     };
@@ -355,6 +357,7 @@ async fn a_standby_says_where_the_active_exchange_is_and_takes_no_socket() {
         websocket: Some(Arc::new(Waiting(active))),
         consoles: None,
         volumes: None,
+        carrier: None,
         metrics: Arc::new(|| Box::pin(async { String::new() })),
         health: Arc::new(|| Box::pin(async { Health { healthy: true, details: serde_json::json!({}) } })),
     };
@@ -380,6 +383,7 @@ async fn the_pages_of_all_exchanges_may_connect_and_are_named() {
         websocket: Some(Arc::new(Taken(taken))),
         consoles: None,
         volumes: None,
+        carrier: None,
         metrics: Arc::new(|| Box::pin(async { String::new() })),
         health: Arc::new(|| Box::pin(async { Health { healthy: true, details: serde_json::json!({}) } })),
     };

@@ -2,8 +2,10 @@
 
 use super::tests::{Answer, CLOSE, receive, send, within};
 use super::*;
+use archipel_contract::ticket::Proof;
 use bytes::Bytes;
 use parking::Slot;
+use sha2::Digest as _;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc as blocking;
@@ -12,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 const BINARY: u8 = 0x82;
-const GOOD: &str = "alpha~aaaaaaaaaaaaaaaaaaaaaa";
-const SECRET: &str = "01234567890123456789012345678901";
+pub(super) const GOOD: &str = "alpha~aaaaaaaaaaaaaaaaaaaaaa";
+pub(super) const SECRET: &str = "01234567890123456789012345678901";
 
 /// A value that is taken once.
 mod parking {
@@ -46,7 +48,7 @@ impl ConsoleAcceptor for One {
 }
 
 /// A volume of ten bytes.
-struct Ten;
+pub(super) struct Ten;
 impl VolumeAcceptor for Ten {
     fn download(&self, token: String, secret: String, part: Part) -> BoxFuture<'static, Result<Download, Unopened>> {
         Box::pin(async move {
@@ -89,7 +91,10 @@ struct Bed {
     dropped: blocking::Receiver<()>,
 }
 
-fn bed_with(outcome: Option<Fault>) -> Bed {
+/// Makes a bed with one console, or with the reason why it cannot be opened.
+type Make = fn(Option<Fault>) -> Bed;
+
+fn console(outcome: Option<Fault>) -> (Arc<One>, UnixStream, oneshot::Sender<String>, blocking::Receiver<()>) {
     let (stream, guest) = UnixStream::pair().unwrap();
     guest.set_read_timeout(Some(super::tests::PATIENCE)).unwrap();
     let (take_over, taken_over) = oneshot::channel::<String>();
@@ -104,19 +109,79 @@ fn bed_with(outcome: Option<Fault>) -> Bed {
         None => Ok(Console { stream, ended, held: Box::new(Held(held)) }),
         Some(fault) => Err(fault),
     };
+    (Arc::new(One(Slot::new(console))), guest, take_over, dropped)
+}
+
+pub(super) fn serving(
+    consoles: Option<Arc<dyn ConsoleAcceptor>>,
+    volumes: Option<Arc<dyn VolumeAcceptor>>,
+    carrier: Option<Arc<dyn Carrier>>,
+) -> Http {
     let hooks = Hooks {
         websocket: None,
-        consoles: Some(Arc::new(One(Slot::new(console)))),
-        volumes: Some(Arc::new(Ten)),
+        consoles,
+        volumes,
+        carrier,
         metrics: Arc::new(|| Box::pin(async { String::new() })),
         health: Arc::new(|| Box::pin(async { Health { healthy: true, details: serde_json::json!({}) } })),
     };
-    let http = serve(HttpConfig { listen: "127.0.0.1:0".into(), ..HttpConfig::default() }, hooks).unwrap();
-    Bed { http, guest, take_over, dropped }
+    serve(HttpConfig { listen: "127.0.0.1:0".into(), ..HttpConfig::default() }, hooks).unwrap()
 }
 
-fn bed() -> Bed {
-    bed_with(None)
+/// Everything in one process.
+fn direct(outcome: Option<Fault>) -> Bed {
+    let (one, guest, take_over, dropped) = console(outcome);
+    Bed { http: serving(Some(one), Some(Arc::new(Ten)), None), guest, take_over, dropped }
+}
+
+/// The page here, consoles and volumes at the other end of a carriage.
+fn carried(outcome: Option<Fault>) -> Bed {
+    let (one, guest, take_over, dropped) = console(outcome);
+    let there = Arc::new(Carriages::begin(one, Arc::new(Ten)).unwrap());
+    Bed { http: serving(None, None, Some(Arc::new(Mail(there)))), guest, take_over, dropped }
+}
+
+/// Another host knows the ticket.
+struct Mail(Arc<Carriages>);
+impl Carrier for Mail {
+    fn takes(&self, token: &str) -> bool {
+        token.starts_with("alpha~")
+    }
+    fn carry(&self, _folder: &'static str, token: String, proof: Proof) -> BoxFuture<'static, Result<Carriage, Unopened>> {
+        let there = self.0.clone();
+        Box::pin(async move {
+            if token != GOOD || proof != proof_of(SECRET) {
+                return Err(Unopened::Ticket);
+            }
+            let (near, far) = tokio::io::duplex(16 * 1024);
+            tokio::spawn(there.serve(Box::new(far)));
+            Ok(Carriage { io: Box::new(near), ended: Box::pin(std::future::pending()), held: Box::new(()) })
+        })
+    }
+}
+
+pub(super) fn proof_of(secret: &str) -> Proof {
+    use base64::Engine as _;
+    base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(sha2::Sha256::digest(secret)).parse().unwrap()
+}
+
+/// Each of these holds for what is here and for what is on another host.
+macro_rules! both {
+    ($($name:ident)*) => {
+        mod here { $(#[tokio::test] async fn $name() { super::$name(super::direct).await })* }
+        mod elsewhere { $(#[tokio::test] async fn $name() { super::$name(super::carried).await })* }
+    };
+}
+both! {
+    a_console_carries_bytes_both_ways_and_only_the_plain_protocol_is_named
+    a_machine_that_stops_closes_the_console
+    whoever_is_sent_away_is_told_by_whom
+    a_browser_that_leaves_closes_the_console
+    a_browser_that_reads_nothing_stops_the_guests_output
+    all_tickets_that_open_nothing_get_one_answer
+    a_console_that_cannot_be_opened_says_why_when_it_closes
+    a_volume_is_sent_whole_or_in_part
+    a_volume_is_taken_from_where_it_stands
 }
 
 impl Bed {
@@ -146,13 +211,12 @@ impl Bed {
     }
 }
 
-fn close_code(payload: &[u8]) -> (u16, &str) {
+pub(super) fn close_code(payload: &[u8]) -> (u16, &str) {
     (u16::from_be_bytes([payload[0], payload[1]]), std::str::from_utf8(&payload[2..]).unwrap())
 }
 
-#[tokio::test]
-async fn a_console_carries_bytes_both_ways_and_only_the_plain_protocol_is_named() {
-    let mut bed = bed();
+async fn a_console_carries_bytes_both_ways_and_only_the_plain_protocol_is_named(bed: Make) {
+    let mut bed = bed(None);
     let (status, head, mut browser) = bed.open(GOOD, SECRET, "").await;
     assert_eq!(status, 101, "{head}");
     assert!(head.to_lowercase().contains("sec-websocket-protocol: binary\r\n"), "{head}");
@@ -166,9 +230,8 @@ async fn a_console_carries_bytes_both_ways_and_only_the_plain_protocol_is_named(
     assert_eq!(&typed, b"root\r\xc3\xa9");
 }
 
-#[tokio::test]
-async fn a_machine_that_stops_closes_the_console() {
-    let Bed { http, guest, dropped, take_over } = bed();
+async fn a_machine_that_stops_closes_the_console(bed: Make) {
+    let Bed { http, guest, dropped, take_over } = bed(None);
     let kept = (http, take_over);
     let bed = Bed { http: kept.0, guest: guest.try_clone().unwrap(), dropped, take_over: kept.1 };
     let (_, _, mut browser) = bed.open(GOOD, SECRET, "").await;
@@ -178,9 +241,8 @@ async fn a_machine_that_stops_closes_the_console() {
     bed.dropped.recv_timeout(super::tests::PATIENCE).unwrap();
 }
 
-#[tokio::test]
-async fn whoever_is_sent_away_is_told_by_whom() {
-    let Bed { http, guest, dropped, take_over } = bed();
+async fn whoever_is_sent_away_is_told_by_whom(bed: Make) {
+    let Bed { http, guest, dropped, take_over } = bed(None);
     let bed = Bed { http, guest, dropped, take_over: oneshot::channel().0 };
     let (_, _, mut browser) = bed.open(GOOD, SECRET, "").await;
     take_over.send("ada@vm.test has taken it over".into()).unwrap();
@@ -189,18 +251,16 @@ async fn whoever_is_sent_away_is_told_by_whom() {
     bed.dropped.recv_timeout(super::tests::PATIENCE).unwrap();
 }
 
-#[tokio::test]
-async fn a_browser_that_leaves_closes_the_console() {
-    let mut bed = bed();
+async fn a_browser_that_leaves_closes_the_console(bed: Make) {
+    let mut bed = bed(None);
     let (_, _, browser) = bed.open(GOOD, SECRET, "").await;
     drop(browser);
     assert_eq!(bed.guest.read(&mut [0; 1]).unwrap(), 0);
     bed.dropped.recv_timeout(super::tests::PATIENCE).unwrap();
 }
 
-#[tokio::test]
-async fn a_browser_that_reads_nothing_stops_the_guests_output() {
-    let mut bed = bed();
+async fn a_browser_that_reads_nothing_stops_the_guests_output(bed: Make) {
+    let mut bed = bed(None);
     let (_, _, browser) = bed.open(GOOD, SECRET, "").await;
     bed.guest.set_nonblocking(true).unwrap();
     let (mut taken, mut still) = (0usize, 0);
@@ -218,9 +278,8 @@ async fn a_browser_that_reads_nothing_stops_the_guests_output() {
     drop(browser);
 }
 
-#[tokio::test]
-async fn all_tickets_that_open_nothing_get_one_answer() {
-    let bed = bed();
+async fn all_tickets_that_open_nothing_get_one_answer(bed: Make) {
+    let bed = bed(None);
     let mut answers = Vec::new();
     for (token, secret) in [("x", SECRET), (GOOD, "wrong"), ("alpha~bbbbbbbbbbbbbbbbbbbbbb", SECRET), ("alpha~%00", "")] {
         let (status, head, mut stream) = bed.open(token, secret, "").await;
@@ -239,18 +298,16 @@ async fn all_tickets_that_open_nothing_get_one_answer() {
     assert_eq!(status, 404, "it is used up");
 }
 
-#[tokio::test]
-async fn a_console_that_cannot_be_opened_says_why_when_it_closes() {
-    let bed = bed_with(Some(Fault::wrong_state("web1 is off; start it first")));
+async fn a_console_that_cannot_be_opened_says_why_when_it_closes(bed: Make) {
+    let bed = bed(Some(Fault::wrong_state("web1 is off; start it first")));
     let (status, _, mut browser) = bed.open(GOOD, SECRET, "").await;
     assert_eq!(status, 101);
     let (first, payload) = receive(&mut browser).await.unwrap();
     assert_eq!((first, close_code(&payload)), (CLOSE, (FAILED, "web1 is off; start it first")));
 }
 
-#[tokio::test]
-async fn a_volume_is_sent_whole_or_in_part() {
-    let bed = bed();
+async fn a_volume_is_sent_whole_or_in_part(bed: Make) {
+    let bed = bed(None);
     let get = |range: &str| {
         format!("GET /volume/{GOOD} HTTP/1.1\r\nhost: v\r\nconnection: close\r\nauthorization: Bearer {SECRET}\r\n{range}\r\n")
     };
@@ -268,9 +325,8 @@ async fn a_volume_is_sent_whole_or_in_part() {
     assert_eq!(stolen.status, 404);
 }
 
-#[tokio::test]
-async fn a_volume_is_taken_from_where_it_stands() {
-    let bed = bed();
+async fn a_volume_is_taken_from_where_it_stands(bed: Make) {
+    let bed = bed(None);
     let put = |secret: &str, range: &str| {
         format!(
             "PUT /volume/{GOOD} HTTP/1.1\r\nhost: v\r\nconnection: close\r\nauthorization: bearer {secret}\r\ncontent-length: 5\r\n\

@@ -5,6 +5,9 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 use archipel_contract::ticket::SUB_PROTOCOL;
 use archipel_contract::{Fault, FaultKind};
 
+/// The header that tells what kind of fault an answer is.
+pub(crate) const FAULT: &str = "archipel-fault";
+
 /// Why nothing was opened.
 #[derive(Debug)]
 pub enum Unopened {
@@ -53,6 +56,6 @@ pub(crate) fn failed(fault: &Fault) -> HttpResponse {
         FaultKind::Unsupported => HttpResponse::NotImplemented(),
         FaultKind::Internal => HttpResponse::InternalServerError(),
     };
-    status.insert_header(("archipel-fault", fault.kind.name()));
+    status.insert_header((FAULT, fault.kind.name()));
     plain(status, &fault.to_string())
 }

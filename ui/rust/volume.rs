@@ -8,7 +8,7 @@
 //! takes or gives nothing for a minute and a half is given up.
 
 use crate::ticket::{self, Unopened};
-use crate::{Shared, socket::STALL};
+use crate::{Shared, carriage, socket::STALL};
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use archipel_contract::{BoxFuture, Fault};
@@ -66,11 +66,15 @@ pub trait VolumeAcceptor: Send + Sync {
 }
 
 pub(crate) async fn download(request: HttpRequest, token: web::Path<String>, shared: web::Data<Shared>) -> HttpResponse {
+    let token = token.into_inner();
+    if let Some(carrier) = shared.elsewhere(&token) {
+        return carriage::volume(request, token, None, carrier).await;
+    }
     let Some(acceptor) = shared.hooks.volumes.clone() else { return ticket::refused() };
     let secret = ticket::of_request(request.headers()).unwrap_or_default();
     let wanted = request.headers().get(header::RANGE).and_then(|v| v.to_str().ok());
     let part = wanted.and_then(part).unwrap_or(Part::Whole);
-    let Download { name, size, from, length, pieces } = match acceptor.download(token.into_inner(), secret, part).await {
+    let Download { name, size, from, length, pieces } = match acceptor.download(token, secret, part).await {
         Ok(download) => download,
         Err(Unopened::Ticket) => return ticket::refused(),
         Err(Unopened::Fault(fault)) => return ticket::failed(&fault),
@@ -98,6 +102,10 @@ pub(crate) async fn upload(
     mut body: web::Payload,
     shared: web::Data<Shared>,
 ) -> HttpResponse {
+    let token = token.into_inner();
+    if let Some(carrier) = shared.elsewhere(&token) {
+        return carriage::volume(request, token, Some(body), carrier).await;
+    }
     let Some(acceptor) = shared.hooks.volumes.clone() else { return ticket::refused() };
     let secret = ticket::of_request(request.headers()).unwrap_or_default();
     let text = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
@@ -108,7 +116,7 @@ pub(crate) async fn upload(
     };
     let length = text(header::CONTENT_LENGTH).and_then(|v| v.parse().ok());
     let (give, pieces) = mpsc::channel(QUEUE);
-    let taking = acceptor.upload(token.into_inner(), secret, Upload { from, length, size, pieces });
+    let taking = acceptor.upload(token, secret, Upload { from, length, size, pieces });
     let giving = async move {
         loop {
             let piece = match timeout(STALL, body.next()).await {

@@ -39,6 +39,8 @@ pub const FAULT: &str = "urn:archipel:fault:0";
 pub const NODE: &str = "urn:archipel:node:0";
 /// Coming into the cell with a token, before any login (ours).
 pub const JOIN: &str = "urn:archipel:join:0";
+/// A connection of an agent that carries what tickets open, instead of stanzas (ours).
+pub const CARRIAGE: &str = "urn:archipel:carriage:0";
 /// The cell's authority and documents, as agents ask them (ours).
 pub const AUTHORITY: &str = "urn:archipel:authority:0";
 /// What machines take, for whoever looks (ours).

@@ -10,8 +10,9 @@
 //!      v
 //!   agent: SHA-256(secret) = proof? -> open, and the ticket is used up
 //! ```
-//! The token alone is in the address, so it may be seen in logs, histories and on screens: it opens nothing without the secret,
-//! which never left the client before. Whoever did not ask for the ticket cannot have the secret.
+//! Whoever serves the page passes a request for another host's ticket on to that host. The token alone is in the address, so it may be
+//! seen in logs, histories and on screens: it opens nothing without the secret, which never left the client before. Whoever did not ask
+//! for the ticket cannot have the secret.
 
 use crate::{DomainId, HypervisorName, PoolId};
 use schemars::JsonSchema;
@@ -130,7 +131,7 @@ pub struct Ticket {
     pub path: String,
     /// How many seconds it waits to be used.
     pub seconds: u32,
-    /// The host whose web server opens it. Where another host serves the page, this one's address is the one to ask.
+    /// The host that keeps it. Whichever host serves the page passes the request on to that one.
     pub host: HypervisorName,
     /// What it opens. Lower case, no full stop.
     pub message: String,

@@ -5,6 +5,7 @@
 //!                          ^------------- requests ---------------------'   (a pipe in this process, or TLS to another)
 //! ```
 
+use crate::carriages::Doorman;
 use crate::cell::{self, Seat};
 use crate::cell_store::CellStore;
 use crate::config::{Hypervisor, Remote, Settings};
@@ -26,10 +27,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+/// The tree of actors, for as long as it is there: taken when the agent is stopped. Nobody may keep what is got from it.
+#[derive(Clone)]
+pub(crate) struct Grown(Arc<Mutex<Option<Arc<tree::Agent>>>>);
+
+impl Grown {
+    /// It; `None` while the agent is stopping.
+    pub(crate) fn get(&self) -> Option<Arc<tree::Agent>> {
+        self.0.lock().clone()
+    }
+}
+
 /// The running agent.
 pub(crate) struct Agent {
-    /// Taken when it is stopped.
-    tree: Mutex<Option<Arc<tree::Agent>>>,
+    tree: Grown,
     posts: Vec<Post>,
 }
 
@@ -182,6 +193,8 @@ pub(crate) async fn start(
         hosts.push((host, announcer as Arc<dyn Announcer>));
         links.push((name, uri, link, before));
     }
+    // An exchange that is always this process opens its tickets itself.
+    let elsewhere = ours.is_none_or(|(seat, _)| seat.is_shared());
     let ours = ours.map(|(seat, cell)| (cell, seat.is_shared()));
     let deciding = Deciding::new(store, ours, links.iter().map(|(name, _, link, _)| (name.clone(), link.authority())).collect());
     let tree = Tree {
@@ -197,6 +210,8 @@ pub(crate) async fn start(
     };
     let tree = tree::start_within(tree, settings.migration, settings.usage.history).await?;
     let tree = Arc::new(tree);
+    let grown = Grown(Arc::new(Mutex::new(Some(tree.clone()))));
+    let doorman = elsewhere.then(|| Doorman::begin(grown.clone()).map(Arc::new)).transpose()?;
     let mut posts = Vec::new();
     for (name, uri, link, before) in links {
         let Some(inventory) = tree.inventory_of(&name) else {
@@ -208,6 +223,10 @@ pub(crate) async fn start(
         };
         let watcher = link.watcher();
         let verified = deciding.follow(name.clone(), link.authority(), Arc::downgrade(&tree));
+        let link = match &doorman {
+            Some(doorman) => link.with_porter(doorman.clone()),
+            None => link,
+        };
         let linked = link.run(tree.dispatcher(), inventory, incarnation);
         let running = tokio::spawn(async move {
             before.await;
@@ -215,12 +234,22 @@ pub(crate) async fn start(
         });
         posts.push(Post { name, uri, link: watcher, running });
     }
-    Ok(Agent { tree: Mutex::new(Some(tree)), posts })
+    Ok(Agent { tree: grown, posts })
 }
 
 impl Agent {
     fn tree(&self) -> Option<Arc<tree::Agent>> {
-        self.tree.lock().clone()
+        self.tree.get()
+    }
+
+    /// The tree, for whoever asks it later.
+    pub(crate) fn grown(&self) -> Grown {
+        self.tree.clone()
+    }
+
+    /// The hypervisors of this process.
+    pub(crate) fn names(&self) -> Vec<HypervisorName> {
+        self.posts.iter().map(|post| post.name.clone()).collect()
     }
 
     /// Each hypervisor for the health page; what is not well goes to `reasons`.
@@ -260,16 +289,6 @@ impl Agent {
         shown
     }
 
-    /// The contents of its volumes; `None` while it is stopping.
-    pub(crate) fn transfers(&self) -> Option<Arc<archipel_supervisors::transfers::Transfers>> {
-        self.tree().map(|tree| tree.transfers().clone())
-    }
-
-    /// The consoles that are open; `None` while it is stopping.
-    pub(crate) fn consoles(&self) -> Option<Arc<archipel_supervisors::consoles::Consoles>> {
-        self.tree().map(|tree| tree.consoles().clone())
-    }
-
     /// What was measured last of each hypervisor's machines, with their names; `renew`: it is measured again for whoever asks next.
     pub(crate) fn glance(&self, renew: bool) -> Vec<Glance> {
         let Some(tree) = self.tree() else { return Vec::new() };
@@ -296,7 +315,7 @@ impl Agent {
 
     /// Ends the actors in order, for at most that long, and then the links.
     pub(crate) async fn stop(&self, limit: Duration) {
-        let tree = self.tree.lock().take().and_then(Arc::into_inner);
+        let tree = self.tree.0.lock().take().and_then(Arc::into_inner);
         if let Some(tree) = tree
             && tokio::time::timeout(limit, tree.shutdown()).await.is_err()
         {

@@ -1,6 +1,6 @@
 //! The contents of volumes, as the HTTP server sees them.
 
-use crate::agent::Agent;
+use crate::agent::Grown;
 use archipel_contract::{BoxFuture, Fault};
 use archipel_supervisors::transfers::{self, Incoming, Outgoing, Wanted};
 use archipel_ui::{Download, Part, Unopened, Upload, VolumeAcceptor};
@@ -8,12 +8,12 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// The volumes of this process's agent.
-pub(crate) struct Contents(pub(crate) Arc<Agent>);
+pub(crate) struct Contents(pub(crate) Grown);
 
 impl Contents {
     fn transfers(&self) -> Result<Arc<transfers::Transfers>, Unopened> {
         let stopping = || Unopened::Fault(Fault::unavailable("the daemon is stopping; ask again when it is back"));
-        self.0.transfers().ok_or_else(stopping)
+        self.0.get().map(|tree| tree.transfers().clone()).ok_or_else(stopping)
     }
 }
 

@@ -5,6 +5,7 @@ mod account;
 mod admin;
 mod agent;
 mod arguments;
+mod carriages;
 mod cell;
 mod cell_store;
 mod clock;

@@ -9,6 +9,7 @@
 
 use crate::admin::Admin;
 use crate::agent::{self, Agent};
+use crate::carriages::Mail;
 use crate::cell::{self, Door, Seat};
 use crate::cell_store::CellStore;
 use crate::clock::MachineClock;
@@ -20,7 +21,7 @@ use crate::{control, host, notify, telemetry};
 use archipel_contract::port::{Authority, Clock, Journal};
 use archipel_contract::{Fault, Millis, Timestamp};
 use archipel_store::Store;
-use archipel_ui::{ConsoleAcceptor, Hooks, Http, HttpConfig, SocketAcceptor, VolumeAcceptor};
+use archipel_ui::{Carrier, ConsoleAcceptor, Hooks, Http, HttpConfig, SocketAcceptor, VolumeAcceptor};
 use archipel_xmpp::exchange::proof::Proof;
 use archipel_xmpp::exchange::term::in_reign;
 use std::sync::Arc;
@@ -182,9 +183,11 @@ async fn farewell(agent: Option<&Agent>, seat: &Seat, standby: Option<&Standby>,
 
 fn hooks(admin: Arc<Admin>, seat: Option<Arc<Seat>>, agent: Option<Arc<Agent>>) -> Hooks {
     let for_metrics = admin.clone();
+    let own = agent.as_ref().map(|agent| agent.names()).unwrap_or_default();
     Hooks {
-        consoles: agent.clone().map(|agent| Arc::new(Screens(agent)) as Arc<dyn ConsoleAcceptor>),
-        volumes: agent.map(|agent| Arc::new(Contents(agent)) as Arc<dyn VolumeAcceptor>),
+        consoles: agent.as_ref().map(|agent| Arc::new(Screens(agent.grown())) as Arc<dyn ConsoleAcceptor>),
+        volumes: agent.as_ref().map(|agent| Arc::new(Contents(agent.grown())) as Arc<dyn VolumeAcceptor>),
+        carrier: seat.clone().map(|seat| Arc::new(Mail { seat, own }) as Arc<dyn Carrier>),
         websocket: seat.map(|seat| Arc::new(Door(seat)) as Arc<dyn SocketAcceptor>),
         metrics: Arc::new(move || {
             let admin = for_metrics.clone();

@@ -43,6 +43,13 @@ class HostDaemon(Daemon):
             return subprocess.run(asked, capture_output=True, text=True).stdout == "200"
         until(healthy, 30, f"archipeld's /health on {self.node.name}\n{tail(self.log)}", pause=0.05)
 
+    def connect(self):
+        return self.node.within(super().connect)
+
+    def get(self, path):
+        asked = self.node.inside("curl", "-s", "-m", "10", f"http://127.0.0.1:{self.http}{path}")
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+
     def cli(self, *arguments, jid=ADMIN, password=PASSWORD, server=None, check=True, stdin="", timeout=60):
         command = self.node.inside(BIN / "archipel", *arguments)
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, env=self.login(jid, password, server))

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import threading
 import urllib.request
@@ -103,6 +104,10 @@ class Daemon:
     def get(self, path):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=10) as answer:
             return answer.read().decode()
+
+    def connect(self):
+        """A connection to its HTTP port."""
+        return socket.create_connection(("127.0.0.1", self.http), 60)
 
     def metric(self, name):
         """The sum of a metric over its labels."""

@@ -10,7 +10,9 @@ another host as `qemu+tls://h2/system`. Nothing touches the network of the machi
 Several of these may run at once.
 """
 
+import concurrent.futures
 import contextlib
+import ctypes
 import os
 import pathlib
 import re
@@ -62,6 +64,15 @@ class Node(LibvirtHost):
         (self.work / "hosts").write_text("127.0.0.1 localhost\n" + "".join(f"{NET}.1{n} h{n}\n" for n in range(1, 4)))
         run(*self.inside("mount", "--bind", self.work / "hosts", "/etc/hosts"))
         self.plug("eth0", "p", "br0", self.address)
+
+    def within(self, act):
+        """Does something in the network of this host, on a thread of its own: a socket made there stays there."""
+        def there():
+            with open(f"/proc/{self.keeper.pid}/ns/net") as network:
+                assert ctypes.CDLL(None, use_errno=True).setns(network.fileno(), 0x40000000) == 0, os.strerror(ctypes.get_errno())
+            return act()
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            return thread.submit(there).result(60)
 
     def plug(self, card, port, bridge, address):
         """A cable from a card of this host to a port of the switch."""

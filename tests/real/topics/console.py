@@ -13,7 +13,6 @@ import pty
 import re
 import secrets
 import select
-import socket
 import struct
 import subprocess
 import time
@@ -61,7 +60,7 @@ class Socket:
     """A console's WebSocket by hand."""
 
     def __init__(self, p, path, secret, origin=None):
-        self.tcp = socket.create_connection(("127.0.0.1", p.daemon.http), 20)
+        self.tcp = p.daemon.connect()
         more = f"Origin: {origin}\r\n" if origin else ""
         self.tcp.sendall(
             f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{p.daemon.http}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{more}"

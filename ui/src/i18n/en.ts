@@ -138,7 +138,7 @@ export const en = {
   'console.ctrl-alt-del': 'Ctrl+Alt+Del',
   'console.way-out': 'Every key goes to the machine. Ctrl+Alt+Shift+Esc leads out. The serial line can be read by screen readers.',
   'console.no-ticket': 'The machine gave no ticket.',
-  'console.elsewhere': 'The console of {name} could not be opened here. If {host} is another host than the one this page comes from, open the page at {host}.',
+  'console.unopened': 'The console of {name} could not be opened. Try again; if that does not help, the log of the agent on {host} says why.',
   'console.closed': 'The console was closed.',
   'console.ended': 'Closed: {reason}.',
   'console.taken': 'You were sent away: {reason}.',

@@ -225,6 +225,7 @@ impl Driver {
         }
         self.managed = managed;
         self.jid = jid.clone();
+        *self.shared.via.lock() = Some(self.config.connector.clone());
         let _ = self.state.send(State::Online(jid.clone()));
         self.tell(Happening::Online { resumed, jid }).await;
         let signals = Signals {

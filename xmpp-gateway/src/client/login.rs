@@ -17,7 +17,7 @@ use super::transport::Connected;
 use crate::ns;
 use crate::sm::Ledger;
 use crate::stanza::{self, IqKind, fault, set_attr, text_element};
-use crate::stream::wire::{ReadError, Reader, Writer, over_bytes, reunite};
+use crate::stream::wire::{BoxedIo, ReadError, Reader, Writer, over_bytes, release, reunite};
 use crate::stream::{Piece, Stanza, escape_into, write_element};
 use archipel_contract::{Fault, FaultKind};
 use minidom::Element;
@@ -190,6 +190,23 @@ pub(super) async fn attach(config: &Config, before: Option<(&Managed, &str)>) ->
     let jid = bind(&mut talk).await?;
     let managed = if can_manage { enable(&mut talk).await? } else { None };
     Ok(Attached { reader: talk.reader, writer: talk.writer, jid, managed, resumed: false })
+}
+
+/// Logs in and asks for a carriage instead of a resource: from then on the connection is bytes. The caller sets the deadline.
+pub(crate) async fn carriage(config: &Config, id: &str) -> Result<BoxedIo, Fault> {
+    let (mut talk, features) = protected(config).await?;
+    authenticate(&mut talk, &features).await?;
+    talk.reader.restart(config.bounds);
+    if !talk.open().await?.has_child("carry", ns::CARRIAGE) {
+        let message = format!("{} takes no carriages; it is of an older version", talk.server());
+        return Err(Fault::new(FaultKind::Unsupported, message));
+    }
+    talk.send(&stanza::carriage::ask(id)).await?;
+    let answer = talk.element().await?;
+    if !answer.is("carried", ns::CARRIAGE) {
+        return Err(Fault::unavailable(format!("{} answered a carriage with <{}/>", talk.server(), answer.name())));
+    }
+    release(talk.reader, talk.writer).ok_or_else(|| Fault::internal("a carriage cannot go over a WebSocket"))
 }
 
 async fn starttls<'a>(mut talk: Talk<'a>, trust: Arc<dyn tls::Trust>, shows: &Shows) -> Result<Talk<'a>, Fault> {

@@ -22,7 +22,7 @@ mod round;
 pub mod tls;
 mod transport;
 
-pub(crate) use login::ask_before_login;
+pub(crate) use login::{ask_before_login, carriage};
 
 pub use feed::{Change, Feed, Origin};
 pub use pause::Pauses;
@@ -32,6 +32,7 @@ use crate::stanza::{self, IqKind, adhoc, fault, feed as feed_stanza};
 use crate::stream::{Bounds, Stanza};
 use archipel_contract::{Entity, Fault, FaultKind, OperationId};
 use minidom::Element;
+use parking_lot::Mutex;
 use pending::Pending;
 use serde_json::Value;
 use std::sync::Arc;
@@ -189,6 +190,8 @@ pub struct Client {
 struct Shared {
     domain: String,
     pending: Pending,
+    /// How the server it is connected to is reached.
+    via: Mutex<Option<Arc<dyn Connector>>>,
 }
 
 impl Client {
@@ -197,7 +200,7 @@ impl Client {
         let (outgoing, commands) = mpsc::channel(config.outgoing.max(1));
         let (happen, incoming) = mpsc::channel(config.queue.max(16));
         let (tell, state) = watch::channel(State::Offline(None));
-        let shared = Arc::new(Shared { domain: config.domain.clone(), pending: Pending::new() });
+        let shared = Arc::new(Shared { domain: config.domain.clone(), pending: Pending::new(), via: Mutex::default() });
         let driver = driver::Driver::new(config, shared.clone(), commands, happen, tell);
         tokio::spawn(driver.run());
         (Client { shared, outgoing, state }, incoming)
@@ -235,6 +238,11 @@ impl Client {
     /// Which session this is: another number means that a session ended for good and what belonged to it is lost.
     pub(crate) fn session(&self) -> u64 {
         self.shared.pending.generation()
+    }
+
+    /// How the server it is connected to is reached, or was when it last was.
+    pub(crate) fn via(&self) -> Option<Arc<dyn Connector>> {
+        self.shared.via.lock().clone()
     }
 
     /// The domain of the account.

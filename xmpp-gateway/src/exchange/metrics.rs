@@ -12,6 +12,8 @@ struct Shared {
     commands: IntCounterVec,
     copies: IntGauge,
     duplicates: IntGauge,
+    carriages: IntGauge,
+    carried: IntCounterVec,
 }
 
 fn shared() -> Option<&'static Shared> {
@@ -34,15 +36,23 @@ fn shared() -> Option<&'static Shared> {
                 )
                 .ok()?,
                 duplicates: IntGauge::new("archipel_duplicates", "Machines that run on more than one host").ok()?,
+                carriages: IntGauge::new("archipel_carriages", "Consoles and transfers of other hosts that go through this one").ok()?,
+                carried: IntCounterVec::new(
+                    Opts::new("archipel_carriages_total", "Requests for what tickets of other hosts open, by outcome"),
+                    &["outcome"],
+                )
+                .ok()?,
             };
             let registry = prometheus::default_registry();
-            let all: [Box<dyn prometheus::core::Collector>; 6] = [
+            let all: [Box<dyn prometheus::core::Collector>; 8] = [
                 Box::new(made.entities.clone()),
                 Box::new(made.pushed.clone()),
                 Box::new(made.holes.clone()),
                 Box::new(made.commands.clone()),
                 Box::new(made.copies.clone()),
                 Box::new(made.duplicates.clone()),
+                Box::new(made.carriages.clone()),
+                Box::new(made.carried.clone()),
             ];
             for collector in all {
                 if let Err(error) = registry.register(collector) {
@@ -52,6 +62,20 @@ fn shared() -> Option<&'static Shared> {
             Some(made)
         })
         .as_ref()
+}
+
+/// So many more requests are being passed on to other hosts.
+pub(super) fn carriages(more: i64) {
+    if let Some(shared) = shared() {
+        shared.carriages.add(more);
+    }
+}
+
+/// What became of a request for what another host's ticket opens.
+pub(super) fn carried(outcome: &str) {
+    if let Some(shared) = shared() {
+        shared.carried.with_label_values(&[outcome]).inc();
+    }
 }
 
 /// The counters of an exchange.

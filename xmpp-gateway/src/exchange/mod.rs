@@ -16,6 +16,7 @@
 //! | `location`, `handed`, `marks`, `graves`, `topic`, `interned` | where every entity is, or was, and who may speak for it (pure) |
 //! | `node`, `vouch` | the links to the agents; what a person may do in whose name they ask each other |
 //! | `term`, `proof` | which of several exchanges serves (pure), and whether it may change anything now |
+//! | `carriages` | requests for what tickets of other hosts open, over connections that those make |
 //! | `heirs` | hosts with a copy of a machine that is gone look again |
 //! | `audit` | on how many hosts each machine runs, and the alarm when it is more than one |
 //! | `authority` | who owns what and what is on the shelf, for agents on other machines |
@@ -37,6 +38,7 @@
 pub(crate) mod adhoc;
 mod audit;
 mod authority;
+pub mod carriages;
 pub(crate) mod chat;
 pub(crate) mod disco;
 pub(crate) mod dispatch;
@@ -73,7 +75,7 @@ pub(crate) mod xml;
 use crate::{
     membership::{Membership, Roll},
     ns,
-    server::handler::{SessionHandler, Stanza},
+    server::handler::{Berth, SessionHandler, Stanza, StreamCondition},
     server::session::Session,
     stanza::{adhoc::Command, set_attr},
 };
@@ -163,6 +165,7 @@ pub struct Exchange {
     catalog: &'static Catalog,
     locations: RwLock<Locations>,
     links: node::Links,
+    carriages: carriages::Carriages,
     roll: Arc<Roll>,
     membership: Option<Arc<Membership>>,
     journal: Option<Arc<dyn Journal>>,
@@ -210,6 +213,7 @@ impl Exchange {
             answer_within: config.answer_within,
             catalog: config.catalog,
             links: node::Links::default(),
+            carriages: carriages::Carriages::default(),
             roll: config.members.as_ref().map(|m| m.roll.clone()).unwrap_or_default(),
             membership: config.members,
             journal: config.journal,
@@ -365,22 +369,6 @@ impl Exchange {
             Place::Elsewhere => self.bounce(session, &message, Refused::RemoteServerNotFound, None),
         }
     }
-
-    /// Gives a message back with an error, unless it is one itself.
-    fn bounce(&self, session: &Session, message: &Element, refused: Refused, text: Option<&str>) {
-        if message.attr("type") == Some("error") {
-            return;
-        }
-        let mut xml = xml::Xml::stanza("message");
-        xml.attr("type", "error")
-            .attr_opt("id", message.attr("id"))
-            .attr_opt("from", message.attr("to"))
-            .attr("to", &session.jid().to_string());
-        refused.write(&mut xml, text);
-        if session.send(Stanza::from(xml.finish())).is_err() {
-            tracing::debug!(to = %session.jid(), "an error was dropped because the queue is full");
-        }
-    }
 }
 
 impl SessionHandler for Exchange {
@@ -429,6 +417,14 @@ impl SessionHandler for Exchange {
     fn suspended(&self, _session: &Arc<Session>) {}
 
     fn resumed(&self, _session: &Arc<Session>) {}
+
+    fn berth(&self, node: &str, carriage: &str) -> Option<Berth> {
+        self.carriages.berth(node, carriage)
+    }
+
+    fn dismissed(&self, why: StreamCondition) {
+        self.carriages.on_dismissed(why);
+    }
 
     fn closed(&self, session: &Arc<Session>) {
         let Some(me) = self.me.upgrade() else { return };

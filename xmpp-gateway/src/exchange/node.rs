@@ -110,6 +110,15 @@ impl Links {
         .await
     }
 
+    /// Asks the agent itself something over its link.
+    pub(super) async fn ask_agent(&self, cell: &str, epoch: Epoch, link: u64, ask: &node::Ask, within: Millis) -> Result<Value, Fault> {
+        let payload = node::stamp(ask.print(), epoch);
+        let write = |xml: &mut Xml, id: &str| {
+            xml.attr("type", "set").attr("id", id).attr("from", cell).element(&payload);
+        };
+        self.send(epoch, link, within, write).await
+    }
+
     /// Whether whoever is at the other end of a link gives a sign of life.
     pub(super) async fn is_alive(&self, cell: &str, epoch: Epoch, link: u64, within: Millis) -> bool {
         let asked = self.send(epoch, link, within, |xml, id| {
@@ -216,6 +225,7 @@ impl Exchange {
             node::Ask::Hello(hello) => self.on_hello(session, hello, reply),
             node::Ask::Renew(renewal) => self.on_renewal(session, renewal, reply),
             node::Ask::Leave => self.on_leave(session, reply),
+            node::Ask::Carry(_) => reply.fault(&Fault::invalid("only the exchange asks for a carriage")),
             node::Ask::Assert(entities) => {
                 let Some(host) = self.links.host(link) else { return reply.fault(&no_lease()) };
                 let refused = self.change(|table, now| table.assert(&host, link, entities, now));
@@ -297,6 +307,7 @@ impl Exchange {
             state.waiting.retain(|_, w| w.link != session.id());
             state.links.remove(&session.id()).map(|l| l.host)
         };
+        self.carriages.on_link_closed(session.id());
         if let Some(host) = host {
             tracing::warn!(%host, "the agent's link is gone; what it spoke for is unreachable");
             if self.locations.read().link(&host) == Some(session.id()) {

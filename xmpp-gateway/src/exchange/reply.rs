@@ -1,6 +1,6 @@
-//! Answering an `iq`: exactly once, to whoever asked, from the address that was asked.
+//! Answering an `iq`: exactly once, to whoever asked, from the address that was asked. And giving back a message that cannot be delivered.
 
-use super::xml::Xml;
+use super::{Exchange, xml::Xml};
 use crate::{ns, server::handler::Stanza, server::session::Session, stanza::fault};
 use archipel_contract::Fault;
 use minidom::Element;
@@ -100,6 +100,24 @@ impl Reply {
     fn send(&self, xml: Xml) {
         if self.session.send(Stanza::from(xml.finish())).is_err() {
             tracing::debug!(session = %self.session.jid(), "an answer was dropped because the queue is full");
+        }
+    }
+}
+
+impl Exchange {
+    /// Gives a message back with an error, unless it is one itself.
+    pub(super) fn bounce(&self, session: &Session, message: &Element, refused: Refused, text: Option<&str>) {
+        if message.attr("type") == Some("error") {
+            return;
+        }
+        let mut xml = Xml::stanza("message");
+        xml.attr("type", "error")
+            .attr_opt("id", message.attr("id"))
+            .attr_opt("from", message.attr("to"))
+            .attr("to", &session.jid().to_string());
+        refused.write(&mut xml, text);
+        if session.send(Stanza::from(xml.finish())).is_err() {
+            tracing::debug!(to = %session.jid(), "an error was dropped because the queue is full");
         }
     }
 }

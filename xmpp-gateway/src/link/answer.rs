@@ -1,9 +1,10 @@
 //! Carrying out what the exchange asks of this host.
 
+use super::carriage::Carriages;
 use super::{LinkAnnouncer, LinkConfig};
 use crate::client::Client;
 use crate::ns;
-use crate::stanza::{self, IqKind, fault, node};
+use crate::stanza::{self, IqKind, carriage::Carry, fault, node};
 use archipel_contract::port::{Dispatcher, Request};
 use archipel_contract::{CellName, Fault, FaultKind};
 use minidom::Element;
@@ -20,6 +21,7 @@ pub(super) fn answer(
     config: &LinkConfig,
     client: &Client,
     dispatcher: &Arc<dyn Dispatcher>,
+    carriages: &Carriages,
     room: &Arc<Semaphore>,
     ahead: &Arc<LinkAnnouncer>,
 ) {
@@ -32,13 +34,18 @@ pub(super) fn answer(
         None => request(&stanza, &config.cell),
         Some(fault) => Err(fault.clone()),
     };
-    let (client, dispatcher, room, ahead) = (client.clone(), dispatcher.clone(), room.clone(), ahead.clone());
+    let (client, dispatcher, carriages, room, ahead) = (client.clone(), dispatcher.clone(), carriages.clone(), room.clone(), ahead.clone());
     let permit = room.try_acquire_owned();
     tokio::spawn(async move {
+        let mut eventless = false;
         let outcome = match (asked, &permit) {
             (Err(fault), _) => Err(fault),
             (Ok(_), Err(_)) => Err(Fault::busy("this host carries out as many requests as it can; try again in a moment")),
-            (Ok(request), Ok(_)) => dispatcher.call(request).await,
+            (Ok(Asked::Request(request)), Ok(_)) => dispatcher.call(*request).await,
+            (Ok(Asked::Carry(carry)), Ok(_)) => {
+                eventless = true;
+                serde_json::to_value(carriages.fetch(&client, carry).await).map_err(|e| Fault::internal("an answer is no JSON").because(e))
+            }
         };
         let answer = match outcome {
             Ok(value) => {
@@ -53,7 +60,9 @@ pub(super) fn answer(
             Err(fault) => fault::answer(&stanza, &fault),
         };
         // The events of a command go before its answer; an exchange that takes none now must not hold the answer up for long.
-        let _ = tokio::time::timeout(EVENTS_FIRST, ahead.caught_up()).await;
+        if !eventless {
+            let _ = tokio::time::timeout(EVENTS_FIRST, ahead.caught_up()).await;
+        }
         // Whoever asked has been told by the exchange if the link is gone.
         let _ = client.send(&answer).await;
         if let Some(fault) = stale {
@@ -62,9 +71,15 @@ pub(super) fn answer(
     });
 }
 
-/// The request in an `iq`, if whoever sent it may ask us: the cell, or another agent of it. Callers are inside the request, so
+/// What an agent can be asked.
+enum Asked {
+    Request(Box<Request>),
+    Carry(Carry),
+}
+
+/// What an `iq` asks, if whoever sent it may ask us: the cell, or another agent of it. Callers are inside a request, so
 /// nobody else's may be read.
-fn request(stanza: &Element, cell: &CellName) -> Result<Request, Fault> {
+fn request(stanza: &Element, cell: &CellName) -> Result<Asked, Fault> {
     let from = stanza.attr("from").unwrap_or_default();
     let bare = from.split('/').next().unwrap_or_default();
     let trusted = bare == cell.as_str() || cell.entity(bare).is_ok_and(|e| e.kind() == archipel_contract::Kind::Hypervisor);
@@ -72,7 +87,9 @@ fn request(stanza: &Element, cell: &CellName) -> Result<Request, Fault> {
     match payload {
         Some(_) if !trusted => Err(Fault::new(FaultKind::Forbidden, "only the exchange may ask an agent")),
         Some(payload) => match node::Ask::parse(payload)? {
-            node::Ask::Request(request) => Ok(*request),
+            node::Ask::Request(request) => Ok(Asked::Request(request)),
+            node::Ask::Carry(carry) if from == cell.as_str() => Ok(Asked::Carry(carry)),
+            node::Ask::Carry(_) => Err(Fault::new(FaultKind::Forbidden, "only the exchange asks for a carriage")),
             node::Ask::Hello(_) | node::Ask::Assert(_) | node::Ask::Asserted | node::Ask::Renew(_) | node::Ask::Leave => {
                 Err(Fault::invalid("an agent can be asked only requests"))
             }

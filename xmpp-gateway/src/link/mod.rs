@@ -19,6 +19,7 @@
 mod answer;
 mod authorities;
 mod authority;
+mod carriage;
 mod fence;
 mod figures;
 mod health;
@@ -29,6 +30,7 @@ mod renewal;
 
 pub use authorities::LinkAuthorities;
 pub use authority::LinkAuthority;
+pub use carriage::{Known, Porter};
 pub use fence::Fence;
 pub use health::LinkHealth;
 pub use peers::LinkPeers;
@@ -45,6 +47,7 @@ use archipel_contract::{
     port::{Clock, Dispatcher, Inventory},
     usage::Figures,
 };
+use carriage::Carriages;
 use health::Board;
 use minidom::Element;
 use pages::{batches, pages};
@@ -135,6 +138,7 @@ pub struct Link {
     peers: Arc<LinkPeers>,
     authority: Arc<LinkAuthority>,
     figures: Option<Arc<dyn Figures>>,
+    porter: Option<Arc<dyn Porter>>,
 }
 
 /// Answers how the link stands, from anywhere.
@@ -161,7 +165,7 @@ impl Link {
         let watcher = Arc::new(LinkWatcher { board: Board::default(), announcer: announcer.clone() });
         let peers = Arc::new(LinkPeers::new(config.cell.clone()));
         let authority = Arc::new(LinkAuthority::new(config.cell.clone()));
-        (announcer.clone(), Link { config, announcer, watcher, peers, authority, figures: None })
+        (announcer.clone(), Link { config, announcer, watcher, peers, authority, figures: None, porter: None })
     }
 
     /// What its machines take can be looked at through it.
@@ -185,9 +189,16 @@ impl Link {
         self.authority.clone()
     }
 
+    /// The same with somebody who opens what tickets of this host are for, so that the exchange can pass requests for it on.
+    #[must_use]
+    pub fn with_porter(self, porter: Arc<dyn Porter>) -> Link {
+        Link { porter: Some(porter), ..self }
+    }
+
     /// Runs for ever: connects, asserts, announces, and lets `dispatcher` carry out what is asked.
     pub async fn run(self, dispatcher: Arc<dyn Dispatcher>, inventory: Arc<dyn Inventory>, incarnation: u64) {
-        let Link { config, announcer, watcher, peers, authority, figures } = self;
+        let Link { config, announcer, watcher, peers, authority, figures, porter } = self;
+        let carriages = Carriages::new(&config, porter);
         let instance = instance();
         let (client, mut incoming) = Client::start(Config {
             user: format!("hv.{}", config.host),
@@ -269,7 +280,7 @@ impl Link {
                             config.exchanges.send_if_modified(|known| std::mem::replace(known, addresses.clone()) != addresses);
                         }
                     }
-                    Happening::Stanza(stanza) => answer(stanza, &config, &client, &dispatcher, &room, &ahead),
+                    Happening::Stanza(stanza) => answer(stanza, &config, &client, &dispatcher, &carriages, &room, &ahead),
                 }
             }
         };

@@ -11,10 +11,15 @@
 //! For one session these calls never overlap and never change their order. For different sessions they come from different threads.
 
 use super::session::Session;
+use crate::stream::wire::BoxedIo;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 pub use super::session::QueueFull;
 pub use crate::stream::{Stanza, StreamCondition};
+
+/// Where the connection of a node is handed over that became a carriage.
+pub type Berth = oneshot::Sender<BoxedIo>;
 
 /// Whoever serves the sessions. No method may block; each may spawn.
 pub trait SessionHandler: Send + Sync + 'static {
@@ -33,4 +38,10 @@ pub trait SessionHandler: Send + Sync + 'static {
     fn resumed(&self, session: &Arc<Session>);
     /// Gone for good: closed, replaced, or not back in time. Nothing comes after this.
     fn closed(&self, session: &Arc<Session>);
+    /// A node asks for a carriage instead of a resource. Where its connection is handed over, once, if that node was asked for it.
+    fn berth(&self, _node: &str, _carriage: &str) -> Option<Berth> {
+        None
+    }
+    /// All streams end for this reason, and whatever else the server carries ends, too.
+    fn dismissed(&self, _why: StreamCondition) {}
 }

@@ -9,7 +9,8 @@
 //! ```
 
 use super::metrics::{METRICS, kind_label};
-use super::negotiate::{Bound, failed, footer, random_hex};
+use super::negotiate::Bound;
+use super::opening::{failed, footer, random_hex};
 use super::rate::Bucket;
 use super::session::{Detached, Ending, Out, Session};
 use super::{Server, StreamCondition};

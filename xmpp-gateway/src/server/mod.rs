@@ -7,6 +7,7 @@
 //!                                                                     ^               v connection broke
 //!                                                                     +-------- suspended (guarded) --> closed
 //! ```
+//! An agent may ask for a carriage instead of binding: then the connection is handed over as it is, and no session begins.
 //! One task per connection; the server itself has none. A session's state outlives its connections in [`session::Session`].
 
 mod config;
@@ -18,12 +19,13 @@ mod live;
 mod lobby;
 mod metrics;
 mod negotiate;
+mod opening;
 mod rate;
 mod registry;
 pub mod session;
 
 pub use config::{Limits, Peer, Rate, ServerConfig};
-pub use handler::{SessionHandler, Stanza, StreamCondition};
+pub use handler::{Berth, SessionHandler, Stanza, StreamCondition};
 pub use session::{Phase, QueueBounds, QueueFull, Session, Transport};
 
 use crate::sasl::server::Gate;
@@ -120,6 +122,7 @@ impl Server {
 
     /// Takes nobody any more, ends every stream for this reason, and answers when all have said goodbye, or did not in time.
     pub async fn dismiss(&self, why: StreamCondition) {
+        self.handler.dismissed(why);
         // Before the word is out: whoever hears of the end says its own reason only if it has none yet.
         for session in self.registry.all() {
             session.close(why);

@@ -5,6 +5,7 @@
 //!                |                    --auth/response--> SASL --success--> header --> features(bind, sm, ...)
 //!                |                                                                        | bind -> new session
 //!                |                    --join--> a certificate, or why not                 | resume -> old session
+//!                |                                                                        | carry  -> handed over as it is
 //!                +-- anything else: a stream error, and only this stream ends
 //! ```
 //! All of it is on one clock: whoever is not through in time is shown out.
@@ -12,10 +13,12 @@
 use super::config::Peer;
 use super::join;
 use super::metrics::METRICS;
+use super::opening::{failed, footer, header, random_hex, refusal};
 use super::registry::Bind;
 use super::session::{Session, Transport};
-use super::{Server, StreamCondition};
+use super::{Berth, Server, StreamCondition};
 use crate::sasl::{Identity, Login, Step};
+use crate::stanza::carriage;
 use crate::stream::wire::{self, ReadError, Reader, Writer};
 use crate::stream::{Header, Piece, StreamError, escape_into, ns, write_element};
 use archipel_contract::port::AccountKind;
@@ -35,7 +38,15 @@ pub(super) struct Bound {
     pub(super) transport: Transport,
 }
 
-/// How a negotiation ends without a session.
+/// What a negotiation leads to.
+enum Way {
+    /// A session, which of its connections this is, and what is held until that has done its last deed.
+    Session(Arc<Session>, u64, OwnedMutexGuard<()>),
+    /// Bytes for somebody else.
+    Carriage(Berth),
+}
+
+/// How a negotiation ends without either.
 enum Stop {
     /// The peer is told why.
     Error(StreamError),
@@ -123,7 +134,13 @@ impl Negotiation {
         let stop = tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => error(StreamCondition::SystemShutdown, ""),
             ended = tokio::time::timeout(limit, self.negotiate()) => match ended {
-                Ok(Ok((session, number, attachment))) => {
+                Ok(Ok(Way::Carriage(berth))) => {
+                    let (reader, writer) = self.wire?;
+                    // Whoever waited may have given up meanwhile; then the connection ends.
+                    let _ = berth.send(wire::release(reader, writer)?);
+                    return None;
+                }
+                Ok(Ok(Way::Session(session, number, attachment))) => {
                     let (reader, writer) = self.wire?;
                     return Some(Bound { session, number, attachment, reader, writer, transport: self.transport });
                 }
@@ -173,7 +190,7 @@ impl Negotiation {
         }
     }
 
-    async fn negotiate(&mut self) -> Result<(Arc<Session>, u64, OwnedMutexGuard<()>), Stop> {
+    async fn negotiate(&mut self) -> Result<Way, Stop> {
         if self.full {
             return Err(error(StreamCondition::ResourceConstraint, "too many connections are logging in; try again in a while"));
         }
@@ -239,7 +256,10 @@ impl Negotiation {
                     text.push_str(&join::feature());
                 }
             }
-            Some(_) => {
+            Some(who) => {
+                if who.kind == AccountKind::Node {
+                    text.push_str(&carriage::feature());
+                }
                 text.push_str(&format!("<bind xmlns='{}'/>", ns::BIND));
                 text.push_str(&format!("<session xmlns='{}'><optional/></session>", ns::SESSION));
                 text.push_str(&format!("<sm xmlns='{}'/>", ns::SM));
@@ -318,7 +338,15 @@ impl Negotiation {
         Ok(())
     }
 
-    async fn after_login(&mut self, who: &Identity, element: &Element) -> Result<Option<(Arc<Session>, u64, OwnedMutexGuard<()>)>, Stop> {
+    async fn after_login(&mut self, who: &Identity, element: &Element) -> Result<Option<Way>, Stop> {
+        if who.kind == AccountKind::Node
+            && let Some(carriage) = carriage::asked(element)
+        {
+            let berth = self.server.handler.berth(&who.local, carriage);
+            let berth = berth.ok_or_else(|| error(StreamCondition::PolicyViolation, "nobody waits for that carriage, or not any more"))?;
+            self.write(&carriage::carried()).await?;
+            return Ok(Some(Way::Carriage(berth)));
+        }
         if element.is("resume", ns::SM) {
             return self.resume(who, element).await;
         }
@@ -332,12 +360,7 @@ impl Negotiation {
         }
     }
 
-    async fn bind(
-        &mut self,
-        who: &Identity,
-        iq: &Element,
-        bind: &Element,
-    ) -> Result<Option<(Arc<Session>, u64, OwnedMutexGuard<()>)>, Stop> {
+    async fn bind(&mut self, who: &Identity, iq: &Element, bind: &Element) -> Result<Option<Way>, Stop> {
         let id = iq.attr("id").unwrap_or_default().to_owned();
         let wish = bind.get_child("resource", ns::BIND).map(Element::text).filter(|r| !r.is_empty());
         let random = || random_hex(8).map_err(|_| error(StreamCondition::InternalServerError, "no random numbers"));
@@ -362,7 +385,7 @@ impl Negotiation {
                     tracing::info!(session = session.id(), %jid, peer = self.peer.name, transport = self.transport.name(), "session opened");
                     // From the binding to here nothing waits, so nothing can tear the handler's first call from its last.
                     self.server.handler.opened(&session);
-                    return Ok(Some((session, 0, attachment)));
+                    return Ok(Some(Way::Session(session, 0, attachment)));
                 }
                 Bind::Taken(holder) if who.kind == AccountKind::Node => evict(&self.server, &holder).await,
                 // Who is here goes before who may come back: a page loaded a hundred times must not lock its user out.
@@ -376,7 +399,7 @@ impl Negotiation {
         }
     }
 
-    async fn resume(&mut self, who: &Identity, element: &Element) -> Result<Option<(Arc<Session>, u64, OwnedMutexGuard<()>)>, Stop> {
+    async fn resume(&mut self, who: &Identity, element: &Element) -> Result<Option<Way>, Stop> {
         let h = element.attr("h").and_then(|h| h.parse::<u32>().ok());
         let session = element.attr("previd").and_then(|id| self.server.registry.find_resumable(id, who));
         if let (Some(h), Some(session)) = (h, session)
@@ -388,7 +411,7 @@ impl Negotiation {
                 METRICS.resumptions.with_label_values(&["resumed"]).inc();
                 tracing::info!(session = session.id(), jid = %session.jid(), peer = self.peer.name, "session resumed");
                 self.server.handler.resumed(&session);
-                return Ok(Some((session, number, attachment)));
+                return Ok(Some(Way::Session(session, number, attachment)));
             }
         }
         METRICS.resumptions.with_label_values(&["failed"]).inc();
@@ -435,50 +458,4 @@ impl Drop for Claim {
             self.server.retire(&self.session);
         }
     }
-}
-
-/// Our side of the stream's opening, with a fresh random id.
-fn header(cell: &str, framed: bool) -> Result<String, getrandom::Error> {
-    let id = random_hex(16)?;
-    let mut host = String::new();
-    escape_into(&mut host, cell);
-    Ok(if framed {
-        format!("<open xmlns='{}' from='{host}' id='{id}' version='1.0' xml:lang='en'/>", ns::FRAMING)
-    } else {
-        format!(
-            "<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{}' from='{host}' id='{id}' version='1.0' xml:lang='en'>",
-            ns::CLIENT,
-            ns::STREAMS
-        )
-    })
-}
-
-/// Our side of the stream's closing.
-pub(super) fn footer(framed: bool) -> &'static str {
-    if framed { "<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>" } else { "</stream:stream>" }
-}
-
-/// Random bytes as text.
-pub(super) fn random_hex(bytes: usize) -> Result<String, getrandom::Error> {
-    let mut raw = vec![0u8; bytes];
-    getrandom::fill(&mut raw)?;
-    Ok(raw.iter().fold(String::with_capacity(2 * bytes), |mut text, byte| {
-        use std::fmt::Write as _;
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
-}
-
-/// Stream management refuses.
-pub(super) fn failed(condition: &str) -> String {
-    format!("<failed xmlns='{}'><{condition} xmlns='{}'/></failed>", ns::SM, ns::STANZA_ERRORS)
-}
-
-fn refusal(id: &str, kind: &str, condition: &str, text: &str) -> String {
-    let mut xml = String::from("<iq xmlns='jabber:client' type='error' id='");
-    escape_into(&mut xml, id);
-    xml.push_str(&format!("'><error type='{kind}'><{condition} xmlns='{}'/><text xmlns='{}'>", ns::STANZA_ERRORS, ns::STANZA_ERRORS));
-    escape_into(&mut xml, text);
-    xml.push_str("</text></error></iq>");
-    xml
 }

@@ -15,6 +15,7 @@
 
 pub mod adhoc;
 pub mod authority;
+pub mod carriage;
 pub mod fault;
 pub mod feed;
 pub mod form;

@@ -7,6 +7,7 @@
 //!   asserted         ---- iq set ---->    result: what was known of this host and not asserted is gone
 //!   announce [EVENT] ---- message --->
 //!                    <--- iq set ----     request to an entity of this host
+//!                    <--- iq set ----     carry: a request for what a ticket here opens; see `carriage`
 //!   reply            ---- result ---->
 //!   request          ---- iq set ---->    routed to the agent of another hypervisor
 //!                    <--- message ---     warning: something is wrong with this host that its people should know
@@ -17,7 +18,7 @@
 //!   leave            ---- iq set ---->    result: this host does not belong to the cell any more
 //! ```
 
-use super::json;
+use super::{carriage::Carry, json};
 use crate::ns;
 use archipel_contract::{Entity, Epoch, Event, Fault, HypervisorName, Millis, Timestamp, port::Request, usage::Frame};
 use minidom::Element;
@@ -88,6 +89,8 @@ pub enum Ask {
     Renew(Renewal),
     /// The host leaves the cell.
     Leave,
+    /// Come and fetch a request for what a ticket opens.
+    Carry(Carry),
 }
 
 impl Ask {
@@ -107,6 +110,7 @@ impl Ask {
             "asserted" => Ok(Ask::Asserted),
             "renew" => json::need(element).map(Ask::Renew),
             "leave" => Ok(Ask::Leave),
+            "carry" => json::need(element).map(Ask::Carry),
             "request" => json::need(element).map(Box::new).map(Ask::Request),
             other => Err(Fault::invalid(format!("<{other}/> means nothing on the link; the other side may be of another version"))),
         }
@@ -121,6 +125,7 @@ impl Ask {
             Ask::Request(request) => holding("request", json::print(request)),
             Ask::Renew(renewal) => holding("renew", json::print(renewal)),
             Ask::Leave => holding("leave", json::print(&serde_json::json!({}))),
+            Ask::Carry(carry) => holding("carry", json::print(carry)),
         }
     }
 }

@@ -4,7 +4,9 @@ use super::condition::StreamError;
 use super::decode::{Bounds, Decoder, Piece};
 use super::encode::Stanza;
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
 /// Anything bytes go through.
@@ -76,6 +78,46 @@ pub fn reunite(reader: Reader, writer: Writer) -> Option<BoxedIo> {
     match (reader, writer) {
         (Reader::Bytes { io, buffer, .. }, Writer::Bytes(write)) if buffer.is_empty() => Some(io.unsplit(write)),
         _ => None,
+    }
+}
+
+/// The bytes themselves, after the last piece that was read; whatever came behind it is read first. `None` for frames.
+pub fn release(reader: Reader, writer: Writer) -> Option<BoxedIo> {
+    match (reader, writer) {
+        (Reader::Bytes { io, buffer, .. }, Writer::Bytes(write)) => {
+            let io = io.unsplit(write);
+            Some(if buffer.is_empty() { io } else { Box::new(Begun { first: buffer, io }) })
+        }
+        _ => None,
+    }
+}
+
+/// Bytes some of which were read already.
+struct Begun {
+    first: BytesMut,
+    io: BoxedIo,
+}
+
+impl AsyncRead for Begun {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, into);
+        }
+        let length = self.first.len().min(into.remaining());
+        into.put_slice(&self.first.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Begun {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
@@ -183,5 +225,34 @@ impl Writer {
             // The peer may be gone already; there is nobody left to tell.
             let _ = io.shutdown().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ns;
+
+    #[tokio::test]
+    async fn what_came_behind_the_last_piece_is_read_first() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let (mut reader, writer) = over_bytes(Box::new(near), Bounds::BEFORE_LOGIN);
+        let header = format!("<stream:stream xmlns='{}' xmlns:stream='{}' version='1.0'>", ns::CLIENT, ns::STREAM);
+        far.write_all(format!("{header}<carried xmlns='{}'/>GET / HTTP/1.1", ns::CARRIAGE).as_bytes()).await.unwrap();
+        assert!(matches!(reader.next().await, Ok(Piece::Open(_))));
+        assert!(matches!(reader.next().await, Ok(Piece::Element(e)) if e.is("carried", ns::CARRIAGE)));
+        let mut io = release(reader, writer).unwrap();
+        let mut word = [0; 3];
+        io.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"GET");
+        far.write_all(b"\r\n").await.unwrap();
+        let mut rest = [0; 13];
+        io.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b" / HTTP/1.1\r\n");
+        io.write_all(b"back").await.unwrap();
+        io.shutdown().await.unwrap();
+        let mut said = String::new();
+        far.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "back");
     }
 }

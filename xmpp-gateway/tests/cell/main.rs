@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod authority;
+mod carriage;
 mod cli;
 mod joining;
 mod link;

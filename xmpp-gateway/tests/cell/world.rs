@@ -14,7 +14,7 @@ use archipel_contract::{
 };
 use archipel_xmpp::client::{Client, Config, InMemory, Incoming, Pauses};
 use archipel_xmpp::exchange::{Exchange, ExchangeConfig};
-use archipel_xmpp::link::{Link, LinkAnnouncer, LinkAuthority, LinkConfig, LinkPeers, LinkWatcher};
+use archipel_xmpp::link::{Link, LinkAnnouncer, LinkAuthority, LinkConfig, LinkPeers, LinkWatcher, Porter};
 use archipel_xmpp::server::{Limits, Peer, Server, ServerConfig};
 use archipel_xmpp::tls::Tls;
 use parking_lot::Mutex;
@@ -92,6 +92,8 @@ pub(crate) struct Wire {
     server: Mutex<Option<Arc<Server>>>,
     pumps: Mutex<Vec<AbortHandle>>,
     pub(crate) connections: AtomicUsize,
+    /// Connections that stand stay, and no other is made.
+    pub(crate) closed_to_new: AtomicBool,
 }
 
 impl Wire {
@@ -110,7 +112,7 @@ impl Wire {
     }
 
     fn connect(&self) -> Option<DuplexStream> {
-        let server = self.server.lock().clone()?;
+        let server = self.server.lock().clone().filter(|_| !self.closed_to_new.load(Ordering::SeqCst))?;
         let (client, mut near) = tokio::io::duplex(16 * 1024);
         let (mut far, end) = tokio::io::duplex(16 * 1024);
         let pump = tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await.map(|_| ()) });
@@ -338,11 +340,24 @@ impl Drop for Running {
 
 /// Links an agent to whatever is at the end of the wire.
 pub(crate) fn link(agent: &Arc<Agent>, wire: &Arc<Wire>, change: impl FnOnce(&mut LinkConfig)) -> Running {
+    link_with(agent, wire, None, change)
+}
+
+/// The same with somebody who opens what tickets are for.
+pub(crate) fn link_with(
+    agent: &Arc<Agent>,
+    wire: &Arc<Wire>,
+    porter: Option<Arc<dyn Porter>>,
+    change: impl FnOnce(&mut LinkConfig),
+) -> Running {
     let clock = Arc::new(FakeClock::default());
     let mut config = LinkConfig::new(agent.cell.clone(), agent.host.clone(), PASSWORD, wire.connector(), clock);
     config.pauses = quick();
     change(&mut config);
-    let (announcer, link) = Link::new(config);
+    let (announcer, mut link) = Link::new(config);
+    if let Some(porter) = porter {
+        link = link.with_porter(porter);
+    }
     *agent.announcer.lock() = Some(announcer.clone());
     let (watcher, peers, authority) = (link.watcher(), link.peers(), link.authority());
     let front = Arc::new(Front(agent.clone()));

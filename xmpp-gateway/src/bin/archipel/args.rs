@@ -7,6 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use clap_complete::Shell;
 use serde_json::{Map, Value};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Shorter words for nouns, and the words people use.
@@ -31,7 +32,7 @@ Login:
   ARCHIPEL_JID            who you are, for example admin@vm.localhost
   ARCHIPEL_PASSWORD_FILE  a file with your password (or ARCHIPEL_PASSWORD)
   ARCHIPEL_SERVER         HOST:PORT of the server, or of several exchanges, separated by commas (default: 127.0.0.1:5222 for a .localhost cell, else the cell itself)
-  ARCHIPEL_PAGE           where the web server is that opens consoles (default: http:// on the server's host, port 8080)
+  ARCHIPEL_PAGE           where the web server is that opens consoles and volumes, of every host (default: http:// on the server's host, port 8080)
   or the same as jid, password_file, server, page and fingerprint in ~/.config/archipel/cli.toml
 
 Exit codes:
@@ -78,6 +79,10 @@ pub(crate) struct Call {
     pub(crate) yes: bool,
     /// Follow the task it starts.
     pub(crate) wait: bool,
+    /// What the contents of a volume are read from, or written to.
+    pub(crate) file: Option<PathBuf>,
+    /// Go on with a file that is there in part.
+    pub(crate) resume: bool,
 }
 
 /// Everything on the command line.
@@ -97,6 +102,15 @@ pub(crate) fn starts_task(entry: &CommandEntry) -> bool {
 /// Whether a command chooses its hypervisor by `--host`, because its noun is not what it is sent to.
 fn is_made_on_host(entry: &CommandEntry) -> bool {
     entry.target == Target::Hypervisor && entry.noun != "hypervisor"
+}
+
+/// What a command that opens the contents of a volume does with a file, when one is named.
+fn does_with_file(entry: &CommandEntry) -> Option<&'static str> {
+    match entry.name.as_str() {
+        "volume.upload" => Some("Send this file (- for standard input), instead of printing a ticket for some other program"),
+        "volume.download" => Some("Fetch into this file (- for standard output), instead of printing a ticket for some other program"),
+        _ => None,
+    }
 }
 
 /// Whether people may ask it at all: what agents say to each other is no verb.
@@ -198,11 +212,13 @@ fn verb(entry: &'static CommandEntry) -> Command {
         if argument.required {
             // In its place, or by name: both are what people try.
             let (place, option) = (place_id(argument), argument.name.as_str());
+            // Whoever opens what a ticket is for makes up the secret as well.
+            let made_here = argument.name == "proof" && does_with_file(entry).is_some();
             command = command
                 .arg(
                     value(Arg::new(place.clone()), argument)
                         .index(position)
-                        .required_unless_present(option)
+                        .required_unless_present_any(std::iter::once(option).chain(made_here.then_some("file")))
                         .value_name(argument.name.to_uppercase())
                         .help(argument.description.as_str()),
                 )
@@ -210,6 +226,13 @@ fn verb(entry: &'static CommandEntry) -> Command {
             position += 1;
         } else {
             command = command.arg(optional(argument));
+        }
+    }
+    if let Some(help) = does_with_file(entry) {
+        command = command.arg(Arg::new("file").long("file").value_name("FILE").value_parser(clap::value_parser!(PathBuf)).help(help));
+        if !entry.arguments.iter().any(|a| a.name == "resume") {
+            let resume = Arg::new("resume").long("resume").action(ArgAction::SetTrue).requires("file");
+            command = command.arg(resume.help("Go on with what is there of a file whose fetching was cut off"));
         }
     }
     if entry.effect == Effect::Destroy {
@@ -327,6 +350,8 @@ pub(crate) fn parse(catalog: &'static Catalog, args: impl IntoIterator<Item = st
                 arguments: entry.arguments.iter().filter_map(|a| given(rest, a).map(|v| (a.name.clone(), v))).collect(),
                 yes: entry.effect == Effect::Destroy && rest.get_flag("yes"),
                 wait: starts_task(entry) && rest.get_flag("wait"),
+                file: does_with_file(entry).and_then(|_| rest.get_one::<PathBuf>("file").cloned()),
+                resume: given_here("resume") && !own("resume") && rest.get_flag("resume"),
             }))
         }
     };
@@ -340,131 +365,4 @@ fn rest_json(matches: &ArgMatches) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn read(line: &str) -> Result<Args, clap::Error> {
-        parse(Catalog::shipped(), line.split_whitespace().map(Into::into))
-    }
-
-    fn call(line: &str) -> Call {
-        match read(line).unwrap_or_else(|e| panic!("{line}: {e}")).invocation {
-            Invocation::Call(call) => *call,
-            other => panic!("{line}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn lines_mean_what_they_say() {
-        for (line, name, target, host, arguments) in [
-            ("archipel domain list", "domain.list", None, None, json!({})),
-            ("archipel vm list --host alpha --state running", "domain.list", None, None, json!({"host": "alpha", "state": "running"})),
-            ("archipel domain start web1", "domain.start", Some("web1"), None, json!({})),
-            ("archipel domain start --paused web1", "domain.start", Some("web1"), None, json!({"paused": true})),
-            ("archipel domain start web1 --paused=false", "domain.start", Some("web1"), None, json!({"paused": false})),
-            (
-                "archipel vm autostart web1 --enabled false --host beta",
-                "domain.autostart",
-                Some("web1"),
-                Some("beta"),
-                json!({"enabled": false}),
-            ),
-            ("archipel vm shutdown web1 --timeout 5 --wait", "domain.shutdown", Some("web1"), None, json!({"timeout": 5})),
-            (
-                "archipel domain define web1 --memory 256MiB --vcpus 2 --host alpha",
-                "domain.define",
-                None,
-                Some("alpha"),
-                json!({"name": "web1", "memory": 268_435_456_u64, "vcpus": 2}),
-            ),
-            ("archipel domain define --name web1", "domain.define", None, None, json!({"name": "web1"})),
-            ("archipel vm rename web1 web2", "domain.rename", Some("web1"), None, json!({"to": "web2"})),
-            ("archipel vm rename web1 --to web2", "domain.rename", Some("web1"), None, json!({"to": "web2"})),
-            ("archipel hv info alpha", "hypervisor.info", Some("alpha"), None, json!({})),
-            ("archipel pool refresh default", "storage-pool.refresh", Some("default"), None, json!({})),
-            ("archipel volume list default", "volume.list", Some("default"), None, json!({})),
-            (
-                "archipel volume info default a.qcow2 --host beta",
-                "volume.info",
-                Some("default"),
-                Some("beta"),
-                json!({"volume": "a.qcow2"}),
-            ),
-            ("archipel task wait 1 --timeout 3", "task.wait", Some("1"), None, json!({"timeout": 3})),
-        ] {
-            let call = call(line);
-            assert_eq!(call.entry.name, name, "{line}");
-            assert_eq!(call.target.as_deref(), target, "{line}");
-            assert_eq!(call.host.as_deref(), host, "{line}");
-            assert_eq!(Value::Object(call.arguments), arguments, "{line}");
-        }
-    }
-
-    #[test]
-    fn flags_are_found_wherever_they_stand() {
-        for line in ["archipel --json domain list", "archipel domain --json list", "archipel domain list --json", "archipel events --json"]
-        {
-            assert!(read(line).unwrap_or_else(|e| panic!("{line}: {e}")).json, "{line}");
-        }
-        assert!(!read("archipel domain list").expect("it parses").json);
-        assert!(call("archipel vm force-off web1 --yes").yes);
-        assert!(call("archipel vm force-off web1 -y").yes);
-        assert!(call("archipel vm shutdown web1 --wait").wait);
-    }
-
-    #[test]
-    fn mistakes_are_usage_errors() {
-        for line in [
-            "archipel",
-            "archipel domain",
-            "archipel domain dance web1",
-            "archipel domain start",
-            "archipel domain start web1 web2",
-            "archipel domain start web1 --yes",
-            "archipel domain start web1 --wait",
-            "archipel domain define",
-            "archipel domain define web1 --memory much",
-            "archipel domain define web1 --vcpus 0",
-            "archipel domain define web1 --graphics crt",
-            "archipel vm autostart web1 --enabled perhaps",
-            "archipel completion csh",
-            "archipel chat",
-        ] {
-            assert!(read(line).is_err(), "{line} was accepted");
-        }
-    }
-
-    #[test]
-    fn every_command_of_the_catalog_has_its_verb_and_help() {
-        let mut grammar = grammar(Catalog::shipped());
-        grammar.build();
-        for entry in Catalog::shipped().commands.iter().filter(|c| is_for_people(c)) {
-            let noun = grammar.find_subcommand_mut(&entry.noun).unwrap_or_else(|| panic!("{} has no noun", entry.name));
-            assert!(!noun.get_about().map(ToString::to_string).unwrap_or_default().is_empty(), "{} has no text", entry.noun);
-            let verb = noun.find_subcommand_mut(&entry.verb).unwrap_or_else(|| panic!("{} has no verb", entry.name));
-            let help = verb.render_long_help().to_string();
-            assert!(help.contains(&entry.title), "{help}");
-            for argument in &entry.arguments {
-                let (name, flag) = (&argument.name, argument.name.replace('_', "-"));
-                assert!(help.contains(&flag) || help.contains(&name.to_uppercase()), "{name}: {help}");
-            }
-        }
-        let hidden = Catalog::shipped().find("hypervisor.reserve").unwrap();
-        assert!(!is_for_people(hidden));
-        assert!(grammar.find_subcommand(&hidden.noun).unwrap().find_subcommand(&hidden.verb).is_none(), "agents say that to each other");
-        grammar.debug_assert();
-    }
-
-    #[test]
-    fn completion_knows_nouns_verbs_and_options() {
-        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut grammar(Catalog::shipped()), "archipel", &mut script);
-            let script = String::from_utf8(script).expect("it is text");
-            for word in ["storage-pool", "force-off", "memory", "events"] {
-                assert!(script.contains(word), "{shell}: {word}");
-            }
-        }
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@
 use crate::follow::say;
 use crate::login::Login;
 use crate::websocket::{Message, WebSocket};
-use archipel_contract::{Fault, FaultKind, domain::ConsoleOffer};
+use archipel_contract::{Fault, domain::ConsoleOffer};
 use archipel_xmpp::client::{Client, DEADLINE};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
@@ -28,20 +28,11 @@ const SILENCE: Duration = Duration::from_secs(2);
 pub(crate) async fn stay(client: &Client, login: &Login, target: &str, name: &str, mut arguments: Map<String, Value>) -> Result<(), Fault> {
     let secret = secret()?;
     arguments.insert("kind".to_owned(), "serial".into());
-    arguments.insert("proof".to_owned(), BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(secret.as_bytes())).into());
+    arguments.insert("proof".to_owned(), proof(&secret).into());
     let reply = client.command(target, "domain.console", Value::Object(arguments), None, DEADLINE).await?;
     let offer: ConsoleOffer = serde_json::from_value(reply).map_err(|e| Fault::internal("the answer is no ticket").because(e))?;
     let ticket = offer.ticket.ok_or_else(|| Fault::internal("the answer holds no ticket; is the daemon of another version?"))?;
-    let mut socket = WebSocket::open(&login.page, &ticket.path, &secret).await.map_err(|fault| {
-        if fault.kind != FaultKind::NotFound {
-            return fault;
-        }
-        let host = &ticket.host;
-        Fault::not_found(format!(
-            "{} does not open the console; if it is not the web server of {host}, set ARCHIPEL_PAGE to the one of {host}",
-            login.page
-        ))
-    })?;
+    let mut socket = WebSocket::open(&login.page, &ticket.path, &secret).await?;
     let interactive = io::stdin().is_terminal();
     let raw = interactive.then(Raw::begin).transpose()?;
     if interactive {
@@ -58,7 +49,13 @@ pub(crate) async fn stay(client: &Client, login: &Login, target: &str, name: &st
     }
 }
 
-fn secret() -> Result<String, Fault> {
+/// What goes with a command in place of the secret.
+pub(crate) fn proof(secret: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(secret.as_bytes()))
+}
+
+/// What only whoever asked for a ticket knows.
+pub(crate) fn secret() -> Result<String, Fault> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|e| Fault::internal("the system gives no random numbers").because(e))?;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))

@@ -10,6 +10,8 @@
 //! | `chat.rs` | conversations |
 //! | `top.rs` | what machines take, live |
 //! | `console.rs` `websocket.rs` | the serial console in the terminal |
+//! | `transfer.rs` | the contents of volumes from and to files |
+//! | `page.rs` | the web server that opens what tickets are for |
 //! | `output.rs` | tables, details and JSON |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
@@ -20,9 +22,11 @@ mod console;
 mod follow;
 mod login;
 mod output;
+mod page;
 mod resolve;
 mod run;
 mod top;
+mod transfer;
 mod websocket;
 
 use archipel_contract::{Fault, FaultKind, catalog::Catalog};

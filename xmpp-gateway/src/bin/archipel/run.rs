@@ -3,6 +3,7 @@
 use crate::args::{Args, Call, Invocation, starts_task};
 use crate::login::{self, Login, Surroundings};
 use crate::output::{self, Style};
+use crate::transfer::Transfer;
 use crate::{chat, console, follow, resolve, top};
 use archipel_contract::{Effect, Fault, OperationId, Target};
 use archipel_xmpp::client::{Client, Config, Connector, DEADLINE, Incoming, Tcp};
@@ -78,6 +79,11 @@ async fn with_client(login: &Login, client: &Client, incoming: Incoming, call: C
     if entry.name == "domain.console" && is_terminal_console(&call) {
         let name = call.target.clone().unwrap_or_default();
         return console::stay(client, login, &target, &name, call.arguments).await;
+    }
+    if let Some(file) = call.file {
+        let transfer = Transfer { client, login, target: &target, arguments: call.arguments, file };
+        let done = if entry.name == "volume.upload" { transfer.upload().await? } else { transfer.download(call.resume).await? };
+        return if done.is_null() { Ok(()) } else { print(&entry.name, &done, style) };
     }
     if entry.effect == Effect::Destroy && !call.yes {
         confirm(&entry.title, call.target.as_deref().unwrap_or(&target))?;

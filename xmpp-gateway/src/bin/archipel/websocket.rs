@@ -1,15 +1,13 @@
 //! As much of a WebSocket client (RFC 6455) as a console needs: binary messages both ways, pings, the closing reason.
 
-use archipel_contract::{Fault, FaultKind, ticket::SUB_PROTOCOL};
+use crate::page::{self, PATIENCE, lost};
+use archipel_contract::{Fault, ticket::SUB_PROTOCOL};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use sha1::{Digest, Sha1};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long connecting, and each thing that is said, may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// The longest head of an answer, and the longest message.
 const HEAD: usize = 16 * 1024;
 const MESSAGE: u64 = 1 << 20;
@@ -30,10 +28,6 @@ pub(crate) struct WebSocket {
     partly: Vec<u8>,
 }
 
-fn lost(e: impl std::fmt::Display) -> Fault {
-    Fault::unavailable("the connection to the web server was lost").because(e)
-}
-
 fn random<const N: usize>() -> Result<[u8; N], Fault> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|e| Fault::internal("the system gives no random numbers").because(e))?;
@@ -43,24 +37,7 @@ fn random<const N: usize>() -> Result<[u8; N], Fault> {
 impl WebSocket {
     /// Opens `path` of the page at `http://host:port`, presenting the secret.
     pub(crate) async fn open(page: &str, path: &str, secret: &str) -> Result<WebSocket, Fault> {
-        let authority = page.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')).ok_or_else(|| {
-            Fault::new(
-                FaultKind::Unsupported,
-                format!("{page} cannot be opened from the command line, only http:// can; use an SSH tunnel or the page"),
-            )
-        })?;
-        let unreachable = |e: &dyn std::fmt::Display| {
-            Fault::unavailable(format!("cannot connect to the web server at {page}; set ARCHIPEL_PAGE to where it listens")).because(e)
-        };
-        let connecting = timeout(PATIENCE, TcpStream::connect(authority)).await.map_err(|e| unreachable(&e))?;
-        let mut stream = connecting.map_err(|e| unreachable(&e))?;
-        if !stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()) {
-            return Err(Fault::new(
-                FaultKind::Unsupported,
-                format!("{page} is not on this machine, and what is typed would travel in the clear; use an SSH tunnel or the page"),
-            ));
-        }
-        stream.set_nodelay(true).map_err(lost)?;
+        let (mut stream, authority) = page::connect(page).await?;
         let key = BASE64_STANDARD.encode(random::<16>()?);
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
@@ -78,7 +55,7 @@ impl WebSocket {
             .any(|(n, v)| n.eq_ignore_ascii_case("sec-websocket-accept") && v.trim() == expected);
         match status {
             "101" if accepted => Ok(WebSocket { read, write, partly: Vec::new() }),
-            "404" => Err(Fault::not_found("nothing waits behind the ticket")),
+            "404" => Err(page::nothing(page)),
             other => Err(Fault::unavailable(format!("the web server at {page} answered {other} instead of a WebSocket"))),
         }
     }

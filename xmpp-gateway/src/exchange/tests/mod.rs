@@ -2,6 +2,7 @@
 
 mod audits;
 mod authorities;
+mod carriages;
 mod commands;
 mod feeds;
 mod locations;
