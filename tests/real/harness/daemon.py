@@ -10,6 +10,7 @@ import subprocess
 import threading
 import urllib.request
 
+from . import coverage
 from .base import BIN, Late, Seen, free_port, tail, until
 
 CELL = "vm.localhost"
@@ -26,7 +27,7 @@ def environment(**more):
 class Daemon:
     """One archipeld with a configuration of its own."""
 
-    def __init__(self, work, uris, name="cell", more=None, roles=None, accounts=True, level="info"):
+    def __init__(self, work, uris, name="cell", more=None, roles=None, accounts=True, level="info", hypervisor=""):
         self.work = pathlib.Path(work) / name
         self.data = self.work / "data"
         self.data.mkdir(parents=True, exist_ok=True)
@@ -34,13 +35,14 @@ class Daemon:
         self.log = self.work / "log"
         self.xmpp, self.http = free_port(), free_port()
         self.level = level
+        self.real = coverage.on_qemu(uris)
         self.process = None
         more = dict(more or {})  # Further lines by section; "" is the top of the file.
         text = f'cell = "{CELL}"\ndata_dir = "{self.data}"\n{more.pop("", "")}\n'
         if roles:
             text += f"roles = {json.dumps(roles)}\n"
         for host, uri in uris.items():
-            text += f'\n[[hypervisor]]\nname = "{host}"\nuri = "{uri}"\n'
+            text += f'\n[[hypervisor]]\nname = "{host}"\nuri = "{uri}"\n{hypervisor}\n'
         text += f'\n[xmpp]\nlisten = "127.0.0.1:{self.xmpp}"\n{more.pop("xmpp", "")}\n'
         text += f'\n[http]\nlisten = "127.0.0.1:{self.http}"\n{more.pop("http", "")}\n'
         text += "".join(f"\n[{section}]\n{lines}\n" for section, lines in more.items())
@@ -131,6 +133,8 @@ class Daemon:
             input=stdin, capture_output=True, text=True, timeout=timeout, env=self.login(jid, password, server),
         )
         assert not check or done.returncode == 0, f"archipel {' '.join(arguments)}: exit {done.returncode}: {done.stderr.strip()}"
+        if self.real and done.returncode == 0:
+            coverage.note(*arguments)
         return done
 
     def json(self, *arguments, **more):
