@@ -75,6 +75,7 @@ async fn define(host: &Host, name: &str, disk: Option<(String, String)>) -> Doma
         network: None,
         graphics: Graphics::Vnc,
         note: Some("made by a <test> & removed".into()),
+        ..DomainSpec::default()
     };
     let mut disks = Vec::new();
     if let Some((pool, volume)) = &spec.disk {

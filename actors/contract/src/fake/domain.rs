@@ -60,7 +60,7 @@ impl DomainPort for FakeHost {
     fn define(&self, spec: DomainSpec, disks: Vec<Unused>) -> BoxFuture<'_, Result<DomainId, Fault>> {
         self.call("domain.define", spec.name.clone(), move |model| {
             free(model, &spec.name)?;
-            let id = DomainId(Uuid::new_v4());
+            let id = spec.id.unwrap_or_else(|| DomainId(Uuid::new_v4()));
             super::volume::attach(model, id, &spec, &disks)?;
             let facts = DomainFacts {
                 state: DomainState::Shutoff,

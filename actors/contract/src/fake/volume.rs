@@ -89,14 +89,18 @@ impl FakeHost {
     }
 }
 
-/// A machine that is being defined gets its disk.
+/// A machine that is being defined gets its disk and its media.
 pub(super) fn attach(model: &mut Model, domain: DomainId, spec: &DomainSpec, proofs: &[Unused]) -> Result<(), Fault> {
-    let Some((pool, volume)) = &spec.disk else { return Ok(()) };
-    let pool = named(model, pool)?;
-    let path = find(model, pool, volume)?.facts.path.clone();
-    Unused::among(proofs, &path, Need::Sole)?;
-    let name = spec.name.as_str().into();
-    model.attachments.push(Attachment { domain, name, device: "vda".into(), paths: vec![path], ..Attachment::default() });
+    for (place, device, read_only) in [(&spec.disk, "vda", false), (&spec.iso, "sda", true), (&spec.seed, "sdb", true)] {
+        let Some((pool, volume)) = place else { continue };
+        let pool = named(model, pool)?;
+        let path = find(model, pool, volume)?.facts.path.clone();
+        if !read_only {
+            Unused::among(proofs, &path, Need::Sole)?;
+        }
+        let name = spec.name.as_str().into();
+        model.attachments.push(Attachment { domain, name, device: device.into(), read_only, paths: vec![path], ..Attachment::default() });
+    }
     Ok(())
 }
 

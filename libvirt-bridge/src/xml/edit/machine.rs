@@ -321,6 +321,11 @@ fn set_firmware(root: &mut Element, firmware: Firmware) {
     if firmware != Firmware::Bios {
         note_fresh_variables(root);
     }
+    choose_firmware(root, firmware);
+}
+
+/// Says which firmware; libvirt finds its files.
+pub(crate) fn choose_firmware(root: &mut Element, firmware: Firmware) {
     let os = root.ensure("os");
     // What libvirt chose for the firmware before does not fit the next one.
     os.take(|e| matches!(e.name.as_str(), "firmware" | "nvram") || e.name == "loader");
