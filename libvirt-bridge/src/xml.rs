@@ -5,6 +5,7 @@
 pub mod create;
 pub mod domain;
 pub mod edit;
+pub mod likeness;
 pub mod needs;
 pub mod network;
 pub mod read;

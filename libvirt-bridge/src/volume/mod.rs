@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `change` | making, growing, naming and deleting |
 //! | `copy` | copies and conversions, which take long |
+//! | `import` | appliances and images from elsewhere |
 //! | `landscape` | which machine uses what, and what cannot be a disk |
 //! | `place` | where something lies, so that other hosts can tell whether they have it too |
 //! | `transfer` | contents that come and go |
@@ -11,6 +12,7 @@
 
 mod change;
 mod copy;
+mod import;
 mod landscape;
 mod place;
 mod raw;

@@ -12,6 +12,7 @@
 //! ```
 
 mod ask;
+mod clone;
 mod console;
 mod create;
 mod device;
@@ -20,6 +21,7 @@ mod edit;
 mod first_boot;
 mod guest;
 mod history;
+mod import;
 mod keys;
 mod machine;
 mod nic;
@@ -28,6 +30,7 @@ mod run;
 mod snapshot;
 
 pub use ask::*;
+pub use clone::*;
 pub use console::*;
 pub use create::*;
 pub use device::*;
@@ -36,6 +39,7 @@ pub use edit::*;
 pub use first_boot::{FirstBoot, TEXT_LIMIT, hostname_of};
 pub use guest::*;
 pub use history::*;
+pub use import::*;
 pub use keys::{ENTER, chords, strokes, typed};
 pub use machine::*;
 pub use nic::*;
@@ -117,6 +121,9 @@ pub struct DomainFacts {
     /// What people wrote about it (libvirt's description).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<Arc<str>>,
+    /// Whether it is a template: never started, its disks left as they are, and cloned.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub template: bool,
     /// The hypervisor it is being moved to. Until that has ended it is not changed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moving_to: Option<HypervisorName>,

@@ -233,6 +233,7 @@ impl FakeHost {
             networks: self.clone(),
             pools: self.clone(),
             volumes: self.clone(),
+            imports: self.clone(),
             migration: self.clone(),
             consoles: self.clone(),
             guests: self.clone(),
@@ -256,6 +257,7 @@ impl FakeHost {
             agent: false,
             virtualization: "test".into(),
             note: None,
+            template: false,
             moving_to: None,
         };
         self.change(|model| {
