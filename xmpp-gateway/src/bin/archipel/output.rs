@@ -42,6 +42,7 @@ fn columns(command: &str) -> &'static [(&'static str, &'static str)] {
         _ => {}
     }
     match command.split('.').next().unwrap_or_default() {
+        "domain" if command == "domain.backups" => columns("backup.list"),
         "domain" => &[
             ("NAME", "name"),
             ("STATE", "state"),
@@ -106,6 +107,17 @@ fn columns(command: &str) -> &'static [(&'static str, &'static str)] {
             ("CREATED", "created"),
             ("PARENT", "parent"),
         ],
+        "backup" => &[
+            ("NAME", "name"),
+            ("STATE", "state"),
+            ("MACHINE", "machine"),
+            ("KIND", "kind"),
+            ("AT", "at"),
+            ("SIZE", "size"),
+            ("POOL", "pool"),
+            ("BUILDS ON", "parent"),
+        ],
+        "checkpoint" => &[("NAME", "name"), ("CREATED", "created"), ("DISKS", "disks"), ("PARENT", "parent"), ("WHAT FOR", "description")],
         "task" => &[
             ("ID", "id"),
             ("STATE", "state"),
