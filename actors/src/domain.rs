@@ -16,11 +16,13 @@
 //! | `history` | the versions of its definition, and the way back; raw XML |
 //! | `clone` | copies of it, and templates |
 //! | `reading` | how what libvirt says gets onto the board |
+//! | `backup` | backups of it, the way back to one, checkpoints |
 //! | `stall` | why it stands still when a disk cannot be written |
 //! | [`change`] | what a report of libvirt means: pure |
 //! | `turn` | commands of one machine run one after the other |
 //! | `migration/request` | moving, parking |
 
+mod backup;
 pub mod change;
 mod clone;
 mod console;
