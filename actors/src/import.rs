@@ -11,6 +11,7 @@ use crate::{
     life::Posted,
     making::{self, Making},
     scope::{LONG, SHORT, within},
+    users,
 };
 use actix::prelude::*;
 use archipel_contract::{
@@ -59,7 +60,8 @@ async fn import(making: &mut Making, command: ImportDomain) -> Result<String, Fa
         .chain(plan.cards.into_iter().map(Edit::AttachNic));
     for edit in edits {
         making.check()?;
-        within(LONG, scope.host.definitions.edit(id, edit, When::NextBoot)).await?;
+        let disk = users::of_edit(&scope, id, &edit).await?;
+        within(LONG, scope.host.definitions.edit(id, edit, When::NextBoot, disk)).await?;
     }
     let and = if command.start {
         making.start(id).await?;

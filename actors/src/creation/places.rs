@@ -307,6 +307,7 @@ mod tests {
         }
         let mut used = landscape();
         let attachment = |running, read_only| Attachment {
+            ..Attachment::default()
             domain: archipel_contract::DomainId(Uuid::nil()),
             name: "web9".into(),
             device: "vda".into(),

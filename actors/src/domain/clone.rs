@@ -105,7 +105,7 @@ command!(TemplateDomain, Read, ["domain.changed"], |turn, command| {
     if enabled && autostart {
         within(SHORT, turn.scope.host.domains.set_autostart(turn.id, false)).await?;
     }
-    let applied = within(LONG, turn.scope.host.definitions.edit(turn.id, Edit::Template(enabled), When::NextBoot)).await?;
+    let applied = within(LONG, turn.scope.host.definitions.edit(turn.id, Edit::Template(enabled), When::NextBoot, None)).await?;
     history::keep(turn, TemplateDomain::NAME, &applied).await;
     Ok(turn.done(match (enabled, autostart) {
         (true, true) => "is a template now, and does not start with its host any more",

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     ask::Ask,
     life::Posted,
-    scope::{LONG, SHORT, within},
+    scope::{LONG, SHORT, Scope, within},
 };
 use actix::prelude::*;
 use archipel_contract::{Bytes, Entity, Fault, FaultKind, PoolId, backup::*, command::Started, domain::check_name, host::Host};
@@ -81,8 +81,9 @@ impl Handler<Posted<Ask<VerifyBackup>>> for PoolActor {
                 words: format!("reading {name} in {} through", entity.name),
                 name: name.clone(),
                 there: None,
-                doing: Box::new(move |host, id, follower| {
+                doing: Box::new(move |scope, id, follower| {
                     Box::pin(async move {
+                        let host = &scope.host;
                         let chain = chain(host, id, &name).await?;
                         let count = chain.len();
                         host.backups.verify(id, chain, follower).await?;
@@ -112,9 +113,10 @@ impl Handler<Posted<Ask<RestoreBackup>>> for PoolActor {
                 words: format!("making {to} from {name}"),
                 name: name.clone(),
                 there: command.into.clone(),
-                doing: Box::new(move |host, pool, follower| {
+                doing: Box::new(move |scope, pool, follower| {
                     let now = scope.clock.now();
                     Box::pin(async move {
+                        let host = &scope.host;
                         let chain = chain(host, pool, &name).await?;
                         let restore_as = RestoreAs::New(to.clone());
                         let restored =
@@ -130,7 +132,8 @@ impl Handler<Posted<Ask<RestoreBackup>>> for PoolActor {
 impl Handler<Posted<Ask<DeleteBackup>>> for PoolActor {
     type Result = Answer<DeleteBackup>;
     fn handle(&mut self, posted: Posted<Ask<DeleteBackup>>, _: &mut Self::Context) -> Self::Result {
-        super::volume::change(self, posted, async |host: &Host, pool, command: DeleteBackup| {
+        super::volume::change(self, posted, async |scope: &Scope, pool, command: DeleteBackup| {
+            let host = &scope.host;
             let archive = within(SHORT, host.backups.archive(pool)).await?;
             let going: Vec<Manifest> = archive.going(&command.backup, command.with_later)?.into_iter().cloned().collect();
             let names: Vec<String> = going.iter().map(|m| m.name.clone()).collect();

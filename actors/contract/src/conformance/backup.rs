@@ -6,6 +6,7 @@ use crate::{
     backup::*,
     domain::{DomainSpec, DomainState},
     host::Host,
+    volume::Need,
     work::{Follower, Unfollowed},
 };
 use std::sync::Arc;
@@ -49,7 +50,7 @@ async fn checkpoints(host: &Host, id: DomainId) -> Vec<String> {
 pub async fn backup_life(host: &Host, pool: PoolId, volume: &str, tag: &str) {
     let place = host.pools.read(pool).await.expect("pool").name.to_string();
     let machine = DomainSpec { disk: Some((place, volume.to_owned())), ..spec(&format!("kept-{tag}")) };
-    let id = host.domains.define(machine).await.expect("define");
+    let id = host.domains.define(machine, vec![super::unused(host, pool, volume, Need::Sole).await]).await.expect("define");
     let nobody = || Arc::new(Unfollowed);
     let first = || Err("it is the first".to_owned());
     let take = async |order| host.backups.take(id, order, nobody()).await;

@@ -249,7 +249,7 @@ mod tests {
         }
     }
     fn disk(of: DomainId, device: &str, path: &str, read_only: bool) -> Attachment {
-        Attachment { domain: of, name: "web".into(), device: device.into(), running: false, read_only, paths: vec![path.into()] }
+        Attachment { domain: of, name: "web".into(), device: device.into(), read_only, paths: vec![path.into()], ..Attachment::default() }
     }
     fn landscape() -> Landscape {
         Landscape {

@@ -168,6 +168,7 @@ impl BackupPort for FakeHost {
                         virtualization: "test".into(),
                         note: None,
                         moving_to: None,
+                        template: false,
                     };
                     let id = DomainId(Uuid::new_v4());
                     model.domains.insert(id, DomainRecord { id, name: name.as_str().into(), facts });
@@ -193,9 +194,8 @@ impl BackupPort for FakeHost {
                     domain: id,
                     name,
                     device,
-                    running: false,
-                    read_only: false,
                     paths: vec![path],
+                    ..crate::volume::Attachment::default()
                 });
             }
             model.tell_domain(id, DomainChange::Defined("added"));
