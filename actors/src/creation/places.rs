@@ -307,13 +307,13 @@ mod tests {
         }
         let mut used = landscape();
         let attachment = |running, read_only| Attachment {
-            ..Attachment::default()
             domain: archipel_contract::DomainId(Uuid::nil()),
             name: "web9".into(),
             device: "vda".into(),
             running,
             read_only,
             paths: vec!["/a/debian.qcow2".into()],
+            ..Attachment::default()
         };
         used.attachments = vec![attachment(true, false)];
         let image = used.volumes[0].clone();
