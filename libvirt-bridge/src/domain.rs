@@ -4,7 +4,7 @@ use crate::{
     connection::{Lane, Link, Session, Trouble},
     count::ask,
     fault,
-    xml::{domain as build, read},
+    xml::{domain as build, edit::NOTED, read},
 };
 use archipel_contract::{
     BoxFuture, DomainId, Fault, RightToRun,
@@ -143,6 +143,22 @@ fn undefine(domain: &Domain) -> Result<(), Error> {
         }
     }
     ask(|| domain.undefine())
+}
+
+/// Whether the firmware was changed since the last start, so that its variables must be new. A guest that goes on from its saved memory has
+/// the firmware it had.
+fn wants_fresh_variables(domain: &Domain) -> Result<bool, Error> {
+    let noted = ask(|| domain.is_persistent())? && ask(|| domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE))?.contains(NOTED);
+    Ok(noted && !ask(|| domain.has_managed_save(0))?)
+}
+
+/// The variables are new: the note of it goes. If it stayed, the next start would only make them new once more.
+fn forget_note(domain: &Domain) {
+    let both = sys::VIR_DOMAIN_AFFECT_LIVE | sys::VIR_DOMAIN_AFFECT_CONFIG;
+    let element = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
+    if let Err(error) = ask(|| domain.set_metadata(element, None, None, Some(NOTED), both)) {
+        tracing::warn!(%error, "the note that a firmware's variables shall be new could not be taken away");
+    }
 }
 
 pub(crate) fn conflict(name: &str) -> Fault {
@@ -293,8 +309,15 @@ impl DomainPort for Link {
             let domain = session.domain(right.domain())?;
             // The test driver has no guest whose first instruction could matter, and does not know the flag.
             let by_hand = paused && matches!(session.kind()?, build::Kind::Test);
-            let flags = if paused && !by_hand { sys::VIR_DOMAIN_START_PAUSED } else { 0 };
+            let mut flags = if paused && !by_hand { sys::VIR_DOMAIN_START_PAUSED } else { 0 };
+            let fresh = wants_fresh_variables(&domain)?;
+            if fresh {
+                flags |= sys::VIR_DOMAIN_START_RESET_NVRAM;
+            }
             explained(session, &domain, "domain.start", ask(|| domain.create_with_flags(flags)))?;
+            if fresh {
+                forget_note(&domain);
+            }
             if by_hand {
                 ask(|| domain.suspend())?;
             }

@@ -50,7 +50,8 @@ pub(super) fn copy(domain: &Domain, disk: &str, to: &str, bandwidth: Option<u64>
     let (disk, to) = (CString::new(disk)?, CString::new(to)?);
     let values: Vec<(&str, u64)> = bandwidth.map(|b| ("bandwidth", b)).into_iter().collect();
     let parameters = Parameters::of(&values)?;
-    let flags = sys::VIR_DOMAIN_BLOCK_COPY_REUSE_EXT;
+    // Without the second flag libvirt copies no disk of a machine whose definition stays: such a copy does not outlive the guest. It need not.
+    let flags = sys::VIR_DOMAIN_BLOCK_COPY_REUSE_EXT | sys::VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB;
     // SAFETY: the handle is live, texts and list outlive the call; libvirt takes a null list with no values.
     checked(unsafe { sys::virDomainBlockCopy(domain.as_ptr(), disk.as_ptr(), to.as_ptr(), parameters.list, parameters.count, flags) })
         .map(drop)

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 
+from . import coverage
 from .base import BIN, Late, Seen, tail, until
 from .daemon import ADMIN, CELL, PASSWORD, Daemon, environment
 from .hosts import NET, Hosts
@@ -54,6 +55,8 @@ class HostDaemon(Daemon):
         command = self.node.inside(BIN / "archipel", *arguments)
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, env=self.login(jid, password, server))
         assert not check or done.returncode == 0, f"archipel {' '.join(arguments)}: exit {done.returncode}: {done.stderr.strip()}"
+        if done.returncode == 0:
+            coverage.note(*arguments)
         return done
 
 

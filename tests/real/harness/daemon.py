@@ -10,6 +10,7 @@ import subprocess
 import threading
 import urllib.request
 
+from . import coverage
 from .base import BIN, Late, Seen, free_port, tail, until
 
 CELL = "vm.localhost"
@@ -34,6 +35,7 @@ class Daemon:
         self.log = self.work / "log"
         self.xmpp, self.http = free_port(), free_port()
         self.level = level
+        self.real = coverage.on_qemu(uris)
         self.process = None
         more = dict(more or {})  # Further lines by section; "" is the top of the file.
         text = f'cell = "{CELL}"\ndata_dir = "{self.data}"\n{more.pop("", "")}\n'
@@ -131,6 +133,8 @@ class Daemon:
             input=stdin, capture_output=True, text=True, timeout=timeout, env=self.login(jid, password, server),
         )
         assert not check or done.returncode == 0, f"archipel {' '.join(arguments)}: exit {done.returncode}: {done.stderr.strip()}"
+        if self.real and done.returncode == 0:
+            coverage.note(*arguments)
         return done
 
     def json(self, *arguments, **more):

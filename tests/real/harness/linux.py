@@ -17,8 +17,11 @@ from .base import ROOT, Skipped
 
 KEPT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "guest"
 # Changed whenever what is built changes.
-VERSION = "4"
-MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "button", "evdev", "crc32c_generic", "ext4")
+VERSION = "6"
+MODULES = (
+    "virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "virtio_balloon", "virtiofs", "button", "evdev", "crc32c_generic",
+    "ext4",
+)
 
 INIT = """#!/bin/sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root

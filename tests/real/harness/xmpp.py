@@ -6,6 +6,7 @@ import logging
 import threading
 import xml.etree.ElementTree as ET
 
+from . import coverage
 from .base import Seen
 from .daemon import ADMIN, CELL, PASSWORD
 
@@ -60,6 +61,7 @@ class Client:
     """One signed-in client. `presences`, `chats` and `events` keep what arrived."""
 
     def __init__(self, daemon, jid=ADMIN, password=PASSWORD, resource="slixmpp", port=None, tls=False, authority=None):
+        self.real = daemon.real
         self.presences, self.chats, self.events = Seen("presence"), Seen("chat"), Seen("feed")
         self.pushes = []
         self.loop = asyncio.new_event_loop()
@@ -146,6 +148,8 @@ class Client:
             ET.SubElement(command, "{urn:archipel:op:0}op", {"id": operation})
         ET.SubElement(command, f"{{{JSON}}}json").text = json.dumps(arguments or {})
         answer = self.iq("set", to, command, seconds)
+        if self.real:
+            coverage.note(*name.split("."))
         return json.loads(answer.find(f".//{{{JSON}}}json").text)
 
     def form_command(self, to, name, fields=None, seconds=15):

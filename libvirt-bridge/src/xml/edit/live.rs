@@ -148,7 +148,7 @@ fn vcpus(wanted: Option<u32>, before: &Element) -> Result<Plan, Fault> {
         return Plan::later(format!("while it runs it can have at most {most} virtual CPUs"));
     }
     if wanted < now && matches!(before.attribute("type"), Some("qemu")) {
-        // Seen with QEMU 7.2: the guest goes on with a processor that is not there, and the next plugging kills it.
+        // Under software emulation QEMU is known to be corrupted by it. Nothing here depends on how; a reboot is safe.
         return Plan::later("software emulation cannot take virtual CPUs from a running guest without harming it");
     }
     Plan::now(vec![Step::Vcpus(wanted)])

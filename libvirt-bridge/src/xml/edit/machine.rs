@@ -290,7 +290,37 @@ pub(super) fn firmware(root: &mut Element, ask: &SetFirmware) -> Result<Change, 
     Ok(Change::default())
 }
 
+/// The namespace of what is noted in a definition about its firmware.
+pub(crate) const NOTED: &str = "urn:archipel:firmware:0";
+
+/// The kind of firmware that a definition asks for by name; `None` where nobody but its author knows.
+fn firmware_of(root: &Element) -> Option<Firmware> {
+    let os = root.child("os")?;
+    let named = os.child("firmware").into_iter().flat_map(Element::elements).find(|f| f.attribute("name") == Some("secure-boot"));
+    match (os.attribute("firmware"), named.and_then(|f| f.attribute("enabled"))) {
+        (Some("efi"), Some("yes")) => Some(Firmware::SecureBoot),
+        (Some("efi"), Some("no")) => Some(Firmware::Uefi),
+        (None, _) if os.child("loader").is_none() => Some(Firmware::Bios),
+        _ => None,
+    }
+}
+
+/// Notes that the next start shall begin with new variables. libvirt takes the old file of the machine's name if there is one, and the one
+/// of plain UEFI holds no keys: Secure Boot would be asked for and be off.
+fn note_fresh_variables(root: &mut Element) {
+    let notes = root.ensure("metadata");
+    notes.take(|e| e.attributes.iter().any(|(_, value)| value == NOTED));
+    notes.append(Element::new("archipel:firmware").with("xmlns:archipel", NOTED).with("variables", "new"));
+}
+
 fn set_firmware(root: &mut Element, firmware: Firmware) {
+    let before = firmware_of(root);
+    if before == Some(firmware) {
+        return;
+    }
+    if firmware != Firmware::Bios {
+        note_fresh_variables(root);
+    }
     let os = root.ensure("os");
     // What libvirt chose for the firmware before does not fit the next one.
     os.take(|e| matches!(e.name.as_str(), "firmware" | "nvram") || e.name == "loader");
@@ -322,4 +352,31 @@ pub(super) fn lifecycle(root: &mut Element, ask: &SetLifecycle) -> Result<Change
         }
     }
     Ok(Change::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xml::tree::{parse, write};
+
+    #[test]
+    fn another_firmware_begins_with_new_variables_and_the_same_one_keeps_its_own() {
+        let mut root = parse("<domain><name>w</name><os><type>hvm</type></os></domain>").unwrap();
+        set_firmware(&mut root, Firmware::Bios);
+        assert!(!write(&root).contains(NOTED));
+        set_firmware(&mut root, Firmware::Uefi);
+        assert!(write(&root).contains(NOTED));
+        root.remove("metadata");
+        root.ensure("os").append(Element::new("nvram").saying("/var/w_VARS.fd"));
+        set_firmware(&mut root, Firmware::Uefi);
+        assert!(!write(&root).contains(NOTED) && root.at(&["os", "nvram"]).is_some());
+        for _ in 0..2 {
+            set_firmware(&mut root, Firmware::SecureBoot);
+        }
+        assert!(write(&root).matches(NOTED).count() == 1 && root.at(&["os", "nvram"]).is_none());
+        // One that libvirt chose by its own order may be of any kind.
+        let mut chosen = parse("<domain><os firmware='efi'><type>hvm</type></os></domain>").unwrap();
+        set_firmware(&mut chosen, Firmware::SecureBoot);
+        assert!(write(&chosen).contains(NOTED));
+    }
 }
