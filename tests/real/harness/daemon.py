@@ -27,7 +27,7 @@ def environment(**more):
 class Daemon:
     """One archipeld with a configuration of its own."""
 
-    def __init__(self, work, uris, name="cell", more=None, roles=None, accounts=True, level="info"):
+    def __init__(self, work, uris, name="cell", more=None, roles=None, accounts=True, level="info", hypervisor=""):
         self.work = pathlib.Path(work) / name
         self.data = self.work / "data"
         self.data.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ class Daemon:
         if roles:
             text += f"roles = {json.dumps(roles)}\n"
         for host, uri in uris.items():
-            text += f'\n[[hypervisor]]\nname = "{host}"\nuri = "{uri}"\n'
+            text += f'\n[[hypervisor]]\nname = "{host}"\nuri = "{uri}"\n{hypervisor}\n'
         text += f'\n[xmpp]\nlisten = "127.0.0.1:{self.xmpp}"\n{more.pop("xmpp", "")}\n'
         text += f'\n[http]\nlisten = "127.0.0.1:{self.http}"\n{more.pop("http", "")}\n'
         text += "".join(f"\n[{section}]\n{lines}\n" for section, lines in more.items())

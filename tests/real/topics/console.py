@@ -52,7 +52,7 @@ def ticket(p, kind, *options, jid=ADMIN, secret=None):
     """Asks for a ticket; gives back its path and the secret."""
     secret = secret or base64url(secrets.token_bytes(32))
     proof = base64url(hashlib.sha256(secret.encode()).digest())
-    offer = p.daemon.json("domain", "console", "web1", "--kind", kind, "--proof", proof, *options, jid=jid)
+    offer = p.daemon.json("domain", "console", "web1", "--kind", kind, f"--proof={proof}", *options, jid=jid)
     return offer["ticket"]["path"], secret
 
 

@@ -24,7 +24,7 @@ def ticket(p, verb, volume, *options):
     """A ticket, the secret that goes with it, and how many bytes are there."""
     secret = secrets.token_urlsafe(32)
     proof = base64.urlsafe_b64encode(hashlib.sha256(secret.encode()).digest()).rstrip(b"=").decode()
-    answer = p.daemon.json("volume", verb, "images", volume, "--proof", proof, *options)
+    answer = p.daemon.json("volume", verb, "images", volume, f"--proof={proof}", *options)
     return answer["ticket"]["path"], secret, answer["bytes"]
 
 

@@ -25,50 +25,88 @@ impl Style {
     }
 }
 
-/// The columns of a list, by command where it answers no entities, else by noun: heading and key.
-fn columns(command: &str) -> &'static [(&'static str, &'static str)] {
-    match command {
-        "domain.migrate-check" => return &[("HOST", "host"), ("POSSIBLE", "possible"), ("REASON", "reason"), ("OBSTACLES", "obstacles")],
-        "domain.devices" => {
-            return &[
-                ("KIND", "kind"),
-                ("NAME", "name"),
-                ("MODEL", "model"),
-                ("SOURCE", "source"),
-                ("APPLIES", "applies"),
-                ("DETAIL", "detail"),
-            ];
-        }
-        "domain.history" => return &[("VERSION", "version"), ("AT", "at"), ("BY", "by"), ("WHAT", "what"), ("LINES", "lines")],
-        "domain.usage-history" | "hypervisor.usage-history" => {
-            return &[
-                ("AT", "at"),
-                ("CPU", "cpu"),
-                ("MEMORY", "memory"),
-                ("READ", "disk_read"),
-                ("WRITTEN", "disk_written"),
-                ("RECEIVED", "net_received"),
-                ("SENT", "net_sent"),
-            ];
-        }
-        "top" | "hypervisor.usage" => {
-            return &[
-                ("NAME", "name"),
-                ("CPU", "cpu"),
-                ("MEMORY", "memory"),
-                ("USED", "memory_used"),
-                ("READ", "disk_read"),
-                ("WRITTEN", "disk_written"),
-                ("RECEIVED", "net_received"),
-                ("SENT", "net_sent"),
-                ("HOST", "host"),
-            ];
-        }
-        "domain.parked" => return &[("NAME", "name"), ("FROM", "from"), ("BY", "by"), ("AT", "at"), ("UUID", "id")],
-        "hypervisor.drain-plan" => return &[("NAME", "name"), ("TO", "to"), ("REASON", "reason"), ("UUID", "id")],
-        _ => {}
+/// A column: its heading and the key of its values.
+type Column = (String, String);
+
+/// The columns of a list: those that stand here, by command or for the entities of a noun, else what the catalog says that its rows hold.
+fn columns(command: &str) -> Vec<Column> {
+    let own = |list: &[(&str, &str)]| list.iter().map(|(heading, key)| ((*heading).to_owned(), (*key).to_owned())).collect();
+    let entry = archipel_contract::catalog::Catalog::shipped().find(command);
+    let row = entry.map(|e| &e.reply["items"]);
+    let is_entity = row.is_none_or(|r| r["$ref"] == "Entity");
+    if let Some(list) = of_command(command) {
+        return own(list);
     }
-    match command.split('.').next().unwrap_or_default() {
+    if let Some(list) = of_noun(command.split('.').next().unwrap_or_default()).filter(|_| is_entity || command.ends_with(".list")) {
+        return own(list);
+    }
+    let fields = entry.zip(row).map(|(entry, row)| {
+        let name = row["$ref"].as_str().and_then(|r| r.strip_prefix("#/$defs/"));
+        let schema = name.map_or(row, |name| &entry.reply["$defs"][name]);
+        schema["properties"].as_object().map(|p| p.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
+    });
+    match fields.filter(|f| !f.is_empty()) {
+        Some(mut fields) => {
+            // Its name first, what only programs read last.
+            fields.sort_by_key(|key| match key.as_str() {
+                "name" => 0,
+                "id" => 2,
+                _ => 1,
+            });
+            fields.into_iter().map(|key| (key.replace('_', " ").to_uppercase(), key)).collect()
+        }
+        None => own(&[("NAME", "name"), ("STATE", "state"), ("HOST", "host"), ("ID", "id")]),
+    }
+}
+
+/// The columns of commands whose rows are their own.
+fn of_command(command: &str) -> Option<&'static [(&'static str, &'static str)]> {
+    Some(match command {
+        "domain.migrate-check" => &[("HOST", "host"), ("POSSIBLE", "possible"), ("REASON", "reason"), ("OBSTACLES", "obstacles")],
+        "domain.devices" => {
+            &[("KIND", "kind"), ("NAME", "name"), ("MODEL", "model"), ("SOURCE", "source"), ("APPLIES", "applies"), ("DETAIL", "detail")]
+        }
+        "domain.history" => &[("VERSION", "version"), ("AT", "at"), ("BY", "by"), ("WHAT", "what"), ("LINES", "lines")],
+        "domain.usage-history" | "hypervisor.usage-history" => &[
+            ("AT", "at"),
+            ("CPU", "cpu"),
+            ("MEMORY", "memory"),
+            ("READ", "disk_read"),
+            ("WRITTEN", "disk_written"),
+            ("RECEIVED", "net_received"),
+            ("SENT", "net_sent"),
+        ],
+        "top" | "hypervisor.usage" => &[
+            ("NAME", "name"),
+            ("CPU", "cpu"),
+            ("MEMORY", "memory"),
+            ("USED", "memory_used"),
+            ("READ", "disk_read"),
+            ("WRITTEN", "disk_written"),
+            ("RECEIVED", "net_received"),
+            ("SENT", "net_sent"),
+            ("HOST", "host"),
+        ],
+        "domain.viewers" => &[("PERSON", "person"), ("KIND", "kind"), ("SINCE", "since")],
+        "domain.volumes" => &[("DISK", "device"), ("POOL", "pool"), ("VOLUME", "volume"), ("OTHERS", "others"), ("PATH", "path")],
+        "storage-pool.orphans" => return of_noun("volume"),
+        "volume.users" => {
+            &[("NAME", "name"), ("DISK", "device"), ("RUNNING", "running"), ("READ ONLY", "read_only"), ("THROUGH", "through")]
+        }
+        "network.attached" => &[("NAME", "name"), ("MAC", "mac"), ("RUNNING", "running"), ("INTERFACE", "interface"), ("UUID", "id")],
+        "network.hosts" => &[("NAME", "name"), ("ADDRESS", "address"), ("MAC", "mac")],
+        "network.leases" => &[("ADDRESS", "address"), ("MAC", "mac"), ("NAME", "name"), ("EXPIRES", "expires")],
+        "interface.list" => &[("NAME", "name"), ("STATE", "state"), ("KIND", "kind"), ("MAC", "mac"), ("MEMBERS", "members")],
+        "nwfilter.list" => &[("NAME", "name"), ("UUID", "id")],
+        "domain.parked" => &[("NAME", "name"), ("FROM", "from"), ("BY", "by"), ("AT", "at"), ("UUID", "id")],
+        "hypervisor.drain-plan" => &[("NAME", "name"), ("TO", "to"), ("REASON", "reason"), ("UUID", "id")],
+        _ => return None,
+    })
+}
+
+/// The columns of a noun's entities.
+fn of_noun(noun: &str) -> Option<&'static [(&'static str, &'static str)]> {
+    Some(match noun {
         "domain" => &[
             ("NAME", "name"),
             ("STATE", "state"),
@@ -142,8 +180,8 @@ fn columns(command: &str) -> &'static [(&'static str, &'static str)] {
             ("STARTED", "started"),
             ("MESSAGE", "message"),
         ],
-        _ => &[("NAME", "name"), ("STATE", "state"), ("HOST", "host"), ("ID", "id")],
-    }
+        _ => return None,
+    })
 }
 
 /// Control characters would move the cursor or worse; names and notes come from anybody.
@@ -169,9 +207,11 @@ fn shown(key: &str, value: Option<&Value>) -> String {
         Some(Value::String(text)) => printable(text),
         Some(Value::Number(number)) if key == "clock_offset" => format!("{:+} s", number.as_i64().unwrap_or_default()),
         Some(Value::Number(number)) => match (key, number.as_u64()) {
-            ("memory" | "memory_maximum" | "memory_used" | "memory_resident" | "capacity" | "allocation" | "available", Some(bytes)) => {
-                Bytes(bytes).to_string()
-            }
+            (
+                "memory" | "memory_maximum" | "memory_used" | "memory_resident" | "capacity" | "allocation" | "available" | "provisioned"
+                | "bytes" | "size" | "used",
+                Some(bytes),
+            ) => Bytes(bytes).to_string(),
             ("disk_read" | "disk_written" | "net_received" | "net_sent", Some(rate)) => ByteRate(rate).to_string(),
             ("cpu", Some(cpu)) => MilliCpu(cpu).to_string(),
             ("percent", Some(percent)) => format!("{percent}%"),
@@ -211,7 +251,7 @@ fn coloured(state: &str, padded: String, style: Style) -> String {
 /// Rows under headings, aligned; the last column is not padded.
 pub(crate) fn table(out: &mut dyn Write, command: &str, rows: &[Value], style: Style) -> io::Result<()> {
     let columns = columns(command);
-    let cells: Vec<Vec<String>> = rows.iter().map(|row| columns.iter().map(|(_, key)| shown(key, row.get(*key))).collect()).collect();
+    let cells: Vec<Vec<String>> = rows.iter().map(|row| columns.iter().map(|(_, key)| shown(key, row.get(key))).collect()).collect();
     let width = |index: usize| {
         let heading = columns.get(index).map_or(0, |(h, _)| h.len());
         cells.iter().filter_map(|row| row.get(index)).map(|c| c.chars().count()).fold(heading, usize::max)
@@ -227,7 +267,7 @@ pub(crate) fn table(out: &mut dyn Write, command: &str, rows: &[Value], style: S
         }
         writeln!(out, "{}", text.trim_end())
     };
-    line(&mut columns.iter().enumerate().map(|(i, (heading, _))| (i, (*heading).to_owned(), false)))?;
+    line(&mut columns.iter().enumerate().map(|(i, (heading, _))| (i, heading.clone(), false)))?;
     for row in cells {
         line(&mut row.into_iter().enumerate().map(|(i, cell)| (i, cell, columns[i].1 == "state")))?;
     }
@@ -354,6 +394,18 @@ mod tests {
              b     yes       most memory left   -\n\
              c     no        it cannot take it  x; y\n"
         );
+    }
+
+    #[test]
+    fn no_list_of_the_catalog_has_columns_that_its_rows_do_not() {
+        let catalog = archipel_contract::catalog::Catalog::shipped();
+        for entry in catalog.commands.iter().filter(|e| e.reply["type"] == "array") {
+            let row = &entry.reply["items"];
+            let name = row["$ref"].as_str().and_then(|r| r.strip_prefix("#/$defs/"));
+            let Some(fields) = name.map_or(row, |name| &entry.reply["$defs"][name])["properties"].as_object() else { continue };
+            let strangers: Vec<Column> = columns(&entry.name).into_iter().filter(|(_, key)| !fields.contains_key(key)).collect();
+            assert!(strangers.is_empty(), "{}: {strangers:?}; its rows hold {:?}", entry.name, fields.keys());
+        }
     }
 
     #[test]
