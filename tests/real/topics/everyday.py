@@ -43,6 +43,13 @@ def test_what_starts_with_its_host_is_chosen(p):
             assert info(p, kind, name, field) in shown, (noun, word)
 
 
+def test_a_name_is_given_and_taken_back(p):
+    p.daemon.cli("domain", "rename", "web1", "web2")
+    assert p.host.virsh("domname", p.id) == "web2" and p.daemon.wait_state("web2", "shutoff")["id"] == p.id
+    p.daemon.cli("domain", "rename", "web2", "web1")
+    p.daemon.wait_state("web1", "shutoff")
+
+
 def test_networks_and_pools_go_up_and_down(p):
     p.daemon.cli("network", "start", "lab")
     assert info(p, "net-", "lab", "Active") == "yes"

@@ -60,6 +60,8 @@ def test_a_running_guest_goes_back_in_time(p):
     assert p.host.state("web1") == "running"
     until(lambda: 0 < counter(p) < before, 20, f"the guest counts from before {before} again")
     assert set(names(p)) == {"early", "late"} and names(p)["early"]["current"]
+    done(p, "snapshot", "delete", "web1", "late", "--yes")
+    assert p.host.virsh("snapshot-list", "web1", "--name").split() == ["early"] and p.host.state("web1") == "running"
 
 
 def test_memory_is_saved_and_the_start_goes_on_from_there(p):
