@@ -5,6 +5,7 @@ use archipel_contract::{
     BoxFuture, DomainId, Entity, EntityId, Fault, FaultKind, OperationId, RightToRun,
     domain::{DomainPort, DomainRecord, DomainSpec},
     host::Host,
+    volume::Unused,
 };
 use archipel_libvirt::{LinkConfig, fixture};
 use archipel_tests::cell::{CELL, Cell};
@@ -64,7 +65,7 @@ impl DomainPort for Trapped {
     pass! {
         fn list(&self) -> Vec<DomainRecord>;
         fn read(&self, id: DomainId) -> DomainRecord;
-        fn define(&self, spec: DomainSpec) -> DomainId;
+        fn define(&self, spec: DomainSpec, disks: Vec<Unused>) -> DomainId;
         fn undefine(&self, id: DomainId) -> ();
         fn start(&self, right: RightToRun, paused: bool) -> ();
         fn shutdown(&self, id: DomainId) -> ();

@@ -19,9 +19,9 @@ use crate::{
     migration::adoption,
     network::Network,
     noun, reconcile,
-    scope::{LONG, Scope, within},
+    scope::Scope,
     storage_pool::Pool,
-    strangers, usage,
+    strangers, usage, users,
 };
 use actix::prelude::*;
 use archipel_contract::{
@@ -275,7 +275,7 @@ impl Handler<Posted<Ask<DefineDomain>>> for HypervisorActor {
                 return Err(Fault::new(FaultKind::Conflict, format!("{name} is being defined already; choose another name")));
             }
             scope.expected.borrow_mut().insert(name.clone(), bare(&caller.jid).into());
-            let defined = within(LONG, scope.host.domains.define(spec)).await;
+            let defined = users::define(&scope, spec).await;
             if defined.is_err() {
                 scope.expected.borrow_mut().remove(&name);
             }

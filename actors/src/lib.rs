@@ -17,6 +17,7 @@
 //! | [`consoles`] | who has a screen or serial line open |
 //! | [`usage`] | what machines and host take, while somebody looks |
 //! | [`tickets`] | who may open what once over HTTP |
+//! | [`users`] | who in the whole cell uses a volume; asked before anything is taken from one |
 //! | [`settle`] | what became of an operation whose end nobody saw |
 //! | [`scope`] | what the actors of one hypervisor share; the port for children |
 #![forbid(unsafe_code)]
@@ -46,6 +47,7 @@ pub mod task;
 pub mod tickets;
 pub mod transfers;
 pub mod usage;
+pub mod users;
 pub mod work;
 
 pub use life::Life;

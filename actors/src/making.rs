@@ -21,7 +21,7 @@ use crate::{
     noun,
     scope::{LONG, SHORT, Scope, within},
     storage_pool::Pool,
-    work,
+    users, work,
 };
 use archipel_contract::{
     Bytes, Caller, DomainId, EntityId, Fault, FaultKind, PoolId, TaskId,
@@ -190,8 +190,8 @@ impl Making {
 
     /// Copies a volume; `copy.pool` must name `to`. Its progress is that of the whole between these percentages.
     pub async fn copy(&mut self, of: (PoolId, String), copy: CopySpec, to: &PoolRecord, share: (u8, u8)) -> Result<(), Fault> {
-        let (volumes, name, follower) = (self.scope.host.volumes.clone(), copy.to.clone(), self.part(share.0, share.1));
-        self.volume(to, name, async move { volumes.copy(of.0, of.1, copy, follower).await }).await
+        let (scope, name, follower) = (self.scope.clone(), copy.to.clone(), self.part(share.0, share.1));
+        self.volume(to, name, async move { users::copy(&scope, of.0, of.1, copy, follower).await }).await
     }
 
     /// Writes a volume whose bytes are known.
@@ -216,13 +216,13 @@ impl Making {
     /// Makes a volume of this making larger.
     pub async fn grow(&mut self, pool: &PoolRecord, name: &str, capacity: Bytes) -> Result<(), Fault> {
         self.check()?;
-        within(LONG, self.scope.host.volumes.resize(pool.id, name.to_owned(), capacity, false)).await
+        users::grow_new(&self.scope, pool.id, name, capacity).await
     }
 
     /// Defines the machine.
     pub async fn define(&mut self, spec: DomainSpec) -> Result<DomainId, Fault> {
-        let domains = self.scope.host.domains.clone();
-        self.domain(async move { within(LONG, domains.define(spec)).await }).await
+        let scope = self.scope.clone();
+        self.domain(async move { users::define(&scope, spec).await }).await
     }
 
     /// A step that defines the machine in a way of its own.
@@ -357,8 +357,7 @@ fn doubtful(fault: &Fault) -> bool {
 async fn remove_volume(scope: &Rc<Scope>, made: &Made, ending: &str) -> Result<(), String> {
     let Made::Volume { pool, pool_name, name, .. } = made else { return Ok(()) };
     let name = format!("{name}{ending}");
-    let gone = within(LONG, scope.host.volumes.delete(*pool, name.clone())).await;
-    match gone {
+    match users::delete_new(scope, *pool, &name).await {
         Ok(()) => {
             noun::reported::<Pool>(scope, *pool, PoolChange::Volumes);
             Ok(())

@@ -146,6 +146,7 @@ pub fn list() -> Vec<Route> {
         of::<DomainActor, AddDevice>(),
         of::<DomainActor, RemoveDevice>(),
         of::<HypervisorActor, FindMac>(),
+        of::<HypervisorActor, FindUsers>(),
         of::<DomainActor, EditDomainXml>(),
         of::<DomainActor, ListHistory>(),
         of::<DomainActor, DiffDomain>(),

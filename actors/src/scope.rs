@@ -3,6 +3,7 @@
 use crate::{
     board::Board, consoles::Consoles, directory::Directory, domain::turn::Desks, migration::Moves, task::Plan, tickets::Tickets,
     usage::Usage,
+    users::Changing,
 };
 use archipel_contract::{
     CellName, EntityId, Fault, FaultKind, TaskId,
@@ -45,6 +46,8 @@ pub struct Scope {
     pub shelf: Arc<dyn Documents>,
     /// Whose turn it is on each machine.
     pub desks: Desks,
+    /// What is being done with volumes right now.
+    pub changing: Changing,
     /// Who has a screen or serial line open.
     pub consoles: Arc<Consoles>,
     /// What its machines take, while somebody looks.

@@ -22,6 +22,7 @@ use crate::{
 use archipel_contract::{
     BoxFuture, Bytes, DomainId, Fault, FaultKind,
     domain::{Applied, Applies, CopyDisk, DefinitionPort, Device, Edit, HostDevice, When, host_device_of, mac_of, may_apply, volume_of},
+    volume::{Need, Unused, disks_brought},
     work::Follower,
 };
 use live::Step;
@@ -117,16 +118,14 @@ fn not_in_use(connect: &Connect, id: DomainId, path: &str, name: &str, shared: b
     Ok(())
 }
 
-fn surroundings(session: &Session, id: DomainId, edit: &Edit, present: &Present) -> Result<Surroundings, Trouble> {
+fn surroundings(session: &Session, id: DomainId, edit: &Edit, present: &Present, disk: &[Unused]) -> Result<Surroundings, Trouble> {
     let mut with = Surroundings::default();
     if let Some(named) = edit::volume_named(edit) {
         let (pool, volume) = volume_of(named)?;
         let volume = session.volume_for_disk(&pool, &volume)?;
-        let shared = match edit {
-            Edit::AttachDisk(ask) => ask.shareable || ask.read_only || ask.cdrom,
-            _ => true,
-        };
-        not_in_use(&session.connect, id, &volume.path, named, shared)?;
+        let need = edit.brings().map_or(Need::Sole, |(_, need)| need);
+        Unused::among(disk, &volume.path, need)?;
+        not_in_use(&session.connect, id, &volume.path, named, need == Need::Shared)?;
         with.volume = Some(volume);
     }
     if let (Edit::AttachDisk(ask), Some(root)) = (edit, present.config.as_ref().or(present.live.as_ref())) {
@@ -210,11 +209,11 @@ fn map_of(cpus: &[u32], count: u32) -> Vec<u8> {
     map
 }
 
-fn make(session: &Session, id: DomainId, edit: &Edit, when: When) -> Result<Applied, Trouble> {
+fn make(session: &Session, id: DomainId, edit: &Edit, when: When, disk: &[Unused]) -> Result<Applied, Trouble> {
     let before = present(session, id)?;
     let name = before.domain.name()?;
     may_apply(when, before.live.is_some(), before.config.is_some()).check(&name)?;
-    let with = surroundings(session, id, edit, &before)?;
+    let with = surroundings(session, id, edit, &before, disk)?;
     let live_root = before.live.as_ref().filter(|_| when != When::NextBoot);
     let config_root = before.config.as_ref().filter(|_| when != When::Now);
     let (live, config) = sides(changed(live_root, edit, &with), changed(config_root, edit, &with))?;
@@ -277,7 +276,7 @@ fn keep_secrets(new: &mut Element, old: &Element) {
     }
 }
 
-fn replace(session: &Session, id: DomainId, xml: &str) -> Result<Applied, Trouble> {
+fn replace(session: &Session, id: DomainId, xml: &str, disks: &[Unused]) -> Result<Applied, Trouble> {
     let mut new = parse(xml).map_err(|e| Fault::invalid("the definition cannot be read; nothing was changed").because(e))?;
     let before = present(session, id)?;
     let name = before.domain.name()?;
@@ -297,6 +296,10 @@ fn replace(session: &Session, id: DomainId, xml: &str) -> Result<Applied, Troubl
         {
             return Err(Fault::new(FaultKind::Conflict, format!("{machine} has a card {mac} already; choose another MAC")).into());
         }
+    }
+    let present = session.disks_named(&before.shown)?;
+    for disk in disks_brought(session.disks_named(xml)?, &present) {
+        Unused::among(disks, &disk.paths[0], disk.need())?;
     }
     keep_secrets(&mut new, config);
     define(session, &write(&new), true)?;
@@ -327,17 +330,17 @@ impl DefinitionPort for Link {
         })
     }
 
-    fn edit(&self, id: DomainId, edit: Edit, when: When) -> BoxFuture<'_, Result<Applied, Fault>> {
+    fn edit(&self, id: DomainId, edit: Edit, when: When, disk: Option<Unused>) -> BoxFuture<'_, Result<Applied, Fault>> {
         if let Edit::AttachHostDevice(ask) = &edit
             && let Err(fault) = allowed(&self.config().host_devices, &ask.device)
         {
             return Box::pin(std::future::ready(Err(fault)));
         }
-        self.call(Lane::Change, "changing a definition", move |session| make(session, id, &edit, when))
+        self.call(Lane::Change, "changing a definition", move |session| make(session, id, &edit, when, disk.as_slice()))
     }
 
-    fn replace(&self, id: DomainId, xml: String) -> BoxFuture<'_, Result<Applied, Fault>> {
-        self.call(Lane::Change, "replacing a definition", move |session| replace(session, id, &xml))
+    fn replace(&self, id: DomainId, xml: String, disks: Vec<Unused>) -> BoxFuture<'_, Result<Applied, Fault>> {
+        self.call(Lane::Change, "replacing a definition", move |session| replace(session, id, &xml, &disks))
     }
 
     fn owner_of_mac(&self, mac: String, except: Option<DomainId>) -> BoxFuture<'_, Result<Option<String>, Fault>> {
@@ -348,7 +351,7 @@ impl DefinitionPort for Link {
         self.call(Lane::Change, "making a disk larger", move |session| block::resize(session, id, &disk, size))
     }
 
-    fn copy_disk(&self, id: DomainId, copy: CopyDisk, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>> {
+    fn copy_disk(&self, id: DomainId, copy: CopyDisk, unused: Unused, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>> {
         Box::pin(async move {
             let (pool, volume) = volume_of(&copy.to)?;
             let named = copy.to.clone();
@@ -358,7 +361,13 @@ impl DefinitionPort for Link {
                 Ok(volume)
             });
             let target = target.await?;
-            self.apart("copying a disk", move |connect| block::copy(connect, id, &copy, &target, &*follower)).await
+            unused.covers(&target.path, Need::Sole)?;
+            self.apart("copying a disk", move |connect| {
+                // Others are told of it until the copy has ended.
+                let _unused = unused;
+                block::copy(connect, id, &copy, &target, &*follower)
+            })
+            .await
         })
     }
 

@@ -9,6 +9,7 @@ use crate::{
 use archipel_contract::{
     BoxFuture, DomainId, Fault, RightToRun,
     domain::{self as policy, DomainFacts, DomainPort, DomainRecord, DomainSpec, DomainState},
+    volume::{Need, Unused},
 };
 use std::{collections::HashSet, sync::Arc};
 use uuid::Uuid;
@@ -84,13 +85,17 @@ impl Session {
         }
     }
 
-    fn define(&self, spec: &DomainSpec) -> Result<DomainId, Trouble> {
+    fn define(&self, spec: &DomainSpec, disks: &[Unused]) -> Result<DomainId, Trouble> {
         if ask(|| self.connect.lookup_domain_by_name(&spec.name)).is_ok() {
             return Err(conflict(&spec.name).into());
         }
         let disk = match &spec.disk {
             None => None,
-            Some((pool, volume)) => Some(self.volume_for_disk(pool, volume)?),
+            Some((pool, volume)) => {
+                let found = self.volume_for_disk(pool, volume)?;
+                Unused::among(disks, &found.path, Need::Sole)?;
+                Some(found)
+            }
         };
         let id = DomainId(Uuid::new_v4());
         let xml = build::definition(id, spec, disk.as_ref(), &self.kind()?);
@@ -295,8 +300,8 @@ impl DomainPort for Link {
         })
     }
 
-    fn define(&self, spec: DomainSpec) -> BoxFuture<'_, Result<DomainId, Fault>> {
-        self.call(Lane::Change, "defining a virtual machine", move |session| session.define(&spec))
+    fn define(&self, spec: DomainSpec, disks: Vec<Unused>) -> BoxFuture<'_, Result<DomainId, Fault>> {
+        self.call(Lane::Change, "defining a virtual machine", move |session| session.define(&spec, &disks))
     }
 
     fn undefine(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {

@@ -123,6 +123,7 @@ impl HypervisorPort for Link {
         self.call(Lane::Read, "reading the hypervisor", |session| {
             let node = ask(|| session.connect.node_info())?;
             Ok(HypervisorFacts {
+                kernel: crate::volume::kernel(&session.uri).map(Into::into),
                 state: HypervisorState::Connected,
                 uri: session.uri.clone(),
                 driver: session.driver()?,

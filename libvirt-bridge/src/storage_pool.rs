@@ -10,7 +10,7 @@ use crate::{
 use archipel_contract::{
     BoxFuture, Bytes, Fault, FaultKind, PoolId,
     storage_pool::{self as policy, PoolFacts, PoolPort, PoolRecord, PoolSpec, PoolState},
-    volume::check_empty_pool,
+    volume::{Need, Unused, check_empty_pool},
 };
 use std::sync::Arc;
 use virt::{error::Error, storage_pool::StoragePool, sys};
@@ -129,8 +129,8 @@ impl PoolPort for Link {
         })
     }
 
-    fn delete(&self, id: PoolId, with_volumes: bool) -> BoxFuture<'_, Result<(), Fault>> {
-        self.call(Lane::Long, "deleting a storage pool", move |session| session.delete_pool(id, with_volumes))
+    fn delete(&self, id: PoolId, with_volumes: bool, unused: Vec<Unused>) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Long, "deleting a storage pool", move |session| session.delete_pool(id, with_volumes, &unused))
     }
 
     fn undefine(&self, id: PoolId) -> BoxFuture<'_, Result<(), Fault>> {
@@ -140,7 +140,7 @@ impl PoolPort for Link {
 
 impl Session {
     /// Empties a pool and removes its place. When the place does not go the pool is started again.
-    fn delete_pool(&self, id: PoolId, with_volumes: bool) -> Result<(), Trouble> {
+    fn delete_pool(&self, id: PoolId, with_volumes: bool, unused: &[Unused]) -> Result<(), Trouble> {
         let pool = lookup(self, id)?;
         let now = record(&pool)?;
         policy::may("storage-pool.delete", &now.facts).check(&format!("the storage pool {}", now.name))?;
@@ -149,6 +149,7 @@ impl Session {
         let all = self.landscape()?;
         check_empty_pool(&all, id, &now.name, with_volumes)?;
         let mut left: Vec<_> = all.volumes.iter().filter(|v| v.pool == id).map(|v| &v.volume).collect();
+        left.iter().try_for_each(|v| Unused::among(unused, &v.facts.path, Need::Gone))?;
         while !left.is_empty() {
             // What others are built on goes after them; in a circle, anyhow.
             let bases: Vec<&str> = left.iter().filter_map(|v| v.facts.backing.as_deref()).collect();

@@ -9,8 +9,10 @@ mod common;
 
 use archipel_contract::{
     Bytes, DomainId, FaultKind,
+    conformance::unused,
     domain::{DomainSpec, DomainState, Graphics},
     host::{DomainChange, Host, HostChange},
+    volume::Need,
 };
 use archipel_libvirt::LinkConfig;
 use common::{Recorder, connected, kind, right};
@@ -74,7 +76,12 @@ async fn define(host: &Host, name: &str, disk: Option<(String, String)>) -> Doma
         graphics: Graphics::Vnc,
         note: Some("made by a <test> & removed".into()),
     };
-    host.domains.define(spec).await.unwrap()
+    let mut disks = Vec::new();
+    if let Some((pool, volume)) = &spec.disk {
+        let pool = host.pools.list().await.unwrap().into_iter().find(|p| *p.name == **pool).unwrap();
+        disks.push(unused(host, pool.id, volume, Need::Sole).await);
+    }
+    host.domains.define(spec, disks).await.unwrap()
 }
 
 fn is(id: DomainId, state: DomainState, why: &'static str) -> HostChange {

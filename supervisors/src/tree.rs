@@ -378,6 +378,7 @@ fn plant(
                 shelf: tree.shelf.clone(),
                 desks: Default::default(),
                 usage,
+                changing: Default::default(),
                 tickets: tickets.clone(),
                 consoles: consoles.clone(),
                 moves: Moves::new(limits),

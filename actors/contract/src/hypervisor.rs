@@ -85,6 +85,9 @@ pub struct HypervisorFacts {
     /// Machines that are here while another host owns them, by id; at most a hundred are told of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub strangers: Vec<Stranger>,
+    /// The boot of its kernel. Hypervisors that say the same are namespaces of one machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<Arc<str>>,
     /// How often one of its actors was restarted since the daemon started.
     #[serde(default)]
     pub restarts: u32,
@@ -109,6 +112,7 @@ impl HypervisorFacts {
             memory: Bytes(0),
             closed: false,
             strangers: Vec::new(),
+            kernel: None,
             restarts: 0,
             last_restart: None,
         }

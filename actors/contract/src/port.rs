@@ -63,6 +63,10 @@ pub trait Peers: Send + Sync {
     fn ask(&self, peer: HypervisorName, request: Request) -> BoxFuture<'_, Result<Value, Fault>>;
     /// Asks the cell itself one of its lists, for example `hypervisor.list`. `unavailable` when it cannot be reached.
     fn ask_cell(&self, request: Request) -> BoxFuture<'_, Result<Value, Fault>>;
+    /// Whether there is no cell at all, so that nobody is to be asked.
+    fn is_alone(&self) -> bool {
+        false
+    }
 }
 
 /// The peers of a host that has none.
@@ -74,6 +78,9 @@ impl Peers for Alone {
     }
     fn ask_cell(&self, _: Request) -> BoxFuture<'_, Result<Value, Fault>> {
         Box::pin(std::future::ready(Err(Fault::unavailable("the cell cannot be asked: this host is alone"))))
+    }
+    fn is_alone(&self) -> bool {
+        true
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     noun,
     scope::{LONG, SHORT, within},
     storage_pool::Pool,
+    users,
 };
 use actix::prelude::*;
 use archipel_contract::{
@@ -34,11 +35,12 @@ impl Handler<Posted<Ask<ShowDomainXml>>> for DomainActor {
 command!(UndefineDomain, Event, ["domain.undefined"], |turn, command| {
     let name = turn.name();
     let volumes = volumes_to_delete(turn, &command).await?;
+    let proofs = users::of_volumes(&turn.scope, &volumes, Some(turn.id)).await?;
     within(SHORT, turn.scope.host.domains.undefine(turn.id)).await?;
     let mut deleted = Vec::new();
-    for (pool, volume) in volumes {
+    for ((pool, volume), proof) in volumes.into_iter().zip(proofs) {
         // The machine is gone: what cannot be deleted now is an orphan of its pool, and is told.
-        within(LONG, turn.scope.host.volumes.delete(pool, volume.clone())).await.map_err(|fault| Fault {
+        within(LONG, turn.scope.host.volumes.delete(pool, volume.clone(), proof)).await.map_err(|fault| Fault {
             message: format!("{name} is forgotten, but its volume {volume} stays: {}", fault.message),
             ..fault
         })?;

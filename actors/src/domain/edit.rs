@@ -12,10 +12,10 @@ use crate::{
     life::Posted,
     migration,
     scope::{LONG, SHORT, Scope, within},
-    work,
+    users, work,
 };
 use actix::prelude::*;
-use archipel_contract::{Command, Fault, FaultKind, command::Done, domain::*};
+use archipel_contract::{Command, Fault, FaultKind, command::Done, domain::*, volume::Need};
 
 macro_rules! edits {
     ($($command:ty),* $(,)?) => {
@@ -54,7 +54,8 @@ async fn edit<C: Editing>(turn: &Turn, command: C) -> Result<Edited, Fault> {
     if let Edit::AttachNic(AttachNic { mac: Some(mac), .. }) = &edit {
         unasked = nobody_has(&turn.scope, &mac_of(mac)?).await?;
     }
-    let applied = within(LONG, turn.scope.host.definitions.edit(turn.id, edit, when)).await?;
+    let disk = users::of_edit(&turn.scope, turn.id, &edit).await?;
+    let applied = within(LONG, turn.scope.host.definitions.edit(turn.id, edit, when, disk)).await?;
     history::keep(turn, C::NAME, &applied).await;
     let mut edited = told(&turn.name(), &applied);
     if !unasked.is_empty() {
@@ -143,8 +144,9 @@ command!(ResizeDisk, Read, ["domain.changed"], |turn, command| {
 command!(CopyDisk, Event, ["domain.block-job"], |turn, command| {
     command.check()?;
     let (name, id, port) = (turn.name(), turn.id, turn.scope.host.definitions.clone());
+    let target = users::of_named(&turn.scope, &command.to, Need::Sole, Some(id)).await?;
     let words = format!("copying {} of {name} to {}", command.disk, command.to);
-    let doing = move |follower| async move { port.copy_disk(id, command, follower).await };
+    let doing = move |follower| async move { port.copy_disk(id, command, target, follower).await };
     Ok(work::begin(&turn.scope, id.into(), CopyDisk::NAME, &name, &turn.caller, words, doing))
 });
 

@@ -13,6 +13,7 @@ use crate::{
     ask::{Ask, bare, ending},
     life::Posted,
     scope::{LONG, SHORT, Scope, within},
+    users,
 };
 use actix::prelude::*;
 use archipel_contract::{Command, DomainId, Fault, command::Document, domain::*};
@@ -96,7 +97,8 @@ impl DomainActor {
 }
 
 async fn put(turn: &Turn, what: &str, xml: String) -> Result<Replaced, Fault> {
-    let applied = within(LONG, turn.scope.host.definitions.replace(turn.id, xml)).await?;
+    let disks = users::of_definition(&turn.scope, turn.id, &xml).await?;
+    let applied = within(LONG, turn.scope.host.definitions.replace(turn.id, xml, disks)).await?;
     keep(turn, what, &applied).await;
     let diff = unified(&applied.before, &applied.after, ("before", "after"));
     let name = turn.name();

@@ -101,6 +101,7 @@ mod tests {
             running: true,
             read_only,
             paths: vec![path.into()],
+            ..Attachment::default()
         };
         let volume = |pool: u128, path: &str| PlacedVolume {
             pool: PoolId(Uuid::from_u128(pool)),

@@ -12,6 +12,7 @@ use crate::{
     noun::{Noun, NounActor, Topics},
     scope::{LONG, SHORT, within},
     task::{self, Plan},
+    users,
 };
 use actix::prelude::*;
 use archipel_contract::{
@@ -102,8 +103,14 @@ impl Handler<Posted<Ask<BuildPool>>> for PoolActor {
 impl Handler<Posted<Ask<DeletePool>>> for PoolActor {
     type Result = ResponseActFuture<Self, Result<Done, Fault>>;
     fn handle(&mut self, posted: Posted<Ask<DeletePool>>, _: &mut Self::Context) -> Self::Result {
-        self.run(posted, async |host: &Host, id, command: DeletePool| {
-            within(LONG, host.pools.delete(id, command.with_volumes))
+        let scope = self.scope().clone();
+        self.run(posted, async move |host: &Host, id, command: DeletePool| {
+            let mut proofs = Vec::new();
+            if command.with_volumes {
+                let all = within(SHORT, host.volumes.list(id)).await?.into_iter().map(|v| (id, v.name)).collect::<Vec<_>>();
+                proofs = users::of_volumes(&scope, &all, None).await?;
+            }
+            within(LONG, host.pools.delete(id, command.with_volumes, proofs))
                 .await
                 .map(|()| "is stopped and its place is gone; its definition stays")
         })

@@ -11,17 +11,18 @@ use crate::{
     life::Posted,
     noun,
     scope::{LONG, SHORT, Scope, within},
-    work,
+    users, work,
 };
 use actix::prelude::*;
 use archipel_contract::{
-    BoxFuture, Command, Entity, Fault, PoolId,
+    Command, Entity, Fault, PoolId,
     command::{Done, Started},
     host::{Host, PoolChange},
     storage_pool::ListOrphans,
     volume::*,
     work::Follower,
 };
+use futures::future::LocalBoxFuture;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -56,7 +57,7 @@ where
 fn change<C, F>(this: &mut PoolActor, posted: Posted<Ask<C>>, work: F) -> Answer<C>
 where
     C: Command<Reply = Done>,
-    F: AsyncFnOnce(&Host, PoolId, C) -> Result<String, Fault> + 'static,
+    F: AsyncFnOnce(&Scope, PoolId, C) -> Result<String, Fault> + 'static,
 {
     let Some(ask) = posted.take() else { return Box::pin(fut::ready(ending())) };
     if let Err(fault) = this.usable(C::NAME) {
@@ -65,7 +66,7 @@ where
     this.expect(ask.person());
     let (scope, id) = (this.scope().clone(), this.id());
     let work = async move {
-        let message = work(&scope.host, id, ask.command).await?;
+        let message = work(&scope, id, ask.command).await?;
         noun::reported::<Pool>(&scope, id, PoolChange::Volumes);
         Ok(Done::new(message))
     };
@@ -85,7 +86,7 @@ where
     let Plan { words, name, there, doing } = plan(&entity, ask.command)?;
     let mine = scope.clone();
     let work = move |follower| async move {
-        let outcome = doing(&mine.host, id, follower).await;
+        let outcome = doing(&mine, id, follower).await;
         // Told even when it failed: something may have been there for a while.
         noun::reported::<Pool>(&mine, id, PoolChange::Volumes);
         if let Some(there) = there {
@@ -109,7 +110,7 @@ async fn tell(scope: &Rc<Scope>, name: &str) {
 }
 
 /// What a port is asked to do for a task, and what it said in the end.
-type Deed = Box<dyn for<'a> FnOnce(&'a Host, PoolId, Arc<dyn Follower>) -> BoxFuture<'a, Result<String, Fault>>>;
+type Deed = Box<dyn for<'a> FnOnce(&'a Scope, PoolId, Arc<dyn Follower>) -> LocalBoxFuture<'a, Result<String, Fault>>>;
 
 struct Plan {
     /// What goes on.
@@ -148,9 +149,9 @@ impl Handler<Posted<Ask<ShowVolume>>> for PoolActor {
 impl Handler<Posted<Ask<ListVolumeUsers>>> for PoolActor {
     type Result = Answer<ListVolumeUsers>;
     fn handle(&mut self, posted: Posted<Ask<ListVolumeUsers>>, _: &mut Self::Context) -> Self::Result {
-        look(self, posted, async |host: &Host, _: &Entity, id, command: ListVolumeUsers| {
-            let volume = within(SHORT, host.volumes.read(id, command.volume)).await?;
-            Ok(within(SHORT, host.volumes.landscape()).await?.users(&volume.facts.path))
+        let scope = self.scope().clone();
+        look(self, posted, async move |_: &Host, _: &Entity, id, command: ListVolumeUsers| {
+            users::everywhere(&scope, id, &command.volume).await
         })
     }
 }
@@ -168,10 +169,13 @@ impl Handler<Posted<Ask<ListOrphans>>> for PoolActor {
 impl Handler<Posted<Ask<CreateVolume>>> for PoolActor {
     type Result = Answer<CreateVolume>;
     fn handle(&mut self, posted: Posted<Ask<CreateVolume>>, _: &mut Self::Context) -> Self::Result {
-        change(self, posted, async |host: &Host, id, command: CreateVolume| {
+        change(self, posted, async |scope: &Scope, id, command: CreateVolume| {
             let volume = command.spec()?;
             let name = volume.name.clone();
-            within(LONG, host.volumes.create(id, volume)).await?;
+            if let Some((pool, base)) = &volume.backing {
+                users::of_named(scope, &format!("{pool}/{base}"), Need::Quiet, None).await?;
+            }
+            within(LONG, scope.host.volumes.create(id, volume)).await?;
             Ok(format!("{name} is made"))
         })
     }
@@ -180,10 +184,11 @@ impl Handler<Posted<Ask<CreateVolume>>> for PoolActor {
 impl Handler<Posted<Ask<ResizeVolume>>> for PoolActor {
     type Result = Answer<ResizeVolume>;
     fn handle(&mut self, posted: Posted<Ask<ResizeVolume>>, _: &mut Self::Context) -> Self::Result {
-        change(self, posted, async |host: &Host, id, command: ResizeVolume| {
+        change(self, posted, async |scope: &Scope, id, command: ResizeVolume| {
             let ResizeVolume { volume, capacity, shrink } = command;
             check_capacity(capacity)?;
-            within(LONG, host.volumes.resize(id, volume.clone(), capacity, shrink)).await?;
+            let still = users::of_volume(scope, id, &volume, Need::Still, None).await?;
+            within(LONG, scope.host.volumes.resize(id, volume.clone(), capacity, shrink, still)).await?;
             Ok(format!("{volume} has {capacity} now; the guest grows its file system itself"))
         })
     }
@@ -192,10 +197,11 @@ impl Handler<Posted<Ask<ResizeVolume>>> for PoolActor {
 impl Handler<Posted<Ask<RenameVolume>>> for PoolActor {
     type Result = Answer<RenameVolume>;
     fn handle(&mut self, posted: Posted<Ask<RenameVolume>>, _: &mut Self::Context) -> Self::Result {
-        change(self, posted, async |host: &Host, id, command: RenameVolume| {
+        change(self, posted, async |scope: &Scope, id, command: RenameVolume| {
             let RenameVolume { volume, to } = command;
             check_volume_name(&to)?;
-            within(LONG, host.volumes.rename(id, volume.clone(), to.clone())).await?;
+            let free = users::of_volume(scope, id, &volume, Need::Gone, None).await?;
+            within(LONG, scope.host.volumes.rename(id, volume.clone(), to.clone(), free)).await?;
             Ok(format!("{volume} is called {to} now"))
         })
     }
@@ -204,8 +210,9 @@ impl Handler<Posted<Ask<RenameVolume>>> for PoolActor {
 impl Handler<Posted<Ask<DeleteVolume>>> for PoolActor {
     type Result = Answer<DeleteVolume>;
     fn handle(&mut self, posted: Posted<Ask<DeleteVolume>>, _: &mut Self::Context) -> Self::Result {
-        change(self, posted, async |host: &Host, id, command: DeleteVolume| {
-            within(LONG, host.volumes.delete(id, command.volume.clone())).await?;
+        change(self, posted, async |scope: &Scope, id, command: DeleteVolume| {
+            let free = users::of_volume(scope, id, &command.volume, Need::Gone, None).await?;
+            within(LONG, scope.host.volumes.delete(id, command.volume.clone(), free)).await?;
             Ok(format!("{} is deleted", command.volume))
         })
     }
@@ -225,9 +232,9 @@ impl Handler<Posted<Ask<CloneVolume>>> for PoolActor {
                 words: format!("copying {volume} to {to}"),
                 name: volume.clone(),
                 there: pool,
-                doing: Box::new(move |host, id, follower| {
+                doing: Box::new(move |scope, id, follower| {
                     Box::pin(async move {
-                        host.volumes.copy(id, volume.clone(), copy, follower).await?;
+                        users::copy(scope, id, volume.clone(), copy, follower).await?;
                         Ok(format!("{volume} is copied to {to}"))
                     })
                 }),
@@ -252,9 +259,9 @@ impl Handler<Posted<Ask<ConvertVolume>>> for PoolActor {
                 words: format!("writing {volume} anew as {format}"),
                 name: volume.clone(),
                 there: None,
-                doing: Box::new(move |host, id, follower| {
+                doing: Box::new(move |scope, id, follower| {
                     Box::pin(async move {
-                        host.volumes.copy(id, volume.clone(), copy, follower).await?;
+                        users::copy(scope, id, volume.clone(), copy, follower).await?;
                         Ok(if replaces {
                             format!("{volume} is {format} now: a copy in that format has taken its place")
                         } else {
@@ -276,9 +283,10 @@ impl Handler<Posted<Ask<WipeVolume>>> for PoolActor {
                 words: format!("overwriting {volume}"),
                 name: volume.clone(),
                 there: None,
-                doing: Box::new(move |host, id, _| {
+                doing: Box::new(move |scope, id, _| {
                     Box::pin(async move {
-                        host.volumes.wipe(id, volume.clone()).await?;
+                        let free = users::of_volume(scope, id, &volume, Need::Gone, None).await?;
+                        scope.host.volumes.wipe(id, volume.clone(), free).await?;
                         Ok(format!("{volume} is overwritten; nothing of it can be read any more"))
                     })
                 }),

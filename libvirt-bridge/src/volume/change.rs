@@ -13,7 +13,7 @@ use crate::{
 use archipel_contract::{
     Bytes, Fault, FaultKind, PoolId,
     storage_pool::PoolType,
-    volume::{NewVolume, Preallocation, VolumeFacts, VolumeFormat},
+    volume::{Need, NewVolume, Preallocation, Unused, VolumeFacts, VolumeFormat},
 };
 use std::{
     io::ErrorKind,
@@ -127,17 +127,19 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn resize_volume(&self, pool: PoolId, name: &str, capacity: Bytes, shrink: bool) -> Result<(), Trouble> {
+    pub(super) fn resize_volume(&self, pool: PoolId, name: &str, capacity: Bytes, shrink: bool, unused: &Unused) -> Result<(), Trouble> {
         let (_, volume, facts) = find(&self.connect, &self.uri, pool, name)?;
         facts.check_growth(name, capacity, shrink)?;
+        unused.covers(&facts.path, Need::Still)?;
         self.landscape()?.check_still(name, &facts)?;
         let flags = if capacity < facts.capacity { sys::VIR_STORAGE_VOL_RESIZE_SHRINK } else { 0 };
         Ok(ask(|| volume.resize(capacity.0, flags))?)
     }
 
-    pub(super) fn rename_volume(&self, pool: PoolId, name: &str, to: &str) -> Result<(), Trouble> {
+    pub(super) fn rename_volume(&self, pool: PoolId, name: &str, to: &str, unused: &Unused) -> Result<(), Trouble> {
         let (pool, _, facts) = find(&self.connect, &self.uri, pool, name)?;
         free(&pool, to)?;
+        unused.covers(&facts.path, Need::Gone)?;
         self.landscape()?.check_free(name, &facts, None)?;
         let dir = directory(&pool, &self.uri)?;
         let Some(dir) = dir.filter(|dir| Path::new(&facts.path) == dir.join(name)) else {
@@ -148,8 +150,9 @@ impl Session {
         Ok(look_again(&pool)?)
     }
 
-    pub(super) fn delete_volume(&self, pool: PoolId, name: &str) -> Result<(), Trouble> {
+    pub(super) fn delete_volume(&self, pool: PoolId, name: &str, unused: &Unused) -> Result<(), Trouble> {
         let (pool, volume, facts) = find(&self.connect, &self.uri, pool, name)?;
+        unused.covers(&facts.path, Need::Gone)?;
         let _claim = Claim::take(&self.uri, &pool, name)?;
         landscape::landscape(&self.connect, &self.uri)?.check_free(name, &facts, None)?;
         Ok(ask(|| volume.delete(0))?)

@@ -17,7 +17,7 @@ use super::{
 use crate::{connection::Trouble, count::ask, fault, xml::storage};
 use archipel_contract::{
     Bytes, Fault, FaultKind, PoolId,
-    volume::{CopySpec, UNFINISHED, VolumeFacts, VolumeFormat},
+    volume::{CopySpec, Need, UNFINISHED, Unused, VolumeFacts, VolumeFormat},
     work::{Follower, percent},
 };
 use parking_lot::Mutex;
@@ -75,6 +75,7 @@ pub(super) fn copy(
     pool: PoolId,
     name: &str,
     copy: &CopySpec,
+    unused: &Unused,
     follower: &Arc<dyn Follower>,
 ) -> Result<(), Trouble> {
     let (home, original, facts) = find(connect, uri, pool, name)?;
@@ -93,6 +94,7 @@ pub(super) fn copy(
     };
     let same = format.name() == own || copy.format.is_none();
     let replaces = there.uuid()? == home.uuid()? && copy.to == name;
+    unused.covers(&facts.path, if replaces { Need::Gone } else { Need::Quiet })?;
     check(connect, uri, name, &facts, same, replaces)?;
     if !replaces {
         free(&there, &copy.to)?;

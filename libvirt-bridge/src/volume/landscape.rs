@@ -88,6 +88,8 @@ fn disks(domain: &Domain, all: &Landscape, known: &dyn Fn(String) -> String) -> 
                 device: used.device,
                 running,
                 read_only: used.read_only,
+                shareable: used.shareable,
+                parked: false,
                 paths,
             });
         }

@@ -5,12 +5,14 @@
 //! | `change` | making, growing, naming and deleting |
 //! | `copy` | copies and conversions, which take long |
 //! | `landscape` | which machine uses what, and what cannot be a disk |
+//! | `place` | where something lies, so that other hosts can tell whether they have it too |
 //! | `transfer` | contents that come and go |
 //! | `raw` | the C that `virt` lacks |
 
 mod change;
 mod copy;
 mod landscape;
+mod place;
 mod raw;
 mod transfer;
 
@@ -19,13 +21,16 @@ use crate::{
     count::ask,
     domain::unreadable,
     fault, storage_pool,
-    xml::read,
+    xml::{read, storage},
 };
 use archipel_contract::{
     BoxFuture, Bytes, Fault, FaultKind, PoolId,
-    volume::{CopySpec, Landscape, NewVolume, Sink, Source, UploadSpec, VolumeFacts, VolumePort, VolumeRecord},
+    volume::{
+        CopySpec, Landscape, Need, NewVolume, Place, Sink, Source, Unused, UploadSpec, UsedDisk, VolumeFacts, VolumePort, VolumeRecord,
+    },
     work::Follower,
 };
+pub(crate) use place::kernel;
 use std::sync::Arc;
 use virt::{connect::Connect, storage_vol::StorageVol};
 
@@ -73,6 +78,24 @@ impl Session {
         }
     }
 
+    /// The disks that a definition names, and where they are.
+    pub(crate) fn disks_named(&self, definition: &str) -> Result<Vec<UsedDisk>, Trouble> {
+        let place = |source: storage::Source| match source {
+            storage::Source::Path(path) => path,
+            storage::Source::Volume(pool, volume) => {
+                let there = ask(|| self.connect.lookup_storage_pool_by_name(&pool));
+                let there = there.and_then(|p| ask(|| p.lookup_storage_vol_by_name(&volume))).and_then(|v| ask(|| v.path()));
+                there.unwrap_or_else(|_| format!("{pool}/{volume}"))
+            }
+        };
+        let used = storage::used(definition).map_err(|e| unreadable("a virtual machine", e))?;
+        let one = |u: storage::Used| {
+            let storage::Used { device, read_only, shareable, chain } = u;
+            UsedDisk { device, read_only, shareable, paths: chain.into_iter().map(place).collect() }
+        };
+        Ok(used.into_iter().map(one).collect())
+    }
+
     /// Everything needed to say who uses what.
     pub(crate) fn landscape(&self) -> Result<Landscape, Trouble> {
         landscape::landscape(&self.connect, &self.uri)
@@ -107,25 +130,41 @@ impl VolumePort for Link {
         self.call(Lane::Read, "looking which machine uses which volume", Session::landscape)
     }
 
+    fn places(&self, paths: Vec<String>) -> BoxFuture<'_, Result<Vec<Place>, Fault>> {
+        self.call(Lane::Read, "looking where volumes lie", move |session| Ok(place::places(&session.uri, paths)))
+    }
+
+    fn named(&self, definition: String) -> BoxFuture<'_, Result<Vec<UsedDisk>, Fault>> {
+        self.call(Lane::Read, "reading the disks of a definition", move |session| session.disks_named(&definition))
+    }
+
     fn create(&self, pool: PoolId, volume: NewVolume) -> BoxFuture<'_, Result<(), Fault>> {
         self.call(Lane::Change, "making a volume", move |session| session.create_volume(pool, &volume))
     }
 
-    fn resize(&self, pool: PoolId, name: String, capacity: Bytes, shrink: bool) -> BoxFuture<'_, Result<(), Fault>> {
-        self.call(Lane::Change, "changing the size of a volume", move |session| session.resize_volume(pool, &name, capacity, shrink))
+    fn resize(&self, pool: PoolId, name: String, capacity: Bytes, shrink: bool, unused: Unused) -> BoxFuture<'_, Result<(), Fault>> {
+        let doing = "changing the size of a volume";
+        self.call(Lane::Change, doing, move |session| session.resize_volume(pool, &name, capacity, shrink, &unused))
     }
 
-    fn rename(&self, pool: PoolId, name: String, to: String) -> BoxFuture<'_, Result<(), Fault>> {
-        self.call(Lane::Change, "renaming a volume", move |session| session.rename_volume(pool, &name, &to))
+    fn rename(&self, pool: PoolId, name: String, to: String, unused: Unused) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "renaming a volume", move |session| session.rename_volume(pool, &name, &to, &unused))
     }
 
-    fn delete(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<(), Fault>> {
-        self.call(Lane::Change, "deleting a volume", move |session| session.delete_volume(pool, &name))
+    fn delete(&self, pool: PoolId, name: String, unused: Unused) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "deleting a volume", move |session| session.delete_volume(pool, &name, &unused))
     }
 
-    fn copy(&self, pool: PoolId, name: String, copy: CopySpec, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<(), Fault>> {
+    fn copy(
+        &self,
+        pool: PoolId,
+        name: String,
+        copy: CopySpec,
+        unused: Unused,
+        follower: Arc<dyn Follower>,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
         let uri = self.config().uri.clone();
-        self.apart("copying a volume", move |connect| copy::copy(connect, &uri, pool, &name, &copy, &follower))
+        self.apart("copying a volume", move |connect| copy::copy(connect, &uri, pool, &name, &copy, &unused, &follower))
     }
 
     fn length(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<Bytes, Fault>> {
@@ -156,10 +195,11 @@ impl VolumePort for Link {
         self.apart("writing a volume", move |connect| transfer::upload(connect, &uri, pool, &upload, source, &follower))
     }
 
-    fn wipe(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<(), Fault>> {
+    fn wipe(&self, pool: PoolId, name: String, unused: Unused) -> BoxFuture<'_, Result<(), Fault>> {
         let uri = self.config().uri.clone();
         self.apart("wiping a volume", move |connect| {
             let (_, volume, facts) = change::find(connect, &uri, pool, &name)?;
+            unused.covers(&facts.path, Need::Gone)?;
             landscape::landscape(connect, &uri)?.check_free(&name, &facts, None)?;
             Ok(ask(|| volume.wipe(0))?)
         })

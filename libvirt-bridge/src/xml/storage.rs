@@ -100,6 +100,8 @@ pub struct Used {
     pub device: String,
     /// Whether it is only read.
     pub read_only: bool,
+    /// Whether other machines may have it too.
+    pub shareable: bool,
     /// The image itself, then those it is built on as far as libvirt tells.
     pub chain: Vec<Source>,
 }
@@ -110,7 +112,7 @@ pub fn used(xml: &str) -> Result<Vec<Used>, BadXml> {
     let mut found = Vec::new();
     for (device, read_only) in [("nvram", false), ("kernel", true), ("initrd", true), ("dtb", true)] {
         let path = root.at(&["os", device]).map(|e| e.text().trim().to_owned()).filter(|p| !p.is_empty());
-        found.extend(path.map(|path| Used { device: device.to_owned(), read_only, chain: vec![Source::Path(path)] }));
+        found.extend(path.map(|path| Used { device: device.to_owned(), read_only, shareable: false, chain: vec![Source::Path(path)] }));
     }
     for disk in root.child("devices").iter().flat_map(|d| d.elements()).filter(|e| e.name == "disk") {
         let mut chain = Vec::new();
@@ -132,7 +134,8 @@ pub fn used(xml: &str) -> Result<Vec<Used>, BadXml> {
         }
         let device = disk.child("target").and_then(|t| t.attribute("dev")).unwrap_or("disk").to_owned();
         let read_only = disk.child("readonly").is_some() || disk.attribute("device") == Some("cdrom");
-        found.push(Used { device, read_only, chain });
+        let shareable = disk.child("shareable").is_some();
+        found.push(Used { device, read_only, shareable, chain });
     }
     Ok(found)
 }

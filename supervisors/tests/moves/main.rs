@@ -6,6 +6,7 @@ mod groups;
 mod leftovers;
 mod rights;
 mod shelf;
+mod storage;
 mod travels;
 
 use archipel_contract::{

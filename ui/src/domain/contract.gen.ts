@@ -72,6 +72,7 @@ export interface CommandArguments {
   'hypervisor.drain': { at_a_time?: number; copy_storage?: boolean; include_off?: boolean; only?: string; to?: string; trust_storage?: boolean };
   'hypervisor.drain-plan': { copy_storage?: boolean; only?: string; to?: string; trust_storage?: boolean };
   'hypervisor.find-mac': { mac: string };
+  'hypervisor.find-users': { places: string; shelved?: string };
   'hypervisor.info': Record<string, never>;
   'hypervisor.list': { name?: string };
   'hypervisor.look-again': { domain: string };
@@ -2396,6 +2397,31 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "hypervisor.find-users",
+   "noun": "hypervisor",
+   "verb": "find-users",
+   "title": "From another host: which of your machines use what lies in these places?",
+   "description": "From another host: which of your machines use what lies in these places?",
+   "effect": "read",
+   "access": "node",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "places",
+     "kind": "text",
+     "required": true,
+     "description": "The places: a list of [`Place`] as JSON."
+    },
+    {
+     "name": "shelved",
+     "kind": "text",
+     "required": false,
+     "description": "The disks of machines that were parked from that host: a list of [`Shelved`] as JSON."
+    }
+   ],
+   "refused": {}
+  },
+  {
    "name": "hypervisor.info",
    "noun": "hypervisor",
    "verb": "info",
@@ -3911,8 +3937,8 @@ export const catalog: Catalog = {
    "name": "volume.users",
    "noun": "volume",
    "verb": "users",
-   "title": "List the virtual machines that use a volume, those included whose disks are built on it",
-   "description": "List the virtual machines that use a volume, those included whose disks are built on it.",
+   "title": "List the virtual machines that use a volume, on whichever host they are",
+   "description": "List the virtual machines that use a volume, on whichever host they are; those included whose disks are built on it.",
    "effect": "read",
    "access": "viewer",
    "target": "storage-pool",

@@ -50,7 +50,7 @@ pub async fn domain_life(host: &Host, tag: &str) {
     let other = format!("other-{tag}");
     let domains = &host.domains;
 
-    let id = domains.define(spec(&name)).await.expect("define");
+    let id = domains.define(spec(&name), Vec::new()).await.expect("define");
     at = probe.wait(at, SOON, "Defined", |c| matches!(c, HostChange::Domain(d, DomainChange::Defined(_)) if *d == id));
     let record = domains.read(id).await.expect("read");
     assert_eq!(&*record.name, name);
@@ -61,7 +61,7 @@ pub async fn domain_life(host: &Host, tag: &str) {
     assert_eq!(record.facts.note.as_deref(), Some("made by the conformance suite <&>"));
     assert!(domains.list().await.expect("list").contains(&record), "a machine reads the same alone and in the list");
     assert!(domains.xml(id, false).await.expect("xml").contains("<domain"));
-    assert_eq!(kind_of(domains.define(spec(&name)).await), FaultKind::Conflict, "a name is taken once");
+    assert_eq!(kind_of(domains.define(spec(&name), Vec::new()).await), FaultKind::Conflict, "a name is taken once");
 
     domains.start(right(host, id), false).await.expect("start");
     at = probe.wait(at, SOON, "running", is(id, DomainState::Running));
@@ -92,7 +92,7 @@ pub async fn domain_life(host: &Host, tag: &str) {
     domains.set_note(id, None).await.expect("no note");
     assert_eq!(domains.read(id).await.expect("read").facts.note, None);
 
-    let second = domains.define(spec(&other)).await.expect("define the other");
+    let second = domains.define(spec(&other), Vec::new()).await.expect("define the other");
     assert_eq!(kind_of(domains.rename(id, other.clone()).await), FaultKind::Conflict, "the name is taken");
     domains.undefine(second).await.expect("undefine the other");
     domains.rename(id, other.clone()).await.expect("rename");

@@ -22,7 +22,7 @@ const SOON: Millis = Millis::seconds(20);
 const NOBODY: DomainId = DomainId(uuid::Uuid::from_u128(0xdead_0000_0000_4000_8000_0000_0000_0000));
 
 async fn define(host: &Host, name: &str) -> DomainId {
-    host.domains.define(spec(name)).await.expect("define")
+    host.domains.define(spec(name), Vec::new()).await.expect("define")
 }
 
 /// Lets others go on once. The suite has no runtime of its own.

@@ -20,8 +20,9 @@ pub mod terms;
 pub mod usage;
 
 use crate::{
-    Millis,
-    host::{HostChange, HostObserver},
+    Millis, PoolId,
+    host::{Host, HostChange, HostObserver},
+    volume::{Inquiry, Need, Place, Unused},
 };
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
@@ -59,6 +60,18 @@ impl Probe {
             seen = self.news.wait_timeout(seen, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+}
+
+/// The proof that nobody uses what lies there, of a host that belongs to no cell.
+pub fn alone(path: &str, need: Need) -> Unused {
+    let asked = Inquiry { name: path.to_owned(), place: Place::unknown(path), need, but: None };
+    asked.judge(&[], Box::new(())).expect("nobody was asked")
+}
+
+/// The same for a volume, wherever it lies.
+pub async fn unused(host: &Host, pool: PoolId, name: &str, need: Need) -> Unused {
+    let found = host.volumes.read(pool, name.to_owned()).await;
+    alone(&found.map_or_else(|_| "nowhere".to_owned(), |v| v.facts.path), need)
 }
 
 impl HostObserver for Probe {

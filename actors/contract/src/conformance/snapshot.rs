@@ -22,7 +22,7 @@ async fn tree(host: &Host, id: DomainId) -> Vec<(String, Option<String>, bool)> 
 
 /// The life of the snapshots of a machine without disks. `tag` keeps names apart between runs.
 pub async fn snapshot_life(host: &Host, tag: &str) {
-    let id = host.domains.define(spec(&format!("album-{tag}"))).await.expect("define");
+    let id = host.domains.define(spec(&format!("album-{tag}")), Vec::new()).await.expect("define");
     let state = async || host.domains.read(id).await.expect("read").facts.state;
     let nobody = || Arc::new(Unfollowed);
     assert!(host.snapshots.list(id).await.expect("list").is_empty());

@@ -1,14 +1,14 @@
 //! What every hypervisor must do with pools and volumes. The first part needs no QEMU and runs against libvirt's test driver too;
 //! the second one works on real images.
 
-use super::Probe;
 use super::host::{kind_of, spec};
+use super::{Probe, unused};
 use crate::{
     Bytes, FaultKind, Millis, PoolId,
     domain::DomainSpec,
     host::{Host, HostChange, PoolChange},
     storage_pool::{PoolRecord, PoolSpec, PoolState, PoolType},
-    volume::{CopySpec, NewVolume, Preallocation, Sink, Source, UploadSpec, VolumeFormat},
+    volume::{CopySpec, Need, NewVolume, Preallocation, Sink, Source, UploadSpec, VolumeFormat},
     work::{Follower, Unfollowed},
 };
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub async fn pool_definition(host: &Host, tag: &str, dir: &str) {
     assert_eq!(kind_of(pools.define(asked).await), FaultKind::Conflict, "a name is taken once");
     let record = pools.read(id).await.expect("read");
     assert_eq!((&*record.name, record.facts.state, record.facts.path.as_deref()), (&*name, PoolState::Inactive, Some(dir)));
-    assert_eq!(kind_of(pools.delete(id, false).await), FaultKind::WrongState, "nobody can see whether it is empty");
+    assert_eq!(kind_of(pools.delete(id, false, Vec::new()).await), FaultKind::WrongState, "nobody can see whether it is empty");
     pools.build(id, false).await.expect("build");
     pools.start(id).await.expect("start");
     at = probe.wait(at, SOON, "started", |c| *c == HostChange::StoragePool(id, PoolChange::Started));
@@ -52,9 +52,9 @@ pub async fn pool_definition(host: &Host, tag: &str, dir: &str) {
     assert_eq!(kind_of(pools.undefine(id).await), FaultKind::WrongState, "what runs is not forgotten");
 
     host.volumes.create(id, new("a", VolumeFormat::Raw)).await.expect("create");
-    assert_eq!(kind_of(pools.delete(id, false).await), FaultKind::WrongState, "it is not empty");
+    assert_eq!(kind_of(pools.delete(id, false, Vec::new()).await), FaultKind::WrongState, "it is not empty");
     assert_eq!(pools.read(id).await.expect("read").facts.state, PoolState::Running, "a refusal changes nothing");
-    pools.delete(id, true).await.expect("delete with its volumes");
+    pools.delete(id, true, vec![unused(host, id, "a", Need::Gone).await]).await.expect("delete with its volumes");
     at = probe.wait(at, SOON, "stopped", |c| *c == HostChange::StoragePool(id, PoolChange::Stopped));
     pools.undefine(id).await.expect("undefine");
     probe.wait(at, SOON, "undefined", |c| *c == HostChange::StoragePool(id, PoolChange::Undefined));
@@ -73,18 +73,24 @@ pub async fn volume_life(host: &Host, tag: &str) {
     assert_eq!(kind_of(volumes.create(pool, new(&name, VolumeFormat::Raw)).await), FaultKind::Conflict, "a name is taken once");
     assert_eq!(volumes.read(pool, name.clone()).await.expect("read"), made, "what was there is as it was");
     assert_eq!(
-        kind_of(volumes.resize(pool, name.clone(), Bytes::MIB, false).await),
+        kind_of(volumes.resize(pool, name.clone(), Bytes::MIB, false, unused(host, pool, &name, Need::Still).await).await),
         FaultKind::InvalidRequest,
         "nothing is cut off unasked"
     );
     let all = volumes.landscape().await.expect("landscape");
     assert!(all.users(&made.facts.path).is_empty() && all.orphans(pool).iter().any(|v| v.name == name));
-    volumes.delete(pool, name.clone()).await.expect("delete");
+    volumes.delete(pool, name.clone(), unused(host, pool, &name, Need::Gone).await).await.expect("delete");
     assert_eq!(kind_of(volumes.read(pool, name.clone()).await), FaultKind::NotFound);
-    assert_eq!(kind_of(volumes.delete(pool, name.clone()).await), FaultKind::NotFound);
-    assert_eq!(kind_of(volumes.resize(pool, name.clone(), Bytes::MIB, true).await), FaultKind::NotFound);
-    assert_eq!(kind_of(volumes.rename(pool, name.clone(), "other".into()).await), FaultKind::NotFound);
-    assert_eq!(kind_of(volumes.wipe(pool, name.clone()).await), FaultKind::NotFound);
+    assert_eq!(kind_of(volumes.delete(pool, name.clone(), unused(host, pool, &name, Need::Gone).await).await), FaultKind::NotFound);
+    assert_eq!(
+        kind_of(volumes.resize(pool, name.clone(), Bytes::MIB, true, unused(host, pool, &name, Need::Still).await).await),
+        FaultKind::NotFound
+    );
+    assert_eq!(
+        kind_of(volumes.rename(pool, name.clone(), "other".into(), unused(host, pool, &name, Need::Gone).await).await),
+        FaultKind::NotFound
+    );
+    assert_eq!(kind_of(volumes.wipe(pool, name.clone(), unused(host, pool, &name, Need::Gone).await).await), FaultKind::NotFound);
     assert_eq!(names(host, pool).await, before);
 }
 
@@ -143,7 +149,7 @@ pub async fn volume_transfer(host: &Host, tag: &str, keeps: bool) {
     if keeps {
         assert!(all.all() == [first.clone(), hole, last].concat() && part.all() == [0, 9, 9], "what was sent is what is fetched");
     }
-    volumes.delete(id, name.clone()).await.expect("delete");
+    volumes.delete(id, name.clone(), unused(host, id, &name, Need::Gone).await).await.expect("delete");
     let stopped = volumes.upload(id, spec(0), Box::new(Pipe::of([Ok(first)])), Arc::new(Stopped)).await;
     assert!(stopped.is_err(), "it was stopped");
     assert_eq!(names(host, id).await, before, "what is stopped leaves nothing");
@@ -175,50 +181,70 @@ pub async fn volume_work(host: &Host, tag: &str) {
     let nobody: Arc<dyn Follower> = Arc::new(Unfollowed);
 
     volumes.create(id, new(&base, VolumeFormat::Qcow2)).await.expect("create");
-    volumes.resize(id, base.clone(), Bytes::mib(8), false).await.expect("grow");
+    volumes.resize(id, base.clone(), Bytes::mib(8), false, unused(host, id, &base, Need::Still).await).await.expect("grow");
     assert_eq!(volumes.read(id, base.clone()).await.expect("read").facts.capacity, Bytes::mib(8));
     let on_base = NewVolume { capacity: None, backing: Some((pool.name.to_string(), base.clone())), ..new(&top, VolumeFormat::Qcow2) };
     volumes.create(id, on_base).await.expect("build on it");
     let facts = volumes.read(id, top.clone()).await.expect("read").facts;
     let below = volumes.read(id, base.clone()).await.expect("read").facts;
     assert_eq!((facts.capacity, facts.backing.as_deref()), (Bytes::mib(8), Some(below.path.as_str())));
-    assert_eq!(kind_of(volumes.delete(id, base.clone()).await), FaultKind::Busy, "something is built on it");
-    assert_eq!(kind_of(volumes.rename(id, base.clone(), moved.clone()).await), FaultKind::Busy);
+    assert_eq!(
+        kind_of(volumes.delete(id, base.clone(), unused(host, id, &base, Need::Gone).await).await),
+        FaultKind::Busy,
+        "something is built on it"
+    );
+    assert_eq!(kind_of(volumes.rename(id, base.clone(), moved.clone(), unused(host, id, &base, Need::Gone).await).await), FaultKind::Busy);
 
     let machine = DomainSpec { disk: Some((pool.name.to_string(), top.clone())), ..spec(&format!("user-{tag}")) };
-    let domain = host.domains.define(machine).await.expect("define a machine with it");
+    let domain = host.domains.define(machine, vec![unused(host, id, &top, Need::Sole).await]).await.expect("define a machine with it");
     let users = volumes.landscape().await.expect("landscape").users(&below.path);
     let own = users.iter().map(|u| (u.id, u.running, u.through.as_deref())).collect::<Vec<_>>();
     assert_eq!(own, [(domain, false, Some(facts.path.as_str()))], "a machine uses what its disk is built on");
     for refused in [
-        volumes.delete(id, top.clone()).await,
-        volumes.rename(id, top.clone(), moved.clone()).await,
-        volumes.wipe(id, top.clone()).await,
-        volumes.copy(id, top.clone(), copy(&top, Some(VolumeFormat::Raw)), nobody.clone()).await,
+        volumes.delete(id, top.clone(), unused(host, id, &top, Need::Gone).await).await,
+        volumes.rename(id, top.clone(), moved.clone(), unused(host, id, &top, Need::Gone).await).await,
+        volumes.wipe(id, top.clone(), unused(host, id, &top, Need::Gone).await).await,
+        volumes.copy(id, top.clone(), copy(&top, Some(VolumeFormat::Raw)), unused(host, id, &top, Need::Gone).await, nobody.clone()).await,
     ] {
         let fault = refused.expect_err("it is used");
         assert!(fault.kind == FaultKind::Busy && fault.message.contains(&format!("user-{tag}")), "{fault}");
     }
-    volumes.copy(id, top.clone(), copy(&copied, None), nobody.clone()).await.expect("copy what is not written to");
+    volumes
+        .copy(id, top.clone(), copy(&copied, None), unused(host, id, &top, Need::Gone).await, nobody.clone())
+        .await
+        .expect("copy what is not written to");
     let same = volumes.read(id, copied.clone()).await.expect("read").facts;
     assert_eq!((same.capacity, same.format, same.backing), (facts.capacity, facts.format, facts.backing), "a copy is what it is a copy of");
     host.domains.undefine(domain).await.expect("undefine");
 
-    assert_eq!(kind_of(volumes.copy(id, top.clone(), copy(&copied, None), nobody.clone()).await), FaultKind::Conflict);
-    let stopped = volumes.copy(id, top.clone(), copy(&other, None), Arc::new(Stopped)).await;
+    assert_eq!(
+        kind_of(volumes.copy(id, top.clone(), copy(&copied, None), unused(host, id, &top, Need::Gone).await, nobody.clone()).await),
+        FaultKind::Conflict
+    );
+    let stopped = volumes.copy(id, top.clone(), copy(&other, None), unused(host, id, &top, Need::Gone).await, Arc::new(Stopped)).await;
     assert!(stopped.is_err() && !names(host, id).await.iter().any(|n| n.starts_with(&other)), "what is stopped leaves nothing");
-    volumes.copy(id, top.clone(), copy(&top, Some(VolumeFormat::Raw)), nobody.clone()).await.expect("convert in its place");
+    volumes
+        .copy(id, top.clone(), copy(&top, Some(VolumeFormat::Raw)), unused(host, id, &top, Need::Gone).await, nobody.clone())
+        .await
+        .expect("convert in its place");
     let raw = volumes.read(id, top.clone()).await.expect("read").facts;
     assert_eq!((raw.format.as_deref(), raw.backing, raw.capacity), (Some("raw"), None, Bytes::mib(8)));
-    volumes.copy(id, top.clone(), copy(&other, Some(VolumeFormat::Qcow2)), nobody).await.expect("convert beside it");
+    volumes
+        .copy(id, top.clone(), copy(&other, Some(VolumeFormat::Qcow2)), unused(host, id, &top, Need::Gone).await, nobody)
+        .await
+        .expect("convert beside it");
     assert_eq!(volumes.read(id, other.clone()).await.expect("read").facts.format.as_deref(), Some("qcow2"));
 
-    volumes.rename(id, top.clone(), moved.clone()).await.expect("rename");
+    volumes.rename(id, top.clone(), moved.clone(), unused(host, id, &top, Need::Gone).await).await.expect("rename");
     assert_eq!(kind_of(volumes.read(id, top.clone()).await), FaultKind::NotFound);
-    assert_eq!(kind_of(volumes.rename(id, moved.clone(), base.clone()).await), FaultKind::Conflict, "nothing is written over");
-    volumes.wipe(id, moved.clone()).await.expect("wipe");
+    assert_eq!(
+        kind_of(volumes.rename(id, moved.clone(), base.clone(), unused(host, id, &moved, Need::Gone).await).await),
+        FaultKind::Conflict,
+        "nothing is written over"
+    );
+    volumes.wipe(id, moved.clone(), unused(host, id, &moved, Need::Gone).await).await.expect("wipe");
     for name in [moved, copied, other, base] {
-        volumes.delete(id, name).await.expect("delete");
+        volumes.delete(id, name.clone(), unused(host, id, &name, Need::Gone).await).await.expect("delete");
     }
     assert_eq!(names(host, id).await, before, "nothing is left");
 }

@@ -6,6 +6,7 @@ use super::{edit::*, nic::check_rate};
 use crate::{
     Bytes, Effect, Fault, Role, Target,
     command::{Command, Done, Started, declare},
+    volume::Need,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -281,6 +282,10 @@ fn check_target(target: &str) -> Result<(), Fault> {
 }
 
 impl AttachDisk {
+    /// What the volume is wanted for.
+    pub fn need(&self) -> Need {
+        if self.shareable || self.read_only || self.cdrom { Need::Shared } else { Need::Sole }
+    }
     /// Its limits.
     pub fn limits(&self) -> Limits {
         Limits { total_iops: self.iops, total_bytes: self.bandwidth.map(|b| b.0), ..Limits::default() }

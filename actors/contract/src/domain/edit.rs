@@ -8,7 +8,12 @@
 //! Each command changes the one thing it names. What it does not name stays as it is, also what Archipel does not know.
 
 use super::{device::*, disk::*, machine::*, nic::*};
-use crate::{BoxFuture, Bytes, DomainId, Fault, Verdict, command::Command, work::Follower};
+use crate::{
+    BoxFuture, Bytes, DomainId, Fault, Verdict,
+    command::Command,
+    volume::{Need, Unused},
+    work::Follower,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -92,6 +97,17 @@ pub enum Edit {
     RemoveDevice(RemoveDevice),
 }
 
+impl Edit {
+    /// The volume that it brings, as POOL/VOLUME, and what for.
+    pub fn brings(&self) -> Option<(&str, Need)> {
+        match self {
+            Edit::AttachDisk(ask) => Some((&ask.volume, ask.need())),
+            Edit::Media(ask) => ask.volume.as_deref().map(|volume| (volume, Need::Shared)),
+            _ => None,
+        }
+    }
+}
+
 /// A command that changes a definition: what it changes, and when.
 pub trait Editing: Command<Reply = Edited> {
     /// When it shall apply.
@@ -159,16 +175,18 @@ pub trait DefinitionPort: Send + Sync {
     /// Its devices: those of the running guest and those of its definition, as one list.
     fn devices(&self, id: DomainId) -> BoxFuture<'_, Result<Vec<Device>, Fault>>;
     /// Makes one change, when asked. `wrong-state` when nothing can change at that time; `conflict` when what is asked for is taken.
-    fn edit(&self, id: DomainId, edit: Edit, when: When) -> BoxFuture<'_, Result<Applied, Fault>>;
+    /// What [`Edit::brings`] needs its proof.
+    fn edit(&self, id: DomainId, edit: Edit, when: When, disk: Option<Unused>) -> BoxFuture<'_, Result<Applied, Fault>>;
     /// Puts another definition in place of the present one, after libvirt's own schema has passed it. Name and UUID must be the same.
-    /// Secrets that a definition is shown without are taken over from the present one.
-    fn replace(&self, id: DomainId, xml: String) -> BoxFuture<'_, Result<Applied, Fault>>;
+    /// Secrets that a definition is shown without are taken over from the present one. Each disk that the present one does not name
+    /// needs its proof.
+    fn replace(&self, id: DomainId, xml: String, disks: Vec<Unused>) -> BoxFuture<'_, Result<Applied, Fault>>;
     /// The name of the machine on this host that has a card with that address, if there is one besides `except`.
     fn owner_of_mac(&self, mac: String, except: Option<DomainId>) -> BoxFuture<'_, Result<Option<String>, Fault>>;
     /// Makes a disk larger; a running guest sees it at once.
     fn resize_disk(&self, id: DomainId, disk: String, size: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
     /// Copies a disk of a running machine to a volume that exists, and lets it go on with the copy. Answers what was done.
-    fn copy_disk(&self, id: DomainId, copy: CopyDisk, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>>;
+    fn copy_disk(&self, id: DomainId, copy: CopyDisk, target: Unused, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>>;
     /// Merges the newest layer of a running machine's disk into the one below. Answers what was done.
     fn commit_disk(&self, id: DomainId, disk: String, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>>;
 }

@@ -1,7 +1,7 @@
 //! What the inside needs of a hypervisor to handle virtual machines.
 
 use super::{DomainRecord, DomainSpec};
-use crate::{BoxFuture, DomainId, Fault, RightToRun};
+use crate::{BoxFuture, DomainId, Fault, RightToRun, volume::Unused};
 
 /// What the inside needs of a hypervisor to handle virtual machines. Every method may fail with `unavailable` while the
 /// connection is lost, and with `not-found` for a machine that is gone. State changes are reported as events
@@ -13,8 +13,8 @@ pub trait DomainPort: Send + Sync {
     fn read(&self, id: DomainId) -> BoxFuture<'_, Result<DomainRecord, Fault>>;
     /// The definition as XML (`virDomainGetXMLDesc`), without secrets.
     fn xml(&self, id: DomainId, inactive: bool) -> BoxFuture<'_, Result<String, Fault>>;
-    /// Defines a new machine (`virDomainDefineXML`). `conflict` when the name is taken.
-    fn define(&self, spec: DomainSpec) -> BoxFuture<'_, Result<DomainId, Fault>>;
+    /// Defines a new machine (`virDomainDefineXML`). `conflict` when the name is taken. Each disk it is given needs its proof.
+    fn define(&self, spec: DomainSpec, disks: Vec<Unused>) -> BoxFuture<'_, Result<DomainId, Fault>>;
     /// Forgets the definition (`virDomainUndefineFlags`).
     fn undefine(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
     /// Starts it (`virDomainCreateWithFlags`). Consumes the right to run.

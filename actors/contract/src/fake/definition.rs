@@ -1,10 +1,14 @@
 //! Definitions and devices of the fake hypervisor: as much of them as decides what a command answers.
 
-use super::host::{FakeHost, Model};
+use super::{
+    host::{FakeHost, Model},
+    volume::named_disks,
+};
 use crate::{
     BoxFuture, Bytes, DomainId, Fault, FaultKind,
     domain::{Applied, Applies, CopyDisk, DefinitionPort, Device, DomainRecord, Edit, When, mac_of, may_apply, volume_of},
     host::DomainChange,
+    volume::{Attachment, Need, Unused, disks_brought},
     work::{Follower, percent},
 };
 use std::collections::BTreeMap;
@@ -73,6 +77,24 @@ pub(super) fn cards_on(model: &Model, network: &str) -> Vec<crate::network::Atta
             interface: None,
         };
         Some(on.map(card).collect::<Vec<_>>())
+    };
+    model.workshop.iter().filter_map(of).flatten().collect()
+}
+
+/// The disks that machines were given after they were defined.
+pub(super) fn disks(model: &Model) -> Vec<Attachment> {
+    let of = |(id, bench): (&DomainId, &Bench)| {
+        let record = model.domains.get(id)?;
+        let disks = bench.config.iter().filter(|d| d.kind == "disk");
+        let one = |d: &Device| Attachment {
+            domain: *id,
+            name: record.name.clone(),
+            device: d.name.clone(),
+            running: record.facts.state.is_active(),
+            paths: vec![d.source.clone()],
+            ..Attachment::default()
+        };
+        Some(disks.map(one).collect::<Vec<_>>())
     };
     model.workshop.iter().filter_map(of).flatten().collect()
 }
@@ -225,11 +247,16 @@ impl DefinitionPort for FakeHost {
         })
     }
 
-    fn edit(&self, id: DomainId, ask: Edit, when: When) -> BoxFuture<'_, Result<Applied, Fault>> {
-        self.call("domain.edit", id.to_string(), move |model| edit(model, id, &ask, when))
+    fn edit(&self, id: DomainId, ask: Edit, when: When, disk: Option<Unused>) -> BoxFuture<'_, Result<Applied, Fault>> {
+        self.call("domain.edit", id.to_string(), move |model| {
+            if let Some((named, need)) = ask.brings() {
+                Unused::among(disk.as_slice(), &volume(model, named)?, need)?;
+            }
+            edit(model, id, &ask, when)
+        })
     }
 
-    fn replace(&self, id: DomainId, xml: String) -> BoxFuture<'_, Result<Applied, Fault>> {
+    fn replace(&self, id: DomainId, xml: String, disks: Vec<Unused>) -> BoxFuture<'_, Result<Applied, Fault>> {
         self.call("domain.replace", id.to_string(), move |model| {
             let record = machine(model, id)?;
             let has = |what: &str| xml.contains(what);
@@ -238,6 +265,10 @@ impl DefinitionPort for FakeHost {
             }
             let mut bench = model.workshop.get(&id).cloned().unwrap_or_default();
             let before = text(&record, &bench);
+            let present = named_disks(&before);
+            for disk in disks_brought(named_disks(&xml), &present) {
+                Unused::among(&disks, &disk.paths[0], disk.need())?;
+            }
             let applies = if before == xml { Applies::Nothing } else { Applies::NextBoot };
             bench.replaced = Some(xml.clone());
             model.workshop.insert(id, bench);
@@ -257,9 +288,10 @@ impl DefinitionPort for FakeHost {
         })
     }
 
-    fn copy_disk(&self, id: DomainId, copy: CopyDisk, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>> {
+    fn copy_disk(&self, id: DomainId, copy: CopyDisk, target: Unused, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>> {
         self.call("domain.copy-disk", id.to_string(), move |model| {
             let path = volume(model, &copy.to)?;
+            target.covers(&path, Need::Sole)?;
             follower.advance(percent(1, 2), "copying");
             let bench = model.workshop.entry(id).or_default();
             for list in [&mut bench.live, &mut bench.config] {

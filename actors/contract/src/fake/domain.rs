@@ -5,6 +5,7 @@ use crate::{
     BoxFuture, DomainId, Fault, FaultKind, RightToRun,
     domain::{DomainFacts, DomainPort, DomainRecord, DomainSpec, DomainState},
     host::DomainChange,
+    volume::Unused,
 };
 use uuid::Uuid;
 
@@ -56,11 +57,11 @@ impl DomainPort for FakeHost {
         })
     }
 
-    fn define(&self, spec: DomainSpec) -> BoxFuture<'_, Result<DomainId, Fault>> {
+    fn define(&self, spec: DomainSpec, disks: Vec<Unused>) -> BoxFuture<'_, Result<DomainId, Fault>> {
         self.call("domain.define", spec.name.clone(), move |model| {
             free(model, &spec.name)?;
             let id = DomainId(Uuid::new_v4());
-            super::volume::attach(model, id, &spec)?;
+            super::volume::attach(model, id, &spec, &disks)?;
             let facts = DomainFacts {
                 state: DomainState::Shutoff,
                 reason: None,

@@ -72,6 +72,8 @@ pub(super) struct Model {
     pub(super) volumes: BTreeMap<PoolId, Vec<VolumeRecord>>,
     /// What definitions have beside facts.
     pub(super) workshop: BTreeMap<DomainId, super::definition::Bench>,
+    /// Directories that other hosts have too, with the name of what lies there.
+    pub(super) shared: BTreeMap<String, String>,
     /// Disks of machines; of those that are gone too.
     pub(super) attachments: Vec<crate::volume::Attachment>,
     pub(super) album: Album,
@@ -163,6 +165,7 @@ impl FakeHost {
             plans: BTreeMap::new(),
             pools: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            shared: BTreeMap::new(),
             attachments: Vec::new(),
             album: Album::default(),
             workshop: BTreeMap::new(),

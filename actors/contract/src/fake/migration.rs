@@ -141,10 +141,10 @@ impl Model {
 }
 
 /// The definition of a fake machine, with what a fake knows of it.
-fn definition(record: &DomainRecord) -> String {
+fn definition(record: &DomainRecord, disks: &str) -> String {
     let facts = &record.facts;
     format!(
-        "<domain type='{}'><name>{}</name><uuid>{}</uuid><memory unit='b'>{}</memory><vcpu>{}</vcpu><description>{}</description></domain>",
+        "<domain type='{}'><name>{}</name><uuid>{}</uuid><memory unit='b'>{}</memory><vcpu>{}</vcpu><description>{}</description>{disks}</domain>",
         facts.virtualization,
         record.name,
         record.id,
@@ -267,7 +267,7 @@ impl MigrationPort for FakeHost {
                 snapshots: needs.snapshots,
                 libvirt: 9_000_000,
                 hypervisor: 2_000_000,
-                definition: definition(record),
+                definition: definition(record, &super::volume::lines_of(model, id)),
             })
         })
     }

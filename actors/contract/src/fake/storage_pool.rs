@@ -5,6 +5,7 @@ use crate::{
     BoxFuture, Bytes, Fault, FaultKind, PoolId,
     host::{HostChange, PoolChange},
     storage_pool::{PoolFacts, PoolPort, PoolRecord, PoolSpec, PoolState},
+    volume::Unused,
 };
 use uuid::Uuid;
 
@@ -88,11 +89,11 @@ impl PoolPort for FakeHost {
             Ok(())
         })
     }
-    fn delete(&self, id: PoolId, with_volumes: bool) -> BoxFuture<'_, Result<(), Fault>> {
+    fn delete(&self, id: PoolId, with_volumes: bool, unused: Vec<Unused>) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("storage-pool.delete", id.to_string(), move |model| {
             running(model, id)?;
             let name = find(model, id)?.name.clone();
-            super::volume::check_empty(model, id, &name, with_volumes)?;
+            super::volume::check_empty(model, id, &name, with_volumes, &unused)?;
             model.volumes.remove(&id);
             find(model, id)?.facts.state = PoolState::Inactive;
             model.tell(HostChange::StoragePool(id, PoolChange::Stopped));

@@ -8,11 +8,12 @@ use crate::{
     BoxFuture, Bytes, DomainId, Fault, FaultKind, PoolId,
     domain::DomainSpec,
     volume::{
-        Attachment, CopySpec, Landscape, NewVolume, PlacedVolume, Sink, Source, UNFINISHED, UploadSpec, VolumeFacts, VolumePort,
-        VolumeRecord, check_empty_pool,
+        Attachment, CopySpec, FileId, Ground, Landscape, Need, NewVolume, Place, PlacedVolume, Sink, Source, UNFINISHED, Unused,
+        UploadSpec, UsedDisk, VolumeFacts, VolumePort, VolumeRecord, check_empty_pool,
     },
     work::Follower,
 };
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 fn absent(name: &str) -> Fault {
@@ -47,27 +48,62 @@ fn landscape(model: &Model) -> Landscape {
         let record = model.domains.get(&a.domain)?;
         Some(Attachment { name: record.name.clone(), running: record.facts.state.is_active(), ..a.clone() })
     });
+    let plugged = super::definition::disks(model);
     let placed = |pool: PoolId, v: &VolumeRecord| {
         let pool_name = model.pools.get(&pool).map(|p| p.name.clone()).unwrap_or_default();
         PlacedVolume { pool, pool_name, volume: v.clone() }
     };
     let volumes = model.volumes.iter().flat_map(|(pool, list)| list.iter().map(move |v| placed(*pool, v)));
-    Landscape { attachments: known.collect(), volumes: volumes.collect() }
+    Landscape { attachments: known.chain(plugged).collect(), volumes: volumes.collect() }
+}
+
+/// A place as the model has it: of this host alone, unless it is below a directory that others share.
+fn place(model: &Model, path: String) -> Place {
+    if let Some(id) = model.shared.iter().find_map(|(dir, id)| Some(format!("{id}{}", path.strip_prefix(dir.as_str())?))) {
+        return Place { ground: Ground::Share(id), ..Place::unknown(path) };
+    }
+    let kernel = Some(format!("fake {:p}", std::ptr::from_ref(model)));
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    Place { path, kernel, file: Some(FileId { device: 0, inode: hasher.finish() }), ground: Ground::Local, alone: true }
+}
+
+/// The disks of a machine, as they stand in its definition when it is parked or sent.
+pub(super) fn lines_of(model: &Model, id: DomainId) -> String {
+    let own = landscape(model).attachments.into_iter().filter(|a| a.domain == id);
+    own.map(|a| format!("\n<disk name='{}' source='{}'/>\n", a.device, a.paths.join(" "))).collect()
+}
+
+/// The disks in the text of a fake's definition.
+pub(super) fn named_disks(text: &str) -> Vec<UsedDisk> {
+    let between = |line: &str, from: &str| Some(line.split_once(from)?.1.split_once('\'')?.0.to_owned());
+    let disk =
+        |line: &str| Some(UsedDisk { device: between(line, "name='")?, paths: vec![between(line, "source='")?], ..UsedDisk::default() });
+    text.lines().filter(|line| line.trim_start().starts_with("<disk ")).filter_map(disk).collect()
+}
+
+impl FakeHost {
+    /// What lies below that directory is what other hosts have under the same name of a share.
+    pub fn share(&self, dir: &str, name: &str) {
+        self.change(|model| drop(model.shared.insert(dir.to_owned(), name.to_owned())));
+    }
 }
 
 /// A machine that is being defined gets its disk.
-pub(super) fn attach(model: &mut Model, domain: DomainId, spec: &DomainSpec) -> Result<(), Fault> {
+pub(super) fn attach(model: &mut Model, domain: DomainId, spec: &DomainSpec, proofs: &[Unused]) -> Result<(), Fault> {
     let Some((pool, volume)) = &spec.disk else { return Ok(()) };
     let pool = named(model, pool)?;
     let path = find(model, pool, volume)?.facts.path.clone();
+    Unused::among(proofs, &path, Need::Sole)?;
     let name = spec.name.as_str().into();
-    model.attachments.push(Attachment { domain, name, device: "vda".into(), running: false, read_only: false, paths: vec![path] });
+    model.attachments.push(Attachment { domain, name, device: "vda".into(), paths: vec![path], ..Attachment::default() });
     Ok(())
 }
 
 /// A pool that is to be deleted is empty, or nobody needs what is in it.
-pub(super) fn check_empty(model: &Model, pool: PoolId, name: &str, with_volumes: bool) -> Result<(), Fault> {
-    check_empty_pool(&landscape(model), pool, name, with_volumes)
+pub(super) fn check_empty(model: &Model, pool: PoolId, name: &str, with_volumes: bool, proofs: &[Unused]) -> Result<(), Fault> {
+    check_empty_pool(&landscape(model), pool, name, with_volumes)?;
+    model.volumes.get(&pool).into_iter().flatten().try_for_each(|v| Unused::among(proofs, &v.facts.path, Need::Gone))
 }
 
 impl VolumePort for FakeHost {
@@ -82,6 +118,12 @@ impl VolumePort for FakeHost {
     }
     fn landscape(&self) -> BoxFuture<'_, Result<Landscape, Fault>> {
         self.call("volume.landscape", String::new(), |model| Ok(landscape(model)))
+    }
+    fn places(&self, paths: Vec<String>) -> BoxFuture<'_, Result<Vec<Place>, Fault>> {
+        self.call("volume.places", String::new(), move |model| Ok(paths.into_iter().map(|path| place(model, path)).collect()))
+    }
+    fn named(&self, definition: String) -> BoxFuture<'_, Result<Vec<UsedDisk>, Fault>> {
+        self.call("volume.named", String::new(), move |_| Ok(named_disks(&definition)))
     }
     fn create(&self, pool: PoolId, volume: NewVolume) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("volume.create", volume.name.clone(), move |model| {
@@ -106,19 +148,21 @@ impl VolumePort for FakeHost {
             Ok(())
         })
     }
-    fn resize(&self, pool: PoolId, name: String, capacity: Bytes, shrink: bool) -> BoxFuture<'_, Result<(), Fault>> {
+    fn resize(&self, pool: PoolId, name: String, capacity: Bytes, shrink: bool, unused: Unused) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("volume.resize", name.clone(), move |model| {
             let facts = find(model, pool, &name)?.facts.clone();
+            unused.covers(&facts.path, Need::Still)?;
             landscape(model).check_still(&name, &facts)?;
             facts.check_growth(&name, capacity, shrink)?;
             find(model, pool, &name)?.facts.capacity = capacity;
             Ok(())
         })
     }
-    fn rename(&self, pool: PoolId, name: String, to: String) -> BoxFuture<'_, Result<(), Fault>> {
+    fn rename(&self, pool: PoolId, name: String, to: String, unused: Unused) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("volume.rename", name.clone(), move |model| {
             let facts = find(model, pool, &name)?.facts.clone();
             free(model, pool, &to)?;
+            unused.covers(&facts.path, Need::Gone)?;
             landscape(model).check_free(&name, &facts, None)?;
             let path = path(model, pool, &to)?;
             let record = find(model, pool, &name)?;
@@ -127,19 +171,28 @@ impl VolumePort for FakeHost {
             Ok(())
         })
     }
-    fn delete(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<(), Fault>> {
+    fn delete(&self, pool: PoolId, name: String, unused: Unused) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("volume.delete", name.clone(), move |model| {
             let facts = find(model, pool, &name)?.facts.clone();
+            unused.covers(&facts.path, Need::Gone)?;
             landscape(model).check_free(&name, &facts, None)?;
             model.volumes.entry(pool).or_default().retain(|v| v.name != name);
             Ok(())
         })
     }
-    fn copy(&self, pool: PoolId, name: String, copy: CopySpec, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<(), Fault>> {
+    fn copy(
+        &self,
+        pool: PoolId,
+        name: String,
+        copy: CopySpec,
+        unused: Unused,
+        follower: Arc<dyn Follower>,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("volume.copy", name.clone(), move |model| {
             let original = find(model, pool, &name)?.clone();
             let to = copy.pool.as_deref().map_or(Ok(pool), |name| named(model, name))?;
             let replaces = to == pool && copy.to == name;
+            unused.covers(&original.facts.path, if replaces { Need::Gone } else { Need::Quiet })?;
             if replaces {
                 landscape(model).check_free(&name, &original.facts, None)?;
             } else {
@@ -213,9 +266,10 @@ impl VolumePort for FakeHost {
             cut.map_or(Ok(()), Err)
         })
     }
-    fn wipe(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<(), Fault>> {
+    fn wipe(&self, pool: PoolId, name: String, unused: Unused) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("volume.wipe", name.clone(), move |model| {
             let facts = find(model, pool, &name)?.facts.clone();
+            unused.covers(&facts.path, Need::Gone)?;
             landscape(model).check_free(&name, &facts, None)?;
             let facts = &mut find(model, pool, &name)?.facts;
             facts.format = Some("raw".into());

@@ -15,7 +15,7 @@ pub use spec::{DefinePool, DefinedPool, PoolSpec, PoolType};
 use crate::{
     BoxFuture, Bytes, Effect, Fault, PoolId, Role, Target, Verdict,
     command::{Command, Done, Started, declare},
-    volume::Volume,
+    volume::{Unused, Volume},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -208,8 +208,8 @@ pub trait PoolPort: Send + Sync {
     /// Makes its place (`virStoragePoolBuild`); over something else that is there only with `overwrite`.
     fn build(&self, id: PoolId, overwrite: bool) -> BoxFuture<'_, Result<(), Fault>>;
     /// Stops it and removes its place (`virStoragePoolDelete`). `wrong-state` when it has volumes, unless they shall go too; `busy` when
-    /// a machine uses one of them.
-    fn delete(&self, id: PoolId, with_volumes: bool) -> BoxFuture<'_, Result<(), Fault>>;
+    /// a machine uses one of them. Each volume that goes needs its proof.
+    fn delete(&self, id: PoolId, with_volumes: bool, unused: Vec<Unused>) -> BoxFuture<'_, Result<(), Fault>>;
     /// Forgets its definition (`virStoragePoolUndefine`).
     fn undefine(&self, id: PoolId) -> BoxFuture<'_, Result<(), Fault>>;
 }

@@ -27,7 +27,7 @@ pub struct ShowVolume {
 }
 declare!(ShowVolume, "volume.info", Read, Viewer, StoragePool, Volume);
 
-/// List the virtual machines that use a volume, those included whose disks are built on it.
+/// List the virtual machines that use a volume, on whichever host they are; those included whose disks are built on it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListVolumeUsers {

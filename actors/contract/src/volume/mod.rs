@@ -11,12 +11,16 @@
 //! interrupted is recognised, whoever interrupted it.
 
 mod ask;
+mod cell;
+mod place;
 mod port;
 mod usage;
 
 pub use ask::*;
+pub use cell::{Answer, FindUsers, Inquiry, Need, Shelved, Unused, UsersThere};
+pub use place::{FileId, Ground, Place};
 pub use port::{CopySpec, NewVolume, Sink, Source, UploadSpec, VolumePort};
-pub use usage::{Attachment, DomainVolume, Landscape, PlacedVolume, VolumeUser, check_empty_pool};
+pub use usage::{Attachment, DomainVolume, Landscape, PlacedVolume, UsedDisk, VolumeUser, check_empty_pool, disks_brought};
 
 use crate::{Bytes, Epoch, Fault, HypervisorName, Seq};
 use schemars::JsonSchema;

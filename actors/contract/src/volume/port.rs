@@ -1,6 +1,6 @@
 //! What the inside needs of a hypervisor to handle volumes.
 
-use super::{Landscape, Preallocation, VolumeFormat, VolumeRecord};
+use super::{Landscape, Place, Preallocation, Unused, UsedDisk, VolumeFormat, VolumeRecord};
 use crate::{BoxFuture, Bytes, Fault, PoolId, work::Follower};
 use std::sync::Arc;
 
@@ -55,7 +55,8 @@ pub trait Sink: Send {
 
 /// What the inside needs of a hypervisor to handle volumes. Every method may fail with `unavailable` while the connection is lost,
 /// and with `not-found`. What would take a volume from a machine that uses it is refused as `busy`, naming the machines
-/// ([`Landscape`] decides). libvirt reports nothing of volumes: whoever changes one reads its pool afterwards.
+/// ([`Landscape`] decides), and what takes anything from one consumes the proof that all other hosts were asked too ([`Unused`]).
+/// libvirt reports nothing of volumes: whoever changes one reads its pool afterwards.
 pub trait VolumePort: Send + Sync {
     /// The volumes of a pool (`virStoragePoolListAllVolumes`).
     fn list(&self, pool: PoolId) -> BoxFuture<'_, Result<Vec<VolumeRecord>, Fault>>;
@@ -63,16 +64,28 @@ pub trait VolumePort: Send + Sync {
     fn read(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<VolumeRecord, Fault>>;
     /// Every volume of every running pool, and what every machine uses. Costs some calls for each: only when somebody asks.
     fn landscape(&self) -> BoxFuture<'_, Result<Landscape, Fault>>;
+    /// Where each of these lies, in words that other hosts understand; in their order.
+    fn places(&self, paths: Vec<String>) -> BoxFuture<'_, Result<Vec<Place>, Fault>>;
+    /// The disks that a definition names. Those in a pool that is not here are told as `POOL/VOLUME`.
+    fn named(&self, definition: String) -> BoxFuture<'_, Result<Vec<UsedDisk>, Fault>>;
     /// Makes an empty one (`virStorageVolCreateXML`). `conflict` when the name is taken.
     fn create(&self, pool: PoolId, volume: NewVolume) -> BoxFuture<'_, Result<(), Fault>>;
     /// Changes its size (`virStorageVolResize`); smaller only with `shrink`.
-    fn resize(&self, pool: PoolId, name: String, capacity: Bytes, shrink: bool) -> BoxFuture<'_, Result<(), Fault>>;
+    fn resize(&self, pool: PoolId, name: String, capacity: Bytes, shrink: bool, unused: Unused) -> BoxFuture<'_, Result<(), Fault>>;
     /// Gives it another name. `unsupported` where a pool's volumes are no files of this host.
-    fn rename(&self, pool: PoolId, name: String, to: String) -> BoxFuture<'_, Result<(), Fault>>;
+    fn rename(&self, pool: PoolId, name: String, to: String, unused: Unused) -> BoxFuture<'_, Result<(), Fault>>;
     /// Deletes it (`virStorageVolDelete`).
-    fn delete(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Copies it; may take long. When it fails or is stopped, nothing of the copy is left.
-    fn copy(&self, pool: PoolId, name: String, copy: CopySpec, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<(), Fault>>;
+    fn delete(&self, pool: PoolId, name: String, unused: Unused) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Copies it; may take long. When it fails or is stopped, nothing of the copy is left. A copy that takes the place of its original
+    /// needs the proof that this may go, any other the proof that nobody writes to it.
+    fn copy(
+        &self,
+        pool: PoolId,
+        name: String,
+        copy: CopySpec,
+        unused: Unused,
+        follower: Arc<dyn Follower>,
+    ) -> BoxFuture<'_, Result<(), Fault>>;
     /// How many bytes its file or device has (`virStorageVolGetInfoFlags`): what a download brings.
     fn length(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<Bytes, Fault>>;
     /// How many bytes are there of an upload that was cut off, `None` when there is none. `conflict` when a volume has that name.
@@ -89,5 +102,5 @@ pub trait VolumePort: Send + Sync {
         follower: Arc<dyn Follower>,
     ) -> BoxFuture<'_, Result<(), Fault>>;
     /// Overwrites its content (`virStorageVolWipe`); may take long, and cannot be stopped.
-    fn wipe(&self, pool: PoolId, name: String) -> BoxFuture<'_, Result<(), Fault>>;
+    fn wipe(&self, pool: PoolId, name: String, unused: Unused) -> BoxFuture<'_, Result<(), Fault>>;
 }

@@ -1,15 +1,15 @@
 //! Which machine uses which volume, directly or through images that are built on it. Pure: libvirt knows no answer, so it is worked
 //! out from all definitions and all volumes whenever somebody asks.
 
-use super::{UNFINISHED, VolumeFacts, VolumeRecord};
-use crate::{DomainId, Fault, PoolId};
+use super::{Need, UNFINISHED, VolumeFacts, VolumeRecord};
+use crate::{DomainId, Fault, HypervisorName, PoolId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A disk of a machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attachment {
     /// Whose.
     pub domain: DomainId,
@@ -21,8 +21,40 @@ pub struct Attachment {
     pub running: bool,
     /// Whether the machine only reads it.
     pub read_only: bool,
+    /// Whether its definition says that other machines may have it too.
+    pub shareable: bool,
+    /// Whether it is on no host: its definition lies with the cell.
+    pub parked: bool,
     /// Where it is, and the images it is built on as far as libvirt tells, nearest first.
     pub paths: Vec<String>,
+}
+
+/// Something that a definition names: a disk, its firmware's variables, its kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedDisk {
+    /// The disk's name for the guest, for example `vda`.
+    pub device: String,
+    /// Whether it is only read.
+    pub read_only: bool,
+    /// Whether other machines may have it too.
+    pub shareable: bool,
+    /// Where it is, and the images it is built on as far as the definition tells, nearest first.
+    pub paths: Vec<String>,
+}
+
+impl UsedDisk {
+    /// What it is wanted for.
+    pub fn need(&self) -> Need {
+        if self.read_only || self.shareable { Need::Shared } else { Need::Sole }
+    }
+}
+
+/// The disks of a new definition that the present one does not have, or not for the same.
+pub fn disks_brought(new: Vec<UsedDisk>, present: &[UsedDisk]) -> Vec<UsedDisk> {
+    let had = |disk: &UsedDisk| {
+        present.iter().any(|p| p.paths.first() == disk.paths.first() && (p.need() == disk.need() || p.need() == Need::Sole))
+    };
+    new.into_iter().filter(|disk| !disk.paths.is_empty() && !had(disk)).collect()
 }
 
 /// A volume with its pool.
@@ -52,12 +84,21 @@ pub struct VolumeUser {
     pub id: DomainId,
     /// The machine's name.
     pub name: String,
+    /// The hypervisor it is on, or was on before it was parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HypervisorName>,
     /// The disk's name for the guest.
     pub device: String,
     /// Whether the machine runs with it.
     pub running: bool,
     /// Whether the machine only reads it.
     pub read_only: bool,
+    /// Whether its definition says that other machines may have it too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shareable: bool,
+    /// Whether the machine is parked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub parked: bool,
     /// The machine's own image, when it only builds on the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub through: Option<String>,
@@ -118,9 +159,12 @@ impl Landscape {
             VolumeUser {
                 id: a.domain,
                 name: a.name.to_string(),
+                host: None,
                 device: a.device.clone(),
                 running: a.running,
                 read_only,
+                shareable: a.shareable,
+                parked: a.parked,
                 through: own.cloned(),
             }
         };
@@ -279,8 +323,8 @@ mod tests {
             name: format!("web{n}").into(),
             device: "vda".into(),
             running,
-            read_only: false,
             paths: vec![path.into()],
+            ..Attachment::default()
         }
     }
 

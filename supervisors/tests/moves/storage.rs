@@ -1,0 +1,175 @@
+//! Storage that several hosts have: what a machine on one host uses, no other host takes from it.
+
+use super::*;
+use archipel_contract::host::Host;
+
+const POOL: &str = "/fake/images";
+
+async fn pool(lab: &Lab, at: &str) -> archipel_contract::PoolId {
+    Host::clone(&lab.fake(at).host()).pools.list().await.unwrap()[0].id
+}
+
+/// The same volume is in the pool of both hosts, and a machine on beta has it.
+async fn shared(lab: &mut Lab) -> DomainId {
+    for at in ["alpha", "beta"] {
+        lab.fake(at).share(POOL, "nas:/images");
+    }
+    lab.begin_all().await;
+    let id = define(lab, "beta", "web1").await.unwrap();
+    lab.until("web1 is known", |lab| lab.entity("beta", id).is_some()).await;
+    id
+}
+
+async fn define(lab: &Lab, at: &str, name: &str) -> Result<DomainId, Fault> {
+    let answer = lab.ask(at, hv(at), "domain.define", json!({"name": name, "disk": "default/disk.qcow2"})).await?;
+    Ok(serde_json::from_value(answer["id"].clone()).unwrap())
+}
+
+/// Everything alpha could do to the volume, and how each ends.
+async fn attempts(lab: &Lab) -> Vec<(&'static str, Result<Value, Fault>)> {
+    let id = pool(lab, "alpha").await;
+    let changes: [(&str, Value); 6] = [
+        ("volume.resize", json!({"volume": "disk.qcow2", "capacity": "128MiB"})),
+        ("volume.rename", json!({"volume": "disk.qcow2", "to": "other"})),
+        ("volume.wipe", json!({"volume": "disk.qcow2"})),
+        ("volume.convert", json!({"volume": "disk.qcow2", "format": "raw"})),
+        ("storage-pool.delete", json!({"with_volumes": true})),
+        ("volume.delete", json!({"volume": "disk.qcow2"})),
+    ];
+    let mut ends = Vec::new();
+    for (command, arguments) in changes {
+        let mut end = lab.ask("alpha", id, command, arguments).await;
+        if let Some(task) = end.as_ref().ok().and_then(|answer| answer.get("task")) {
+            let task = lab.ends("alpha", serde_json::from_value(task.clone()).unwrap()).await;
+            if task["progress_state"] == "failed" {
+                end = Err(Fault::busy(task["message"].as_str().unwrap_or_default()));
+            }
+        }
+        ends.push((command, end));
+    }
+    ends
+}
+
+#[test]
+fn no_host_takes_from_a_machine_of_another_what_it_uses() {
+    story(&["alpha", "beta"], async |lab| {
+        let web1 = shared(lab).await;
+        lab.ask("beta", web1, "domain.start", json!({})).await.unwrap();
+        let id = pool(lab, "alpha").await;
+        let users = lab.ask("alpha", id, "volume.users", json!({"volume": "disk.qcow2"})).await.unwrap();
+        assert_eq!((&users[0]["name"], &users[0]["host"], users.as_array().unwrap().len()), (&json!("web1"), &json!("beta"), 1), "{users}");
+        for (command, end) in attempts(lab).await {
+            let fault = end.expect_err(command);
+            assert!(fault.message.contains("web1 (vda) on beta"), "{command}: {fault}");
+        }
+        let second = define(lab, "alpha", "web2").await.unwrap_err();
+        assert!(second.kind == FaultKind::Conflict && second.message.contains("a disk of web1 (vda) on beta"), "{second}");
+        let other = lab.fake("alpha").add_domain("other", DomainState::Shutoff, true);
+        lab.until("other is known", |lab| lab.entity("alpha", other).is_some()).await;
+        let attach = lab.refused("alpha", other, "domain.attach-disk", json!({"volume": "default/disk.qcow2"})).await;
+        assert!(attach.message.contains("web1 (vda) on beta"), "{attach}");
+        let xml = lab.ask("alpha", other, "domain.xml", json!({})).await.unwrap()["text"].as_str().unwrap().to_owned();
+        let named = xml.replace("</domain>", &format!("\n<disk name='vdb' source='{POOL}/disk.qcow2'/>\n</domain>"));
+        let raw = Caller { role: Role::AdminRaw, ..admin() };
+        let raw = lab.as_caller("alpha", raw, other, "domain.edit-xml", json!({"xml": named})).await.unwrap_err();
+        assert!(raw.message.contains("web1 (vda) on beta"), "{raw}");
+        let clone = lab.started("alpha", id, "volume.clone", json!({"volume": "disk.qcow2", "to": "copy"})).await;
+        let clone = lab.ends("alpha", clone).await;
+        assert!(clone["message"].as_str().unwrap().contains("is written to by web1 (vda) on beta"), "{clone}");
+    });
+}
+
+#[test]
+fn what_nobody_uses_any_more_may_go() {
+    story(&["alpha", "beta"], async |lab| {
+        let web1 = shared(lab).await;
+        lab.ask("beta", web1, "domain.undefine", json!({})).await.unwrap();
+        for (command, end) in attempts(lab).await {
+            match command {
+                // Renaming is the second: whatever follows finds it no more.
+                "volume.resize" | "volume.rename" | "storage-pool.delete" => drop(end.unwrap_or_else(|f| panic!("{command}: {f}"))),
+                _ => assert!(end.is_err(), "{command}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_machine_that_is_off_or_parked_keeps_what_it_has() {
+    story(&["alpha", "beta"], async |lab| {
+        let web1 = shared(lab).await;
+        let id = pool(lab, "alpha").await;
+        let delete = json!({"volume": "disk.qcow2"});
+        let off = lab.refused("alpha", id, "volume.delete", delete.clone()).await;
+        assert!(off.message.contains("web1 (vda) on beta"), "{off}");
+        lab.ask("beta", web1, "domain.park", json!({})).await.unwrap();
+        let parked = lab.refused("alpha", id, "volume.delete", delete.clone()).await;
+        assert!(parked.message.contains("web1 (vda, parked) on beta"), "{parked}");
+        let here = lab.refused("beta", pool(lab, "beta").await, "volume.delete", delete).await;
+        assert!(here.message.contains("web1 (vda, parked)"), "{here}");
+    });
+}
+
+#[test]
+fn a_host_that_cannot_be_asked_may_use_what_is_shared_and_not_what_is_not() {
+    story(&["alpha", "beta"], async |lab| {
+        let web1 = shared(lab).await;
+        lab.ask("beta", web1, "domain.undefine", json!({})).await.unwrap();
+        let id = pool(lab, "alpha").await;
+        // The agent is there, and its libvirt is not.
+        lab.fake("beta").script.fail("volume.landscape", 1, Fault::unavailable("libvirt does not answer"));
+        let fault = lab.refused("alpha", id, "volume.delete", json!({"volume": "disk.qcow2"})).await;
+        assert!(fault.kind == FaultKind::Unavailable && fault.message.contains("revoke it from the cell"), "{fault}");
+        lab.ask("alpha", id, "volume.delete", json!({"volume": "disk.qcow2"})).await.unwrap();
+        // Nobody answers at all.
+        lab.ask("alpha", id, "volume.create", json!({"volume": "new", "capacity": "1MiB"})).await.unwrap();
+        lab.board.silence(&"beta".parse().unwrap(), true);
+        let fault = lab.refused("alpha", id, "volume.delete", json!({"volume": "new"})).await;
+        assert!(fault.message.contains("whether machines on beta use new could not be asked"), "{fault}");
+        let clone = lab.started("alpha", id, "volume.clone", json!({"volume": "new", "to": "copy"})).await;
+        assert_eq!(lab.ends("alpha", clone).await["progress_state"], "done", "a copy harms nobody");
+    });
+    story(&["alpha", "beta"], async |lab| {
+        lab.begin_all().await;
+        lab.board.silence(&"beta".parse().unwrap(), true);
+        let id = pool(lab, "alpha").await;
+        lab.ask("alpha", id, "volume.delete", json!({"volume": "disk.qcow2"})).await.expect("it is on a file system of alpha alone");
+    });
+}
+
+#[test]
+fn hosts_with_directories_of_their_own_do_not_get_in_each_others_way() {
+    story(&["alpha", "beta"], async |lab| {
+        lab.begin_all().await;
+        define(lab, "beta", "web1").await.unwrap();
+        define(lab, "alpha", "web2").await.expect("it is another file of the same path");
+        let id = pool(lab, "alpha").await;
+        let users = lab.ask("alpha", id, "volume.users", json!({"volume": "disk.qcow2"})).await.unwrap();
+        assert_eq!((users.as_array().unwrap().len(), &users[0]["host"]), (1, &json!("alpha")), "{users}");
+    });
+}
+
+#[test]
+fn of_two_hosts_that_begin_at_once_at_most_one_goes_on() {
+    story(&["alpha", "beta"], async |lab| {
+        for at in ["alpha", "beta"] {
+            lab.fake(at).share(POOL, "nas:/images");
+        }
+        lab.begin_all().await;
+        let (a, b) = (pool(lab, "alpha").await, pool(lab, "beta").await);
+        let delete = json!({"volume": "disk.qcow2"});
+        let script = &lab.fake("alpha").script;
+        script.hold("volume.delete", "disk.qcow2");
+        let first = lab.ask("alpha", a, "volume.delete", delete.clone());
+        let second = async {
+            lab.until("alpha is about to delete it", |_| script.calls("volume.delete") == 1).await;
+            let refused = lab.refused("beta", b, "volume.delete", delete.clone()).await;
+            script.release();
+            refused
+        };
+        let (first, second) = futures::join!(first, second);
+        first.unwrap();
+        assert!(second.kind == FaultKind::Busy && second.message.contains("on alpha right now"), "{second}");
+        lab.ask("beta", b, "volume.delete", delete).await.expect("alpha has ended what it did");
+    });
+}
