@@ -2,8 +2,7 @@
 
 use crate::{
     board::Board, consoles::Consoles, directory::Directory, domain::turn::Desks, migration::Moves, task::Plan, tickets::Tickets,
-    usage::Usage,
-    users::Changing,
+    usage::Usage, users::Changing,
 };
 use archipel_contract::{
     CellName, EntityId, Fault, FaultKind, TaskId,

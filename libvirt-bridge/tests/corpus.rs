@@ -242,7 +242,7 @@ async fn a_real_driver_sees_only_the_edited_field_differ() {
         let before = read();
         let choices = edits(&before);
         let edit = &choices[number % choices.len()];
-        match host.definitions.edit(id, edit.clone(), When::NextBoot).await {
+        match host.definitions.edit(id, edit.clone(), When::NextBoot, None).await {
             Ok(applied) => {
                 let after = read();
                 same(&rest(&before, edit), &rest(&after, edit), &format!("{edit:?} of definition {number}"));

@@ -62,7 +62,7 @@ async fn lifecycle_events_arrive_in_order_and_match_the_state_read() {
 async fn a_machine_is_defined_noted_renamed_and_forgotten() {
     let (config, _file) = made_up(0);
     let (host, recorder) = connected(config);
-    let id = host.domains.define(spec("web1")).await.unwrap();
+    let id = host.domains.define(spec("web1"), Vec::new()).await.unwrap();
     recorder.wait_for(&HostChange::Domain(id, DomainChange::Defined("added")));
     let record = host.domains.read(id).await.unwrap();
     assert_eq!((&*record.name, record.facts.note.as_deref()), ("web1", Some("a < b & c")));
@@ -104,10 +104,10 @@ async fn errors_have_the_kinds_of_the_contract() {
     assert_eq!(kind(d.pause(running).await), FaultKind::WrongState);
     assert_eq!(kind(d.read(nobody).await), FaultKind::NotFound);
     assert_eq!(kind(d.start(right(nobody), false).await), FaultKind::NotFound);
-    assert_eq!(kind(d.define(spec("vm00001")).await), FaultKind::Conflict);
+    assert_eq!(kind(d.define(spec("vm00001"), Vec::new()).await), FaultKind::Conflict);
     assert_eq!(kind(d.rename(off, "vm00002".into()).await), FaultKind::Conflict);
     let missing = DomainSpec { disk: Some(("default".into(), "nothing.qcow2".into())), ..spec("x") };
-    assert_eq!(kind(d.define(missing).await), FaultKind::NotFound);
+    assert_eq!(kind(d.define(missing, Vec::new()).await), FaultKind::NotFound);
     let fault = d.read(nobody).await.unwrap_err();
     assert!(fault.cause.is_some_and(|c| !c.is_empty()), "libvirt's own words are missing");
 }

@@ -31,7 +31,7 @@ fn a_network_is_not_taken_from_its_machines() {
     let host = host_of.host();
     let id = host_of.add_domain("web", DomainState::Shutoff, true);
     let card = AttachNic { network: Some("default".into()), mac: Some("52:54:00:00:00:09".into()), ..AttachNic::default() };
-    now(host.definitions.edit(id, Edit::AttachNic(card), When::NextBoot)).unwrap();
+    now(host.definitions.edit(id, Edit::AttachNic(card), When::NextBoot, None)).unwrap();
     let network = now(host.networks.list()).unwrap()[0].id;
     let on = now(host.networks.attached(network)).unwrap();
     assert_eq!((on[0].name.as_str(), on[0].mac.as_str(), on[0].running), ("web", "52:54:00:00:00:09", false));

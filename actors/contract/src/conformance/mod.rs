@@ -20,7 +20,7 @@ pub mod terms;
 pub mod usage;
 
 use crate::{
-    Millis, PoolId,
+    BoxFuture, Millis, PoolId,
     host::{Host, HostChange, HostObserver},
     volume::{Inquiry, Need, Place, Unused},
 };
@@ -69,9 +69,11 @@ pub fn alone(path: &str, need: Need) -> Unused {
 }
 
 /// The same for a volume, wherever it lies.
-pub async fn unused(host: &Host, pool: PoolId, name: &str, need: Need) -> Unused {
-    let found = host.volumes.read(pool, name.to_owned()).await;
-    alone(&found.map_or_else(|_| "nowhere".to_owned(), |v| v.facts.path), need)
+pub fn unused<'a>(host: &'a Host, pool: PoolId, name: &'a str, need: Need) -> BoxFuture<'a, Unused> {
+    Box::pin(async move {
+        let found = host.volumes.read(pool, name.to_owned()).await;
+        alone(&found.map_or_else(|_| "nowhere".to_owned(), |v| v.facts.path), need)
+    })
 }
 
 impl HostObserver for Probe {
