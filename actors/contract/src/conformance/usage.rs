@@ -17,7 +17,7 @@ fn of(sample: &Sample, id: DomainId) -> Option<Counters> {
 
 /// A machine is counted while it is active, its counters only grow, and its next run is another one.
 pub async fn counters_of_a_machine(host: &Host, tag: &str) {
-    let id = host.domains.define(spec(&format!("counted-{tag}"))).await.expect("define");
+    let id = host.domains.define(spec(&format!("counted-{tag}")), Vec::new()).await.expect("define");
     assert_eq!(of(&sample(host).await, id), None, "one that is off takes nothing");
     host.domains.start(right(host, id), false).await.expect("start");
     let (first, second) = (sample(host).await, sample(host).await);
