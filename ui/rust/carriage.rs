@@ -114,16 +114,16 @@ where
     Ok((answer, way))
 }
 
-/// The host's answer with this side's own headers. Nothing behind a token looks the same wherever it is nothing.
-fn answered(answer: &hyper::Response<Incoming>) -> Result<actix_web::HttpResponseBuilder, HttpResponse> {
+/// The host's answer with this side's own headers; `None` when nothing is behind the token there, which looks the same wherever it is so.
+fn answered(answer: &hyper::Response<Incoming>) -> Option<actix_web::HttpResponseBuilder> {
     if answer.status() == hyper::StatusCode::NOT_FOUND && !answer.headers().contains_key(ticket::FAULT) {
-        return Err(ticket::refused());
+        return None;
     }
     let mut built = HttpResponse::build(StatusCode::from_u16(answer.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY));
     for (name, value) in answer.headers().iter().filter(|(name, _)| !OWN.contains(&name.as_str())) {
         built.append_header((name.as_str(), value.as_bytes()));
     }
-    Ok(built)
+    Some(built)
 }
 
 /// The body of an answer as it comes. An error cuts the connection, so that nobody takes what came for the whole.
@@ -171,10 +171,7 @@ pub(crate) async fn volume(request: HttpRequest, token: String, payload: Option<
         Ok(answer) => answer,
         Err(fault) => return ticket::failed(&fault),
     };
-    let mut built = match answered(&answer) {
-        Ok(built) => built,
-        Err(refused) => return refused,
-    };
+    let Some(mut built) = answered(&answer) else { return ticket::refused() };
     if let Some(length) = answer.body().size_hint().exact() {
         built.no_chunking(length);
     }
@@ -202,10 +199,7 @@ pub(crate) async fn console(
         Ok(answer) => answer,
         Err(fault) => return console::failed(&request, payload, &fault),
     };
-    let mut built = match answered(&answer) {
-        Ok(built) => built,
-        Err(refused) => return Ok(refused),
-    };
+    let Some(mut built) = answered(&answer) else { return Ok(ticket::refused()) };
     if answer.status() != hyper::StatusCode::SWITCHING_PROTOCOLS {
         return Ok(built.streaming(body(answer, (way, ended, held))));
     }

@@ -124,7 +124,7 @@ def test_a_volume_is_sent_and_fetched_by_the_command_line(p):
 def volume_ticket(p, verb, volume, *options):
     secret = secrets.token_urlsafe(32)
     proof = base64url(hashlib.sha256(secret.encode()).digest())
-    answer = p.daemon.json("volume", verb, "own", volume, "--proof", proof, "--host", "h2", *options)
+    answer = p.daemon.json("volume", verb, "own", volume, f"--proof={proof}", "--host", "h2", *options)
     return answer["ticket"]["path"], secret, answer["bytes"]
 
 
