@@ -72,7 +72,7 @@ def test_a_frozen_guest_is_thawed_when_somebody_asks(p):
 
 def test_a_password_is_written_down_nowhere(p):
     p.daemon.cli("domain", "set-guest-password", "web1", "--user", "root", "--password", "hunter2-and-more")
-    told = p.daemon.json("domain", "guest-run", "web1", "cat", "--arguments", "/root/told-chpasswd", jid=RAW)
+    told = p.daemon.json("domain", "guest-run", "web1", "cat", "--arguments", "/tmp/told-chpasswd", jid=RAW)
     assert told["output"] == "root:hunter2-and-more\n", told
     found = [f.name for f in p.daemon.data.rglob("*") if f.is_file() and b"hunter2-and-more" in f.read_bytes()]
     assert not found and "hunter2-and-more" not in p.daemon.log.read_text(), found
