@@ -25,6 +25,7 @@
 pub mod ask;
 pub mod board;
 pub mod consoles;
+mod creation;
 pub mod directory;
 pub mod dispatch;
 pub mod domain;

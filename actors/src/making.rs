@@ -115,6 +115,17 @@ pub struct Making {
     written: Option<u64>,
 }
 
+/// Refuses while libvirt does not answer.
+pub fn in_control(scope: &Scope) -> Result<(), Fault> {
+    match hypervisor::facts(scope) {
+        Some((_, f)) if f.state == HypervisorState::Connected => Ok(()),
+        _ => {
+            let host = &scope.host.name;
+            Err(Fault::unavailable(format!("libvirt on {host} does not answer; ask again when control is back")))
+        }
+    }
+}
+
 /// Begins the making of a machine of that name on this host, as a task. Refused at once when the name is taken or libvirt does not
 /// answer; everything else is found out by the steps.
 pub fn begin<F>(
@@ -129,13 +140,7 @@ pub fn begin<F>(
 where
     F: AsyncFnOnce(&mut Making) -> Result<String, Fault> + 'static,
 {
-    match hypervisor::facts(scope) {
-        Some((_, f)) if f.state == HypervisorState::Connected => {}
-        _ => {
-            let host = &scope.host.name;
-            return Err(Fault::unavailable(format!("libvirt on {host} does not answer; ask again when control is back")));
-        }
-    }
+    in_control(scope)?;
     let named = Named::take(scope, name, caller)?;
     let (mine, person) = (scope.clone(), caller.clone());
     let doing = move |task, follower| async move {
@@ -232,16 +237,18 @@ impl Making {
         let id = work.await?;
         self.named.defined = true;
         self.replace_last(Made::Domain { name, id: Some(id) }).await?;
+        // Whoever is told that it is made looks for it next.
+        if !self.known(id).await {
+            tracing::debug!(domain = %id, "defined, and libvirt has not told of it yet");
+        }
         Ok(id)
     }
 
     /// Starts the machine in its turn, as whoever asked, with the right to run.
     pub async fn start(&self, id: DomainId) -> Result<(), Fault> {
         self.check()?;
-        let entity = EntityId::Domain(id);
-        let known = self.scope.board.until(&entity, |e| e.is_some());
-        let known = tokio::time::timeout(KNOWN, known).await.is_ok();
-        let post = self.scope.directory.find::<DomainActor>(&entity).filter(|_| known);
+        let known = self.known(id).await;
+        let post = self.scope.directory.find::<DomainActor>(&EntityId::Domain(id)).filter(|_| known);
         let Some(post) = post else {
             return Err(Fault::new(
                 FaultKind::Timeout,
@@ -251,6 +258,12 @@ impl Making {
         let ask = Ask { command: StartDomain::default(), caller: self.caller.clone() };
         let gone = || Fault::unavailable(format!("the actor of {} was restarted while it was started; look at it", self.name()));
         post.ask(ask).await.ok_or_else(gone)?.map(drop)
+    }
+
+    /// Waits until the machine is known here, or long enough.
+    async fn known(&self, id: DomainId) -> bool {
+        let entity = EntityId::Domain(id);
+        tokio::time::timeout(KNOWN, self.scope.board.until(&entity, |e| e.is_some())).await.is_ok()
     }
 
     fn key(&self) -> String {
@@ -312,6 +325,11 @@ impl Making {
     }
 
     async fn remove_domain(&mut self, id: DomainId) -> Result<(), String> {
+        // A start that nobody saw the end of may have brought it up, and somebody else may have: then it keeps everything.
+        let now = within(SHORT, self.scope.host.domains.read(id)).await;
+        if now.is_ok_and(|record| record.facts.state.is_active()) {
+            return Err(format!("the virtual machine {}, which runs", self.name()));
+        }
         match within(SHORT, self.scope.host.domains.undefine(id)).await {
             Err(fault) if fault.kind != FaultKind::NotFound => {
                 return Err(format!("the virtual machine {} ({})", self.name(), fault.message));
@@ -426,6 +444,11 @@ fn there<T>(found: Result<T, Fault>) -> Result<bool, Fault> {
     }
 }
 
+/// Whether volumes can be made in a pool.
+pub fn is_running(pool: &PoolRecord) -> bool {
+    matches!(pool.facts.state, PoolState::Running | PoolState::Degraded)
+}
+
 /// A pool of this host that can be written to, by name.
 pub async fn running_pool(scope: &Scope, name: &str) -> Result<PoolRecord, Fault> {
     let pools = within(SHORT, scope.host.pools.list()).await?;
@@ -437,7 +460,7 @@ pub async fn running_pool(scope: &Scope, name: &str) -> Result<PoolRecord, Fault
             names => format!("there is no storage pool {shown:?}; there are {}", names.join(", ")),
         }));
     };
-    if pool.facts.state == PoolState::Inactive {
+    if !is_running(pool) {
         return Err(Fault::wrong_state(format!("the storage pool {name} is not started; start it first")));
     }
     Ok(pool.clone())

@@ -93,6 +93,7 @@ pub fn list() -> Vec<Route> {
         of::<DomainActor, ShowDomainUsage>(),
         of::<DomainActor, ListDomainUsage>(),
         of::<HypervisorActor, DefineDomain>(),
+        of::<HypervisorActor, CreateDomain>(),
         of::<DomainActor, UndefineDomain>(),
         of::<DomainActor, ListDomainVolumes>(),
         of::<DomainActor, StartDomain>(),

@@ -4,10 +4,10 @@ use crate::{
     connection::{Lane, Link, Session, Trouble},
     count::ask,
     fault,
-    xml::{domain as build, read},
+    xml::{create, domain as build, read},
 };
 use archipel_contract::{
-    BoxFuture, DomainId, Fault, RightToRun,
+    BoxFuture, DomainId, Fault, FaultKind, RightToRun,
     domain::{self as policy, DomainFacts, DomainPort, DomainRecord, DomainSpec, DomainState},
 };
 use std::{collections::HashSet, sync::Arc};
@@ -88,12 +88,17 @@ impl Session {
         if ask(|| self.connect.lookup_domain_by_name(&spec.name)).is_ok() {
             return Err(conflict(&spec.name).into());
         }
-        let disk = match &spec.disk {
-            None => None,
-            Some((pool, volume)) => Some(self.volume_for_disk(pool, volume)?),
+        let found = |place: &Option<(String, String)>| place.as_ref().map(|(pool, volume)| self.volume_for_disk(pool, volume)).transpose();
+        let volumes = create::Volumes { disk: found(&spec.disk)?, iso: found(&spec.iso)?, seed: found(&spec.seed)? };
+        let id = spec.id.unwrap_or_else(|| DomainId(Uuid::new_v4()));
+        // A definition with the UUID of another machine would replace that one.
+        if spec.id.is_some() && self.domain(id).is_ok() {
+            return Err(Fault::new(FaultKind::Conflict, format!("there is a virtual machine {id} already; ask again")).into());
+        }
+        let xml = match spec.modern {
+            true => create::definition(id, spec, &volumes, &self.kind()?),
+            false => build::definition(id, spec, volumes.disk.as_ref(), &self.kind()?),
         };
-        let id = DomainId(Uuid::new_v4());
-        let xml = build::definition(id, spec, disk.as_ref(), &self.kind()?);
         match ask(|| self.connect.define_domain_xml(&xml)) {
             Ok(domain) => Ok(DomainId(domain.uuid()?)),
             Err(error) => Err(self.taken(&spec.name, error)),
@@ -146,7 +151,7 @@ fn undefine(domain: &Domain) -> Result<(), Error> {
 }
 
 pub(crate) fn conflict(name: &str) -> Fault {
-    Fault::new(archipel_contract::FaultKind::Conflict, format!("a virtual machine named {name} exists already; choose another name"))
+    Fault::new(FaultKind::Conflict, format!("a virtual machine named {name} exists already; choose another name"))
 }
 
 /// libvirt sent something that is not its own format.

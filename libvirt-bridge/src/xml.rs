@@ -1,7 +1,8 @@
-//! libvirt's XML: [`tree`] keeps everything, known or not; [`domain`] builds definitions, [`edit`] changes them; [`read`] takes out what the
+//! libvirt's XML: [`tree`] keeps everything, known or not; [`domain`] and [`create`] build definitions, [`edit`] changes them; [`read`] takes out what the
 //! facts need, [`needs`] what moving a machine needs. Nothing here calls libvirt, and no text is put together by hand, so
 //! nothing can break out of its place.
 
+pub mod create;
 pub mod domain;
 pub mod edit;
 pub mod needs;

@@ -73,6 +73,7 @@ async fn define(host: &Host, name: &str, disk: Option<(String, String)>) -> Doma
         network: None,
         graphics: Graphics::Vnc,
         note: Some("made by a <test> & removed".into()),
+        ..DomainSpec::default()
     };
     host.domains.define(spec).await.unwrap()
 }

@@ -23,6 +23,7 @@ fn spec(name: &str) -> DomainSpec {
         network: None,
         graphics: Graphics::Vnc,
         note: Some("a < b & c".into()),
+        ..DomainSpec::default()
     }
 }
 

@@ -112,7 +112,7 @@ pub fn definition(id: DomainId, spec: &DomainSpec, disk: Option<&VolumeFacts>, k
     write(&root.holding(devices))
 }
 
-fn interface(network: &str, model: Option<&str>) -> Element {
+pub(super) fn interface(network: &str, model: Option<&str>) -> Element {
     Element::new("interface")
         .with("type", "network")
         .holding(Element::new("source").with("network", network))
@@ -155,6 +155,7 @@ mod tests {
             network: Some("default".into()),
             graphics: Graphics::Vnc,
             note: Some("front end".into()),
+            ..DomainSpec::default()
         }
     }
     fn volume(capacity: Bytes, format: Option<&str>) -> VolumeFacts {

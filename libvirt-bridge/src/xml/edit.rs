@@ -22,6 +22,7 @@ use archipel_contract::{
 
 pub(crate) use disk::usual_bus;
 pub use disk::{free_target, uses};
+pub(crate) use machine::set_firmware;
 pub(crate) use nic::is_card;
 pub use rows::rows;
 

@@ -279,6 +279,7 @@ mod tests {
                 network: None,
                 graphics: Graphics::Vnc,
                 note: Some(note.clone()),
+                ..DomainSpec::default()
             };
             let kind = if !emulated { Kind::Test } else { Kind::Qemu { arch: "x86_64".into(), kvm: false } };
             let xml = definition(DomainId(uuid::Uuid::nil()), &spec, None, &kind);

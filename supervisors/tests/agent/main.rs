@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod consoles;
+mod creation;
 mod faults;
 mod life;
 mod once;
@@ -34,6 +35,8 @@ struct Lab {
     scribe: Option<Arc<dyn Journal>>,
     authority: Arc<MemoryAuthority>,
     clock: Arc<FakeClock>,
+    /// What the agent has written down for itself, which outlives it.
+    local: Arc<MemoryDocuments>,
     agent: Option<Agent>,
 }
 
@@ -46,6 +49,7 @@ impl Lab {
             scribe: None,
             authority: Arc::default(),
             clock: Arc::default(),
+            local: Arc::default(),
             agent: None,
         }
     }
@@ -70,7 +74,7 @@ impl Lab {
             authority: self.authority.clone(),
             journal: self.scribe.clone().unwrap_or_else(|| self.journal.clone()),
             peers: Vec::new(),
-            local: Arc::new(MemoryDocuments::default()),
+            local: self.local.clone(),
             shelf: Arc::new(MemoryDocuments::default()),
             clock: self.clock.clone(),
             incarnation,

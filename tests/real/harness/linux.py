@@ -17,8 +17,11 @@ from .base import ROOT, Skipped
 
 KEPT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "guest"
 # Changed whenever what is built changes.
-VERSION = "4"
-MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "button", "evdev", "crc32c_generic", "ext4")
+VERSION = "5"
+MODULES = (
+    "virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "button", "evdev", "crc32c_generic", "ext4",
+    "virtio_scsi", "sr_mod", "isofs",
+)
 
 INIT = """#!/bin/sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root
@@ -30,6 +33,14 @@ hostname "$(opt guest.name)"
 ip link set lo up
 for d in /sys/class/net/*; do d=${d##*/}; [ $d = lo ] || { ip link set $d up; ip addr add $(opt guest.ip) dev $d; }; done
 [ -b /dev/vda ] && mkdir /data && mke2fs /dev/vda >/dev/null && { mount -t ext4 /dev/vda /data || mount -t ext2 /dev/vda /data; }
+# A seed of cloud-init is shown as it is, by each of its two kinds of names, and gives the guest its name.
+for d in /dev/sr*; do [ "$(dd if=$d bs=1 skip=32808 count=6 2>/dev/null)" = cidata ] && seed=$d; done
+[ -n "$seed" ] && mkdir /seed && for not in nojoliet norock; do
+    mount -t iso9660 -o ro,$not $seed /seed || continue
+    for f in /seed/*; do sed "s|^|SEED $not ${f##*/}: |" $f; echo; done >/dev/ttyS0
+    hostname "$(sed -n 's/.*"local-hostname": "\\(.*\\)".*/\\1/p' /seed/meta-data)"
+    umount /seed
+done
 mkdir -p /dev/virtio-ports
 for p in /sys/class/virtio-ports/*; do [ -e $p/name ] && ln -sf ../${p##*/} /dev/virtio-ports/$(cat $p/name); done
 [ -e /dev/virtio-ports/org.qemu.guest_agent.0 ] && qemu-ga -m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0 -t /run &

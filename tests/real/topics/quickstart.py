@@ -97,6 +97,7 @@ for g in $(virsh -q -c qemu:///system list --name); do virsh -q -c qemu:///syste
     assert all(re.search(rf"demo-{n}.*running", works) for n in (1, 2, 3)), works
     assert "paused" in works
     assert len(examples()) >= 8 and "demo-1" in readme, readme
+    assert "mine is created and started" in readme and re.search(r"mine.qcow2", readme), readme
     assert "demo-1" in stopped and "demo-3" in stopped, f"stopping it must not stop guests: {stopped}"
     assert "archipeld is not running" in stopped, "stopping twice is no error"
     assert rest.count('"state":"running"') >= 2, rest

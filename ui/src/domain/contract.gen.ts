@@ -15,6 +15,7 @@ export interface CommandArguments {
   'domain.commit-disk': { disk: string };
   'domain.console': { kind?: 'vnc' | 'serial' | 'spice'; proof?: string; take_over?: boolean };
   'domain.copy-disk': { disk: string; to: string; bandwidth?: number | string };
+  'domain.create': { cloud_init?: boolean; disk?: string; firmware?: 'bios' | 'uefi' | 'secure-boot'; graphics?: 'none' | 'vnc'; hostname?: string; image?: string; iso?: string; linked?: boolean; memory?: number | string; name?: string; network?: string; network_boot?: boolean; network_config?: string; note?: string; password?: string; pool?: string; size?: number | string; ssh_key?: string; start?: boolean; user?: string; user_data?: string; vcpus?: number };
   'domain.define': { name: string; disk?: string; graphics?: 'none' | 'vnc'; memory?: number | string; network?: string; note?: string; vcpus?: number };
   'domain.detach-disk': { disk: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.detach-host-device': { device: string; when?: 'now' | 'next-boot' | 'both' };
@@ -597,6 +598,171 @@ export const catalog: Catalog = {
      "required": false,
      "minimum": 0,
      "description": "Most bytes in a second, for example 50MiB."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.create",
+   "noun": "domain",
+   "verb": "create",
+   "title": "Make a virtual machine with its disk and start it: from an image with cloud-init, from an installation CD, on an existing disk, or by network boot",
+   "description": "Make a virtual machine with its disk and start it: from an image with cloud-init, from an installation CD, on an existing disk, or by network boot. Either all of it is made, or nothing is left.",
+   "effect": "change",
+   "access": "admin",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "cloud_init",
+     "kind": "boolean",
+     "required": false,
+     "default": true,
+     "description": "Whether an image is told its name, users and keys by cloud-init, on a seed CD beside the disk."
+    },
+    {
+     "name": "disk",
+     "kind": "text",
+     "required": false,
+     "description": "An existing volume that becomes its disk as it is, whatever its format: a volume's name or POOL/VOLUME."
+    },
+    {
+     "name": "firmware",
+     "kind": "choice",
+     "required": false,
+     "choices": [
+      "bios",
+      "uefi",
+      "secure-boot"
+     ],
+     "description": "Its firmware; that of the hypervisor when not given."
+    },
+    {
+     "name": "graphics",
+     "kind": "choice",
+     "required": false,
+     "default": "vnc",
+     "choices": [
+      "none",
+      "vnc"
+     ],
+     "description": "Its screen."
+    },
+    {
+     "name": "hostname",
+     "kind": "text",
+     "required": false,
+     "description": "cloud-init: the name the guest has for itself; that of the machine when not given."
+    },
+    {
+     "name": "image",
+     "kind": "text",
+     "required": false,
+     "description": "The image its disk is made from: a volume's name, which is looked for in all running pools of the host, or POOL/VOLUME."
+    },
+    {
+     "name": "iso",
+     "kind": "text",
+     "required": false,
+     "description": "An installation CD, which the machine with an empty disk boots from: a volume's name or POOL/VOLUME."
+    },
+    {
+     "name": "linked",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Build its disk on the image instead of copying it: made at once, holds only what differs, and the image must stay."
+    },
+    {
+     "name": "memory",
+     "kind": "bytes",
+     "required": false,
+     "default": 2147483648,
+     "minimum": 0,
+     "description": "Its memory, for example 512MiB."
+    },
+    {
+     "name": "name",
+     "kind": "text",
+     "required": false,
+     "description": "Its name: letters, digits and . _ + - (at most 64); without one it gets a free one that can be said aloud."
+    },
+    {
+     "name": "network",
+     "kind": "text",
+     "required": false,
+     "description": "The network its card is on, or none; the network default when not given, else the only one."
+    },
+    {
+     "name": "network_boot",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Boot from the network first (PXE)."
+    },
+    {
+     "name": "network_config",
+     "kind": "text",
+     "required": false,
+     "description": "cloud-init: the whole network configuration; without one the guest asks for an address by DHCP."
+    },
+    {
+     "name": "note",
+     "kind": "text",
+     "required": false,
+     "description": "What to remember about it."
+    },
+    {
+     "name": "password",
+     "kind": "text",
+     "required": false,
+     "description": "cloud-init: a password for the console. Only its hash is kept."
+    },
+    {
+     "name": "pool",
+     "kind": "text",
+     "required": false,
+     "description": "The storage pool its volumes are made in; that of the image when not given, else the pool default or the only one."
+    },
+    {
+     "name": "size",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "The size of its disk, for example 20GiB: at least that of the image; 20 GiB when the disk begins empty."
+    },
+    {
+     "name": "ssh_key",
+     "kind": "text",
+     "required": false,
+     "description": "cloud-init: public SSH keys that let in, one a line."
+    },
+    {
+     "name": "start",
+     "kind": "boolean",
+     "required": false,
+     "default": true,
+     "description": "Whether it is started."
+    },
+    {
+     "name": "user",
+     "kind": "text",
+     "required": false,
+     "description": "cloud-init: a user who may do everything, with the keys and the password; without one they are those of the image's own user."
+    },
+    {
+     "name": "user_data",
+     "kind": "text",
+     "required": false,
+     "description": "cloud-init: the whole user-data, instead of user, key and password."
+    },
+    {
+     "name": "vcpus",
+     "kind": "integer",
+     "required": false,
+     "default": 2,
+     "minimum": 1,
+     "maximum": 512,
+     "description": "Its virtual CPUs."
     }
    ],
    "refused": {}

@@ -108,7 +108,7 @@ export const en = {
   'column.started': 'Started',
 
   'empty.domain': 'No virtual machines yet',
-  'empty.domain.help': 'Define one on a hypervisor here, with “archipel domain define”, or with any libvirt tool: it appears at once.',
+  'empty.domain.help': 'Create one on a hypervisor here, with “archipel domain create”, or with any libvirt tool: it appears at once.',
   'empty.hypervisor': 'No hypervisors',
   'empty.hypervisor.help': 'No libvirt connection is configured, or its agent has not reported yet. Add a [[hypervisor]] section to the configuration of archipeld.',
   'empty.network': 'No networks',

@@ -20,6 +20,7 @@ pub(super) fn spec(name: &str) -> DomainSpec {
         network: None,
         graphics: Graphics::None,
         note: Some("made by the conformance suite <&>".to_owned()),
+        ..DomainSpec::default()
     }
 }
 

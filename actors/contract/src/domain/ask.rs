@@ -370,6 +370,7 @@ impl DefineDomain {
             network: self.network,
             graphics: self.graphics,
             note: self.note.filter(|n| !n.is_empty()),
+            ..DomainSpec::default()
         })
     }
 }

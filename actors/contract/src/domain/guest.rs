@@ -125,7 +125,11 @@ pub enum ShutdownMode {
 }
 
 /// Arguments that are never written down: the command, and the argument.
-const SECRETS: [(&str, &str); 6] = [
+const SECRETS: [(&str, &str); 9] = [
+    ("domain.create", "password"),
+    // What a person writes for the guest may hold passwords too.
+    ("domain.create", "user_data"),
+    ("domain.create", "network_config"),
     ("domain.set-guest-password", "password"),
     // Programs are given passwords too; which program it was is written down.
     ("domain.guest-run", "arguments"),

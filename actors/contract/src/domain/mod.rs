@@ -13,9 +13,11 @@
 
 mod ask;
 mod console;
+mod create;
 mod device;
 mod disk;
 mod edit;
+mod first_boot;
 mod guest;
 mod history;
 mod keys;
@@ -27,9 +29,11 @@ mod snapshot;
 
 pub use ask::*;
 pub use console::*;
+pub use create::*;
 pub use device::*;
 pub use disk::*;
 pub use edit::*;
+pub use first_boot::{FirstBoot, TEXT_LIMIT, hostname_of};
 pub use guest::*;
 pub use history::*;
 pub use keys::{ENTER, chords, strokes, typed};
@@ -140,8 +144,19 @@ pub enum Graphics {
     Vnc,
 }
 
+/// From what a new machine boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootFrom {
+    /// Its disk.
+    Disk,
+    /// Its installation CD.
+    Iso,
+    /// Its card.
+    Network,
+}
+
 /// What a new machine is made from. The bridge builds the XML; nothing of it comes from the wire as XML.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct DomainSpec {
     /// Its name.
     pub name: String,
@@ -157,4 +172,16 @@ pub struct DomainSpec {
     pub graphics: Graphics,
     /// What people say about it.
     pub note: Option<String>,
+    /// Its UUID, if it was chosen before.
+    pub id: Option<DomainId>,
+    /// Its installation CD: pool name and volume name.
+    pub iso: Option<(String, String)>,
+    /// The CD that tells the guest what it is at its first boot: pool name and volume name.
+    pub seed: Option<(String, String)>,
+    /// From what it boots, in order; from what it has when nothing is said.
+    pub boot: Vec<BootFrom>,
+    /// Its firmware; the hypervisor's own choice when nothing is said.
+    pub firmware: Option<Firmware>,
+    /// Built as new machines are today, not as `domain.define` has always built them.
+    pub modern: bool,
 }

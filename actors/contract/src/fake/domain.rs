@@ -59,7 +59,7 @@ impl DomainPort for FakeHost {
     fn define(&self, spec: DomainSpec) -> BoxFuture<'_, Result<DomainId, Fault>> {
         self.call("domain.define", spec.name.clone(), move |model| {
             free(model, &spec.name)?;
-            let id = DomainId(Uuid::new_v4());
+            let id = spec.id.unwrap_or_else(|| DomainId(Uuid::new_v4()));
             super::volume::attach(model, id, &spec)?;
             let facts = DomainFacts {
                 state: DomainState::Shutoff,

@@ -55,13 +55,15 @@ fn landscape(model: &Model) -> Landscape {
     Landscape { attachments: known.collect(), volumes: volumes.collect() }
 }
 
-/// A machine that is being defined gets its disk.
+/// A machine that is being defined gets its disk and its media.
 pub(super) fn attach(model: &mut Model, domain: DomainId, spec: &DomainSpec) -> Result<(), Fault> {
-    let Some((pool, volume)) = &spec.disk else { return Ok(()) };
-    let pool = named(model, pool)?;
-    let path = find(model, pool, volume)?.facts.path.clone();
-    let name = spec.name.as_str().into();
-    model.attachments.push(Attachment { domain, name, device: "vda".into(), running: false, read_only: false, paths: vec![path] });
+    for (place, device, read_only) in [(&spec.disk, "vda", false), (&spec.iso, "sda", true), (&spec.seed, "sdb", true)] {
+        let Some((pool, volume)) = place else { continue };
+        let pool = named(model, pool)?;
+        let path = find(model, pool, volume)?.facts.path.clone();
+        let name = spec.name.as_str().into();
+        model.attachments.push(Attachment { domain, name, device: device.into(), running: false, read_only, paths: vec![path] });
+    }
     Ok(())
 }
 

@@ -25,6 +25,9 @@ use serde::{Deserialize, Serialize};
 /// How the name of a volume ends whose copy has not ended, or was interrupted.
 pub const UNFINISHED: &str = ".archipel-part";
 
+/// How the name of a volume ends that tells one machine what it is at its first boot.
+pub const SEED: &str = "-seed.iso";
+
 /// The largest volume: 1 EiB.
 pub const LARGEST: Bytes = Bytes(1 << 60);
 

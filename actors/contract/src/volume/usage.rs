@@ -1,7 +1,7 @@
 //! Which machine uses which volume, directly or through images that are built on it. Pure: libvirt knows no answer, so it is worked
 //! out from all definitions and all volumes whenever somebody asks.
 
-use super::{UNFINISHED, VolumeFacts, VolumeRecord};
+use super::{SEED, UNFINISHED, VolumeFacts, VolumeRecord};
 use crate::{DomainId, Fault, PoolId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -179,7 +179,9 @@ impl Landscape {
                 found.ok_or_else(|| Fault::invalid(format!("{pool}/{volume} is none of its volumes; list them with domain.volumes")))?,
             );
         }
-        for volume in own.iter().filter(|v| all && !v.read_only) {
+        // A seed was made for this machine alone, although it only reads it.
+        let is_seed = |v: &&DomainVolume| v.others.is_empty() && v.volume.as_deref().is_some_and(|name| name.ends_with(SEED));
+        for volume in own.iter().filter(|v| all && (!v.read_only || is_seed(v))) {
             going.extend(self.at(&volume.path).filter(|v| !going.iter().any(|g| g.volume.facts.path == v.volume.facts.path)));
         }
         for placed in &going {
@@ -336,6 +338,17 @@ mod tests {
             (Ok(vec![]), Ok(vec!["a".into()]), Ok(vec!["a".into()]))
         );
         assert!(going(false, &[("images", "c")]).is_err(), "it is not its own");
+        let medium = |n, path| Attachment { device: "sdb".into(), read_only: true, ..attachment(n, false, path) };
+        let mut seeded = landscape();
+        seeded.volumes.extend([volume("/p/web1-seed.iso", None), volume("/p/cd.iso", None), volume("/p/shared-seed.iso", None)]);
+        seeded.attachments.extend(["/p/web1-seed.iso", "/p/cd.iso", "/p/shared-seed.iso"].map(|path| medium(1, path)));
+        seeded.attachments.push(medium(2, "/p/shared-seed.iso"));
+        let gone = seeded.going(DomainId(Uuid::from_u128(1)), true, &[]).unwrap();
+        assert_eq!(
+            gone.iter().map(|v| v.volume.name.as_str()).collect::<Vec<_>>(),
+            ["a", "web1-seed.iso"],
+            "its seed goes, other media stay"
+        );
         let shared = l.going(DomainId(Uuid::from_u128(2)), true, &[]).unwrap_err();
         assert!(shared.message.contains("web4"), "{shared}");
         let outside = l.of_domain(DomainId(Uuid::from_u128(3)));

@@ -290,7 +290,8 @@ pub(super) fn firmware(root: &mut Element, ask: &SetFirmware) -> Result<Change, 
     Ok(Change::default())
 }
 
-fn set_firmware(root: &mut Element, firmware: Firmware) {
+/// Says which firmware; libvirt finds its files.
+pub(crate) fn set_firmware(root: &mut Element, firmware: Firmware) {
     let os = root.ensure("os");
     // What libvirt chose for the firmware before does not fit the next one.
     os.take(|e| matches!(e.name.as_str(), "firmware" | "nvram") || e.name == "loader");

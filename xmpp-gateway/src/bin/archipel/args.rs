@@ -113,6 +113,11 @@ fn does_with_file(entry: &CommandEntry) -> Option<&'static str> {
     }
 }
 
+/// Whether an argument may stand in its place as well as behind its name. Beside what must be given that is the name of something new.
+fn has_place(entry: &CommandEntry, argument: &Argument) -> bool {
+    argument.required || (argument.name == "name" && is_made_on_host(entry) && entry.effect == Effect::Change)
+}
+
 /// Whether people may ask it at all: what agents say to each other is no verb.
 fn is_for_people(entry: &CommandEntry) -> bool {
     entry.access != Role::Node
@@ -209,19 +214,16 @@ fn verb(entry: &'static CommandEntry) -> Command {
         command = command.arg(host_option("Only the one on this hypervisor, when several have that name"));
     }
     for argument in &entry.arguments {
-        if argument.required {
+        if has_place(entry, argument) {
             // In its place, or by name: both are what people try.
             let (place, option) = (place_id(argument), argument.name.as_str());
             // Whoever opens what a ticket is for makes up the secret as well.
             let made_here = argument.name == "proof" && does_with_file(entry).is_some();
+            let in_place = value(Arg::new(place.clone()), argument).index(position);
+            let instead = std::iter::once(option).chain(made_here.then_some("file"));
+            let in_place = if argument.required { in_place.required_unless_present_any(instead) } else { in_place };
             command = command
-                .arg(
-                    value(Arg::new(place.clone()), argument)
-                        .index(position)
-                        .required_unless_present_any(std::iter::once(option).chain(made_here.then_some("file")))
-                        .value_name(argument.name.to_uppercase())
-                        .help(argument.description.as_str()),
-                )
+                .arg(in_place.value_name(argument.name.to_uppercase()).help(argument.description.as_str()))
                 .arg(value(Arg::new(option).long(option).conflicts_with(place).hide(true), argument));
             position += 1;
         } else {
@@ -314,9 +316,9 @@ fn optional(argument: &'static Argument) -> Arg {
     }
 }
 
-fn given(matches: &ArgMatches, argument: &Argument) -> Option<Value> {
+fn given(matches: &ArgMatches, entry: &CommandEntry, argument: &Argument) -> Option<Value> {
     let place = place_id(argument);
-    let id = if argument.required && matches.contains_id(&place) { place.as_str() } else { argument.name.as_str() };
+    let id = if has_place(entry, argument) && matches.contains_id(&place) { place.as_str() } else { argument.name.as_str() };
     match argument.kind {
         ArgumentKind::Text | ArgumentKind::Choice => matches.get_one::<String>(id).map(|s| Value::from(s.as_str())),
         ArgumentKind::Integer => matches.get_one::<i64>(id).map(|n| Value::from(*n)),
@@ -347,7 +349,7 @@ pub(crate) fn parse(catalog: &'static Catalog, args: impl IntoIterator<Item = st
                 entry,
                 target: (given_here("target") && entry.target != Target::Cell).then(|| text(rest, "target")).flatten(),
                 host: (given_here("host") && !own("host")).then(|| text(rest, "host")).flatten(),
-                arguments: entry.arguments.iter().filter_map(|a| given(rest, a).map(|v| (a.name.clone(), v))).collect(),
+                arguments: entry.arguments.iter().filter_map(|a| given(rest, entry, a).map(|v| (a.name.clone(), v))).collect(),
                 yes: entry.effect == Effect::Destroy && rest.get_flag("yes"),
                 wait: starts_task(entry) && rest.get_flag("wait"),
                 file: does_with_file(entry).and_then(|_| rest.get_one::<PathBuf>("file").cloned()),
