@@ -128,7 +128,7 @@ fn volume(kind: u8, label: &str, sectors: usize, root: usize, tables: usize, dat
     let blank = |d: &mut [u8]| {
         for (n, byte) in d.iter_mut().enumerate() {
             // A space, in one byte or in two.
-            *byte = if is_joliet && n % 2 == 0 { 0 } else { b' ' };
+            *byte = if is_joliet && n.is_multiple_of(2) { 0 } else { b' ' };
         }
     };
     for (from, to) in [(8, 40), (40, 72), (190, 318), (318, 446), (446, 574), (574, 702)] {
@@ -220,11 +220,11 @@ fn record(name: &[u8], sector: usize, length: usize, is_directory: bool, date: &
     r.extend_from_slice(&both16(1));
     r.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
     r.extend_from_slice(name);
-    if name.len() % 2 == 0 {
+    if name.len().is_multiple_of(2) {
         r.push(0);
     }
     r.extend_from_slice(fields);
-    if r.len() % 2 == 1 {
+    if !r.len().is_multiple_of(2) {
         r.push(0);
     }
     r[0] = u8::try_from(r.len()).unwrap_or(u8::MAX);
