@@ -99,8 +99,7 @@ impl What {
         }
     }
     fn fits(self, volume: &PlacedVolume) -> bool {
-        let record = &volume.volume;
-        !record.name.ends_with(UNFINISHED) && record.facts.refused.is_none() && record.is_iso() == (self == What::Iso)
+        check_fits(volume, self).is_ok()
     }
 }
 
