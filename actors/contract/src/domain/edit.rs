@@ -115,17 +115,6 @@ impl Edit {
     }
 }
 
-impl Edit {
-    /// The volume that it brings, as POOL/VOLUME, and what for.
-    pub fn brings(&self) -> Option<(&str, Need)> {
-        match self {
-            Edit::AttachDisk(ask) => Some((&ask.volume, ask.need())),
-            Edit::Media(ask) => ask.volume.as_deref().map(|volume| (volume, Need::Shared)),
-            _ => None,
-        }
-    }
-}
-
 /// A command that changes a definition: what it changes, and when.
 pub trait Editing: Command<Reply = Edited> {
     /// When it shall apply.
