@@ -14,6 +14,7 @@
 //! | `definition` | its XML, name, note, autostart, undefine: what stays when it is off |
 //! | `edit` | its processors, memory, disks, cards ...: one change at a time, now and at the next boot |
 //! | `history` | the versions of its definition, and the way back; raw XML |
+//! | `clone` | copies of it, and templates |
 //! | `reading` | how what libvirt says gets onto the board |
 //! | `stall` | why it stands still when a disk cannot be written |
 //! | [`change`] | what a report of libvirt means: pure |
@@ -21,6 +22,7 @@
 //! | `migration/request` | moving, parking |
 
 pub mod change;
+mod clone;
 mod console;
 mod definition;
 mod edit;

@@ -14,6 +14,7 @@
 //! | [`noun`] | what the actors of nouns that change rarely have in common: reading, comparing, telling |
 //! | [`reconcile`] | makes the board equal to what libvirt lists |
 //! | [`making`] | machines that are made in several steps, of which all are left or none |
+//! | `import` | machines from elsewhere |
 //! | [`consoles`] | who has a screen or serial line open |
 //! | [`usage`] | what machines and host take, while somebody looks |
 //! | [`tickets`] | who may open what once over HTTP |
@@ -30,6 +31,7 @@ pub mod dispatch;
 pub mod domain;
 mod glue;
 pub mod hypervisor;
+mod import;
 pub mod life;
 pub mod making;
 pub mod metrics;

@@ -22,6 +22,7 @@ fn draft(state: DomainState) -> Draft {
         agent: false,
         virtualization: "qemu".into(),
         note: None,
+        template: false,
         moving_to: None,
     };
     Draft::new("web1".into(), Epoch(1), Facts::Domain(facts))

@@ -8,6 +8,7 @@
 //! ```
 
 mod block;
+mod likeness;
 mod raw;
 
 use crate::{
@@ -21,7 +22,10 @@ use crate::{
 };
 use archipel_contract::{
     BoxFuture, Bytes, DomainId, Fault, FaultKind,
-    domain::{Applied, Applies, CopyDisk, DefinitionPort, Device, Edit, HostDevice, When, host_device_of, mac_of, may_apply, volume_of},
+    domain::{
+        Applied, Applies, CopyDisk, DefinitionPort, Device, Edit, HostDevice, Likened, Likeness, When, host_device_of, mac_of, may_apply,
+        volume_of,
+    },
     work::Follower,
 };
 use live::Step;
@@ -338,6 +342,10 @@ impl DefinitionPort for Link {
 
     fn replace(&self, id: DomainId, xml: String) -> BoxFuture<'_, Result<Applied, Fault>> {
         self.call(Lane::Change, "replacing a definition", move |session| replace(session, id, &xml))
+    }
+
+    fn liken(&self, id: DomainId, likeness: Likeness) -> BoxFuture<'_, Result<Likened, Fault>> {
+        self.call(Lane::Change, "defining a machine like another", move |session| likeness::make(session, id, &likeness))
     }
 
     fn owner_of_mac(&self, mac: String, except: Option<DomainId>) -> BoxFuture<'_, Result<Option<String>, Fault>> {

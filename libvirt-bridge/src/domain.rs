@@ -48,6 +48,7 @@ impl Session {
                 agent: told.agent,
                 virtualization: told.virtualization.into(),
                 note: told.note.map(Arc::from),
+                template: told.template,
                 moving_to: None,
             },
         })

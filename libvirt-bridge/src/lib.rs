@@ -138,6 +138,7 @@ pub fn open(config: LinkConfig) -> Host {
         networks: link.clone(),
         pools: link.clone(),
         volumes: link.clone(),
+        imports: link.clone(),
         migration: link.clone(),
         consoles: link.clone(),
         guests: link.clone(),

@@ -4,6 +4,7 @@
 
 pub mod domain;
 pub mod edit;
+pub mod likeness;
 pub mod needs;
 pub mod network;
 pub mod read;

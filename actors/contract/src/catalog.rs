@@ -161,6 +161,7 @@ fn policy(name: &str, target: Target) -> BTreeMap<String, Verdict> {
                     agent: false,
                     virtualization: "qemu".into(),
                     note: None,
+                    template: false,
                     moving_to: None,
                 };
                 table.insert(state.name().into(), crate::domain::may(name, &facts));

@@ -33,6 +33,8 @@ pub struct Host {
     pub pools: Arc<dyn PoolPort>,
     /// The volumes in them.
     pub volumes: Arc<dyn VolumePort>,
+    /// Taking machines in from elsewhere.
+    pub imports: Arc<dyn crate::domain::ImportPort>,
     /// Moving machines to and from it.
     pub migration: Arc<dyn MigrationPort>,
     /// The agents in their guests.

@@ -110,6 +110,7 @@ mod tests {
             agent: false,
             virtualization: "qemu".into(),
             note: None,
+            template: false,
             moving_to: None,
         }
     }

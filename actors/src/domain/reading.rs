@@ -36,6 +36,23 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// libvirt's word, in events and lists alike, for what a migration took away or brought.
 pub(crate) const MIGRATED: &str = "migrated";
 
+/// Why a template that runs is not well. Nobody can keep other tools from starting one.
+const RUNNING_TEMPLATE: &str = "is a template and runs: what it writes breaks every machine that is built on it; force it off";
+
+/// What must not be is told for as long as it is so.
+fn judged(mut draft: Draft) -> Draft {
+    let Facts::Domain(facts) = &draft.facts else { return draft };
+    let (is_so, told) = (facts.template && facts.state.is_active(), draft.why.as_deref() == Some(RUNNING_TEMPLATE));
+    match draft.condition {
+        Condition::Ok if is_so => draft.in_condition(Condition::Degraded, Some(RUNNING_TEMPLATE.into())),
+        Condition::Degraded if told && !is_so => {
+            draft.why = None;
+            draft.in_condition(Condition::Ok, None)
+        }
+        _ => draft,
+    }
+}
+
 /// What a read found out: the epoch when the machine was not known before, and the machine.
 type Found = Result<(Epoch, DomainRecord), Fault>;
 
@@ -45,15 +62,15 @@ type Found = Result<(Epoch, DomainRecord), Fault>;
 /// says that a guest came from another host or went there: whether a machine may be started hangs on it.
 pub fn compare(before: Option<&Entity>, epoch: Epoch, mut record: DomainRecord) -> Option<(&'static str, Draft)> {
     let Some((entity, old)) = before.and_then(|e| e.domain().map(|f| (e, f))) else {
-        return Some(("domain.added", Draft::new(record.name, epoch, Facts::Domain(record.facts))));
+        return Some(("domain.added", judged(Draft::new(record.name, epoch, Facts::Domain(record.facts)))));
     };
     let state = record.facts.state;
     if old.state == state && record.facts.reason.as_deref() != Some(MIGRATED) {
         record.facts.reason.clone_from(&old.reason);
     }
     let reason = record.facts.reason.clone();
-    let draft = Draft::new(record.name, epoch, Facts::Domain(record.facts));
-    let topic = if entity.condition != Condition::Ok {
+    let draft = judged(Draft::new(record.name, epoch, Facts::Domain(record.facts)));
+    let topic = if entity.condition != Condition::Ok && entity.why.as_deref() != Some(RUNNING_TEMPLATE) {
         "domain.known"
     } else if old.state != state {
         change::topic(old.state, state, reason.as_deref())
@@ -116,7 +133,7 @@ impl DomainActor {
                 let cause = self.cause(topic, Cause::Libvirt);
                 let mut draft = Draft::of(&entity);
                 draft.facts = Facts::Domain(facts);
-                self.scope.board.publish(Change::to(self.id, topic, cause, draft).with_detail(detail));
+                self.scope.board.publish(Change::to(self.id, topic, cause, judged(draft)).with_detail(detail));
                 self.told();
                 if super::stall::stalls(&change) {
                     self.explain(ctx);

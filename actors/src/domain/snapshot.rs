@@ -71,6 +71,7 @@ command!(RevertSnapshot, Event, [], |turn, command| {
     let words = format!("{machine} goes back to the snapshot {}", command.snapshot);
     Ok(begin::<RevertSnapshot, _, _>(turn, words, async move |scope, follower| {
         let _turn = turn::take(&scope, id).await?;
+        turn::not_copied(&scope, id)?;
         let entity = scope.board.get(&id.into()).ok_or_else(|| Fault::not_found("the machine is gone; nothing was done"))?;
         in_control(&entity)?;
         let facts = entity.domain().ok_or_else(|| Fault::internal("this is not a virtual machine; please report this"))?;

@@ -5,6 +5,8 @@
 //!   asked --> waiting (at most TURNS) --> checked against the policy --> carried out --> settled --> the next one's turn
 //!                                                                             \--> written down and settled --> answered
 //! ```
+//! While a machine is copied, which takes long, its turn is free and commands are refused when theirs comes: nobody waits for hours.
+//!
 //! What is no command and must not meet one half-way takes the turn as well: giving a machine up, and telling the authority that it
 //! leaves. Else a start that was found rightful could reach libvirt when the right is another host's already.
 //!
@@ -16,9 +18,9 @@ use super::in_control;
 use crate::board::Board;
 use crate::scope::{SHORT, Scope};
 use archipel_contract::{
-    Caller, DomainId, Entity, EntityId, Fault, Millis,
+    Caller, Command, DomainId, Entity, EntityId, Fault, Millis,
     command::Done,
-    domain::{DomainRecord, Settled, may, settle},
+    domain::{CloneDomain, DomainRecord, Settled, may, settle},
     port::Operation,
 };
 use serde_json::Value;
@@ -39,6 +41,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 pub(crate) struct Desk {
     pub(crate) turn: Arc<Mutex<()>>,
     waiting: Cell<usize>,
+    /// How many copies of it are being made. Meanwhile it is not changed, but copied once more it can be.
+    copies: Cell<usize>,
     /// Something about the machine was told.
     pub(crate) news: Notify,
     pub(crate) consequence: RefCell<Option<Consequence>>,
@@ -69,6 +73,23 @@ pub(crate) struct Taken {
     _place: OwnedMutexGuard<()>,
     /// Others find the same desk for as long as it is held.
     _desk: Rc<Desk>,
+}
+
+/// The machine is being copied: until this is dropped, commands that come to their turn are refused at once instead of waiting.
+pub(crate) struct Copied(Rc<Desk>);
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        self.0.copies.set(self.0.copies.get().saturating_sub(1));
+    }
+}
+
+/// Refuses while the machine is being copied.
+pub(crate) fn not_copied(scope: &Scope, id: DomainId) -> Result<(), Fault> {
+    if scope.desks.of(id).copies.get() > 0 {
+        return Err(Fault::busy("it is being copied; wait until the task has ended, or cancel it"));
+    }
+    Ok(())
 }
 
 /// Waits for the machine's turn.
@@ -122,9 +143,19 @@ impl Turn {
         self.entity().map_or_else(|_| self.id.to_string().into(), |e| e.name.clone())
     }
 
+    /// From now on it is being copied. Whoever asks has its turn.
+    pub(crate) fn copied(&self) -> Copied {
+        self.desk.copies.set(self.desk.copies.get() + 1);
+        Copied(self.desk.clone())
+    }
+
     pub(crate) fn check(&self, command: &str) -> Result<(), Fault> {
         let entity = self.entity()?;
         in_control(&entity)?;
+        if command != CloneDomain::NAME && self.desk.copies.get() > 0 {
+            let text = format!("{} is being copied; wait until the task has ended, or cancel it", entity.name);
+            return Err(Fault::busy(text));
+        }
         match entity.domain() {
             Some(facts) => may(command, facts).check(&entity.name),
             None => Err(Fault::internal(format!("{} is not a virtual machine; please report this", self.id))),

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `change` | making, growing, naming and deleting |
 //! | `copy` | copies and conversions, which take long |
+//! | `import` | appliances and images from elsewhere |
 //! | `landscape` | which machine uses what, and what cannot be a disk |
 //! | `transfer` | contents that come and go |
 //! | `raw` | the C that `virt` lacks |
 
 mod change;
 mod copy;
+mod import;
 mod landscape;
 mod raw;
 mod transfer;

@@ -20,9 +20,9 @@ use archipel_contract::{
     domain::{AttachDisk, AttachNic, Edit},
 };
 
-pub(crate) use disk::usual_bus;
 pub use disk::{free_target, uses};
 pub(crate) use machine::NOTED;
+pub(crate) use disk::{put_in, usual_bus};
 pub(crate) use nic::is_card;
 pub use rows::rows;
 
@@ -76,6 +76,10 @@ pub fn apply(root: &mut Element, edit: &Edit, with: &Surroundings) -> Result<Cha
         Edit::DetachHostDevice(ask) => plain::detach_host_device(root, &ask.device),
         Edit::AddDevice(ask) => plain::add(root, ask.kind),
         Edit::RemoveDevice(ask) => plain::remove(root, ask.kind),
+        Edit::Template(template) => {
+            super::likeness::mark(root, *template);
+            Ok(Change::default())
+        }
     }
 }
 

@@ -20,6 +20,18 @@ pub struct DomainFacts {
     pub vcpus: u32,
     /// Whether libvirt says that its guest agent is connected.
     pub agent: bool,
+    /// Whether it is marked as a template.
+    pub template: bool,
+}
+
+/// The namespace of the mark that makes a machine a template.
+pub const TEMPLATE: &str = "urn:archipel:template:0";
+
+/// Whether an element of the metadata is that mark.
+pub(crate) fn is_template_mark(element: &Element) -> bool {
+    let (prefix, local) = element.name.split_once(':').unwrap_or(("", &element.name));
+    let declared = if prefix.is_empty() { "xmlns".to_owned() } else { format!("xmlns:{prefix}") };
+    local == "template" && element.attribute(&declared) == Some(TEMPLATE)
 }
 
 /// The name of the channel the QEMU guest agent talks through.
@@ -46,7 +58,13 @@ pub fn domain(xml: &str) -> Result<DomainFacts, BadXml> {
                         b"description" | b"memory" | b"vcpu" => text.clear(),
                         b"metadata" => {
                             let end = start.to_end().into_owned();
-                            reader.read_to_end(end.name()).map_err(|e| broken(e.to_string(), reader.error_position()))?;
+                            let begins = reader.buffer_position();
+                            let span = reader.read_to_end(end.name()).map_err(|e| broken(e.to_string(), reader.error_position()))?;
+                            let place = usize::try_from(begins).ok().zip(usize::try_from(span.end).ok());
+                            let text = place.and_then(|(from, to)| xml.get(from..to)).unwrap_or_default();
+                            if text.contains(TEMPLATE) {
+                                facts.template = tree::parse(&format!("<m>{text}</m>"))?.elements().any(is_template_mark);
+                            }
                             continue;
                         }
                         _ => {}
@@ -239,7 +257,14 @@ mod tests {
         let facts = domain(RUNNING).unwrap();
         assert_eq!(
             facts,
-            DomainFacts { virtualization: "qemu".into(), note: Some("a <b> & c".into()), memory: Bytes::mib(128), vcpus: 2, agent: true }
+            DomainFacts {
+                virtualization: "qemu".into(),
+                note: Some("a <b> & c".into()),
+                memory: Bytes::mib(128),
+                vcpus: 2,
+                agent: true,
+                template: false
+            }
         );
         assert!(!domain(&RUNNING.replace("'connected'", "'disconnected'")).unwrap().agent);
     }

@@ -243,6 +243,7 @@ pub(crate) mod tests {
                 agent: false,
                 virtualization: "qemu".into(),
                 note: Some("a < b & c".into()),
+                template: false,
                 moving_to: None,
             }),
         })

@@ -203,6 +203,7 @@ impl Agent {
             agent: false,
             virtualization: "test".into(),
             note: None,
+            template: false,
             moving_to: None,
         };
         self.put(id.clone(), name, Facts::Domain(facts), Seq(1));

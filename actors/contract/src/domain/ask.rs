@@ -206,7 +206,11 @@ pub fn may(command: &str, facts: &DomainFacts) -> Verdict {
     {
         return Verdict::refused(format!("is being moved to {to}; cancel the task first, or wait until it ends"));
     }
+    if let refused @ Verdict::Refused(_) = super::template_may(command, facts) {
+        return refused;
+    }
     match command {
+        "domain.clone" | "domain.template" => super::copy_may(facts),
         "domain.migrate" => match state {
             Running | Paused | Shutoff | Crashed => Verdict::Allowed,
             Shutdown => Verdict::refused("is going down; move it when it is off"),
@@ -406,6 +410,7 @@ pub fn settle(command: &str, arguments: &serde_json::Value, now: Option<&DomainR
         "domain.undefine" | "domain.park" => NoEffect,
         "domain.save" if !state.is_active() => TookEffect,
         "domain.autostart" => so(arguments.get("enabled").and_then(|v| v.as_bool()).unwrap_or(true) == now.facts.autostart),
+        "domain.template" => so(arguments.get("enabled").and_then(|v| v.as_bool()).unwrap_or(true) == now.facts.template),
         "domain.rename" => so(arguments.get("to").and_then(|v| v.as_str()) == Some(&*now.name)),
         "domain.note" => {
             let text = arguments.get("text").and_then(|v| v.as_str()).unwrap_or_default();

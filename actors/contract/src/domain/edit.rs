@@ -7,7 +7,13 @@
 //! ```
 //! Each command changes the one thing it names. What it does not name stays as it is, also what Archipel does not know.
 
-use super::{device::*, disk::*, machine::*, nic::*};
+use super::{
+    clone::{Likened, Likeness},
+    device::*,
+    disk::*,
+    machine::*,
+    nic::*,
+};
 use crate::{BoxFuture, Bytes, DomainId, Fault, Verdict, command::Command, work::Follower};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -90,6 +96,7 @@ pub enum Edit {
     DetachHostDevice(DetachHostDevice),
     AddDevice(AddDevice),
     RemoveDevice(RemoveDevice),
+    Template(bool),
 }
 
 /// A command that changes a definition: what it changes, and when.
@@ -163,6 +170,9 @@ pub trait DefinitionPort: Send + Sync {
     /// Puts another definition in place of the present one, after libvirt's own schema has passed it. Name and UUID must be the same.
     /// Secrets that a definition is shown without are taken over from the present one.
     fn replace(&self, id: DomainId, xml: String) -> BoxFuture<'_, Result<Applied, Fault>>;
+    /// Defines a new machine that is like this one: with those disks, with a UUID, MACs and everything else that may be there once of its
+    /// own, and without what belongs to the original alone. `conflict` when the name is taken.
+    fn liken(&self, id: DomainId, likeness: Likeness) -> BoxFuture<'_, Result<Likened, Fault>>;
     /// The name of the machine on this host that has a card with that address, if there is one besides `except`.
     fn owner_of_mac(&self, mac: String, except: Option<DomainId>) -> BoxFuture<'_, Result<Option<String>, Fault>>;
     /// Makes a disk larger; a running guest sees it at once.

@@ -12,12 +12,14 @@
 //! ```
 
 mod ask;
+mod clone;
 mod console;
 mod device;
 mod disk;
 mod edit;
 mod guest;
 mod history;
+mod import;
 mod keys;
 mod machine;
 mod nic;
@@ -26,12 +28,14 @@ mod run;
 mod snapshot;
 
 pub use ask::*;
+pub use clone::*;
 pub use console::*;
 pub use device::*;
 pub use disk::*;
 pub use edit::*;
 pub use guest::*;
 pub use history::*;
+pub use import::*;
 pub use keys::{ENTER, chords, strokes, typed};
 pub use machine::*;
 pub use nic::*;
@@ -113,6 +117,9 @@ pub struct DomainFacts {
     /// What people wrote about it (libvirt's description).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<Arc<str>>,
+    /// Whether it is a template: never started, its disks left as they are, and cloned.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub template: bool,
     /// The hypervisor it is being moved to. Until that has ended it is not changed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moving_to: Option<HypervisorName>,

@@ -3,7 +3,10 @@
 use super::host::{FakeHost, Model};
 use crate::{
     BoxFuture, Bytes, DomainId, Fault, FaultKind,
-    domain::{Applied, Applies, CopyDisk, DefinitionPort, Device, DomainRecord, Edit, When, mac_of, may_apply, volume_of},
+    domain::{
+        Applied, Applies, CopyDisk, DefinitionPort, Device, DomainFacts, DomainRecord, DomainState, Edit, Likened, Likeness, When, mac_of,
+        may_apply, volume_of,
+    },
     host::DomainChange,
     work::{Follower, percent},
 };
@@ -133,6 +136,7 @@ fn what(model: &Model, id: DomainId, bench: &Bench, edit: &Edit) -> Result<Move,
         Edit::Password(_) => Move::Setting("password", "set".to_owned()),
         Edit::AddDevice(ask) => Move::Setting("added", format!("{:?}", ask.kind)),
         Edit::RemoveDevice(ask) => Move::Setting("removed", format!("{:?}", ask.kind)),
+        Edit::Template(_) => Move::Setting("template", String::new()),
     })
 }
 
@@ -186,6 +190,13 @@ fn edit(model: &mut Model, id: DomainId, edit: &Edit, when: When) -> Result<Appl
             after.facts.vcpus = wanted;
         }
         (Edit::Memory(ask), _) => after.facts.memory = ask.memory.or(ask.maximum).unwrap_or(after.facts.memory),
+        (Edit::Template(template), _) => {
+            applies.1 = after.facts.template != *template;
+            after.facts.template = *template;
+            if applies.1 {
+                model.tell_domain(id, DomainChange::Defined("updated"));
+            }
+        }
         (_, Move::Setting(name, value)) => drop(bench.settings.insert(name, value)),
         (Edit::AttachDisk(_) | Edit::AttachNic(_) | Edit::AttachHostDevice(_), _) if now => {
             model.tell_domain(id, DomainChange::DeviceAdded(device.clone().unwrap_or_default().into()));
@@ -207,6 +218,27 @@ fn edit(model: &mut Model, id: DomainId, edit: &Edit, when: When) -> Result<Appl
     }
     model.workshop.insert(id, bench);
     Ok(Applied { applies, device, remark: None, before, after: after_text })
+}
+
+fn liken(model: &mut Model, id: DomainId, likeness: Likeness) -> Result<Likened, Fault> {
+    let original = machine(model, id)?;
+    if original.facts.state.is_active() {
+        return Err(Fault::wrong_state(format!("{} was started meanwhile; shut it down first", original.name)));
+    }
+    if model.domains.values().any(|d| *d.name == *likeness.name) {
+        return Err(conflict(format!("a virtual machine named {} exists already; choose another name", likeness.name)));
+    }
+    let made = DomainId(uuid::Uuid::new_v4());
+    for (device, pool, name) in likeness.disks {
+        let paths = vec![volume(model, &format!("{pool}/{name}"))?];
+        let (name, running, read_only) = (likeness.name.as_str().into(), false, false);
+        model.attachments.push(crate::volume::Attachment { domain: made, name, device, running, read_only, paths });
+    }
+    let note = likeness.note.map_or(original.facts.note.clone(), |n| Some(n.into()).filter(|n: &Arc<str>| !n.is_empty()));
+    let facts = DomainFacts { state: DomainState::Shutoff, template: false, autostart: false, note, ..original.facts };
+    model.domains.insert(made, DomainRecord { id: made, name: likeness.name.into(), facts });
+    model.tell_domain(made, DomainChange::Defined("added"));
+    Ok(Likened { id: made, remarks: Vec::new() })
 }
 
 impl DefinitionPort for FakeHost {
@@ -244,6 +276,10 @@ impl DefinitionPort for FakeHost {
             model.tell_domain(id, DomainChange::Defined("updated"));
             Ok(Applied { applies, device: None, remark: None, before, after: xml })
         })
+    }
+
+    fn liken(&self, id: DomainId, likeness: Likeness) -> BoxFuture<'_, Result<Likened, Fault>> {
+        self.call("domain.liken", likeness.name.clone(), move |model| liken(model, id, likeness))
     }
 
     fn owner_of_mac(&self, mac: String, except: Option<DomainId>) -> BoxFuture<'_, Result<Option<String>, Fault>> {

@@ -71,6 +71,7 @@ impl DomainPort for FakeHost {
                 agent: false,
                 virtualization: "test".into(),
                 note: spec.note.map(Into::into),
+                template: false,
                 moving_to: None,
             };
             model.domains.insert(id, DomainRecord { id, name: spec.name.into(), facts });

@@ -230,6 +230,7 @@ impl FakeHost {
             networks: self.clone(),
             pools: self.clone(),
             volumes: self.clone(),
+            imports: self.clone(),
             migration: self.clone(),
             consoles: self.clone(),
             guests: self.clone(),
@@ -253,6 +254,7 @@ impl FakeHost {
             agent: false,
             virtualization: "test".into(),
             note: None,
+            template: false,
             moving_to: None,
         };
         self.change(|model| {

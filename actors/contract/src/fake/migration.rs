@@ -177,6 +177,7 @@ fn defined(id: DomainId, definition: &str) -> Result<DomainRecord, Fault> {
         agent: false,
         virtualization: definition.split('\'').nth(1).unwrap_or("test").into(),
         note: between(definition, "description").filter(|t| !t.is_empty()).map(Into::into),
+        template: false,
         moving_to: None,
     };
     Ok(DomainRecord { id, name: name.into(), facts })

@@ -12,6 +12,7 @@ mod documents;
 mod domain;
 mod guest;
 mod host;
+mod import;
 mod journal;
 mod lan;
 mod migration;

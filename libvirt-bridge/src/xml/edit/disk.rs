@@ -54,7 +54,7 @@ fn format_of(volume: &VolumeFacts) -> &str {
 }
 
 /// Makes the volume a disk's source: type, format and path.
-fn put_in(disk: &mut Element, volume: &VolumeFacts) {
+pub(crate) fn put_in(disk: &mut Element, volume: &VolumeFacts) {
     let is_block = volume.volume_type == "block";
     disk.set("type", if is_block { "block" } else { "file" });
     let driver = disk.ensure("driver");

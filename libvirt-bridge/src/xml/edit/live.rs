@@ -82,6 +82,7 @@ pub fn plan(edit: &Edit, before: &Element, after: &Element, change: &Change) -> 
             Ok(Plan { steps, waits })
         }
         Edit::Boot(_) => Plan::later("it boots from elsewhere only when it boots"),
+        Edit::Template(_) => Plan::later("only a machine that is off can be a template"),
         Edit::Firmware(_) => Plan::later("its firmware is read only when it boots"),
         Edit::Graphics(_) => Plan::later("another screen is there only when it boots"),
         Edit::Lifecycle(ask) => lifecycle(ask),

@@ -52,6 +52,7 @@ pub(crate) fn machine(n: u128, host: &str) -> Entity {
         agent: false,
         virtualization: "qemu".into(),
         note: None,
+        template: false,
         moving_to: None,
     };
     entity(EntityId::Domain(DomainId(uuid::Uuid::from_u128(n))), &format!("web{n}"), host, Facts::Domain(facts))
