@@ -15,7 +15,7 @@ use crate::{
 };
 use actix::Handler;
 use archipel_contract::{
-    Command, Fault,
+    Command, Fault, FaultKind,
     command::Started,
     domain::*,
     volume::{CopySpec, NewVolume, Preallocation, VolumeFormat},
@@ -32,6 +32,10 @@ async fn clone(turn: &Turn, command: CloneDomain) -> Result<Started, Fault> {
     let template = entity.domain().is_some_and(|f| f.template);
     let of = entity.name.to_string();
     let to = command.name(&of, |name| making::is_free(&scope, name))?;
+    if !making::is_free(&scope, &to) {
+        let text = format!("a virtual machine named {to} exists already, or is being made; choose another name");
+        return Err(Fault::new(FaultKind::Conflict, text));
+    }
     let landscape = within(SHORT, scope.host.volumes.landscape()).await?;
     let disks = command.plan(&landscape, id, &of, template, &to)?;
     for disk in &disks {
@@ -39,7 +43,7 @@ async fn clone(turn: &Turn, command: CloneDomain) -> Result<Started, Fault> {
         let taken = landscape.volumes.iter().any(|v| v.pool_name == disk.to_pool && v.volume.name == disk.to);
         if taken {
             let text = format!("there is a volume {}/{} already; choose another name for the machine", disk.to_pool, disk.to);
-            return Err(Fault::new(archipel_contract::FaultKind::Conflict, text));
+            return Err(Fault::new(FaultKind::Conflict, text));
         }
     }
     let copied = turn.copied();

@@ -12,6 +12,7 @@ export interface CommandArguments {
   'domain.attach-nic': { bandwidth?: number | string; bridge?: string; filter?: string; link_down?: boolean; mac?: string; model?: string; network?: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.autostart': { enabled?: boolean };
   'domain.change-media': { drive?: string; force?: boolean; volume?: string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.clone': { linked?: boolean; note?: string; pool?: string; start?: boolean; to?: string };
   'domain.commit-disk': { disk: string };
   'domain.console': { kind?: 'vnc' | 'serial' | 'spice'; proof?: string; take_over?: boolean };
   'domain.copy-disk': { disk: string; to: string; bandwidth?: number | string };
@@ -30,6 +31,7 @@ export interface CommandArguments {
   'domain.guest-thaw': Record<string, never>;
   'domain.guest-time-sync': Record<string, never>;
   'domain.history': Record<string, never>;
+  'domain.import': { source: string; memory?: number | string; name?: string; network?: string; pool?: string; start?: boolean; vcpus?: number };
   'domain.info': Record<string, never>;
   'domain.list': { host?: string; name?: string; state?: string };
   'domain.migrate': { auto_converge?: boolean; bandwidth_mib?: number; copy_storage?: boolean; parallel?: number; post_copy?: boolean; to?: string; transport?: 'direct' | 'tls' | 'tunnelled'; trust_storage?: boolean };
@@ -62,6 +64,7 @@ export interface CommandArguments {
   'domain.set-vcpus': { maximum?: number; vcpus?: number; when?: 'now' | 'next-boot' | 'both' };
   'domain.shutdown': { mode?: 'any' | 'acpi' | 'agent'; timeout?: number };
   'domain.start': { paused?: boolean };
+  'domain.template': { enabled?: boolean };
   'domain.undefine': { delete_volumes?: string; with_volumes?: 'none' | 'all' };
   'domain.unpark': { machine: string };
   'domain.usage': Record<string, never>;
@@ -508,6 +511,56 @@ export const catalog: Catalog = {
     }
    ],
    "refused": {}
+  },
+  {
+   "name": "domain.clone",
+   "noun": "domain",
+   "verb": "clone",
+   "title": "Make a new machine as a copy of one that is off: with new disks, cards of its own, and everything else as it is",
+   "description": "Make a new machine as a copy of one that is off: with new disks, cards of its own, and everything else as it is.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "linked",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Build its disks on those of the template instead of copying them: made at once, and holding only what differs."
+    },
+    {
+     "name": "note",
+     "kind": "text",
+     "required": false,
+     "description": "What to remember about it; without it what was remembered about the original."
+    },
+    {
+     "name": "pool",
+     "kind": "text",
+     "required": false,
+     "description": "The pool its disks shall be in; without one each is in the pool of its original."
+    },
+    {
+     "name": "start",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Start it when it is there."
+    },
+    {
+     "name": "to",
+     "kind": "text",
+     "required": false,
+     "description": "The name of the new machine; without one NAME-copy."
+    }
+   ],
+   "refused": {
+    "paused": "is not off, and what it writes meanwhile would tear a copy; shut it down first",
+    "pmsuspended": "is not off, and what it writes meanwhile would tear a copy; shut it down first",
+    "running": "is not off, and what it writes meanwhile would tear a copy; shut it down first",
+    "shutdown": "is not off, and what it writes meanwhile would tear a copy; shut it down first"
+   }
   },
   {
    "name": "domain.commit-disk",
@@ -994,6 +1047,65 @@ export const catalog: Catalog = {
    "access": "viewer",
    "target": "domain",
    "arguments": [],
+   "refused": {}
+  },
+  {
+   "name": "domain.import",
+   "noun": "domain",
+   "verb": "import",
+   "title": "Make a machine of an appliance (OVA) or of the image of a disk (qcow2, raw, vmdk, vhdx, vdi, vhd) that was uploaded to a pool",
+   "description": "Make a machine of an appliance (OVA) or of the image of a disk (qcow2, raw, vmdk, vhdx, vdi, vhd) that was uploaded to a pool. What was uploaded stays as it is.",
+   "effect": "change",
+   "access": "admin",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "source",
+     "kind": "text",
+     "required": true,
+     "description": "What is imported, as POOL/VOLUME."
+    },
+    {
+     "name": "memory",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "Its memory; without it what the appliance says, or 1GiB."
+    },
+    {
+     "name": "name",
+     "kind": "text",
+     "required": false,
+     "description": "Its name; without one that of the volume."
+    },
+    {
+     "name": "network",
+     "kind": "text",
+     "required": false,
+     "description": "The network all its cards are on; without it the one that the appliance names if there is one of that name here, else default."
+    },
+    {
+     "name": "pool",
+     "kind": "text",
+     "required": false,
+     "description": "The pool its disks shall be in; that of the source when not given."
+    },
+    {
+     "name": "start",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Start it when it is there."
+    },
+    {
+     "name": "vcpus",
+     "kind": "integer",
+     "required": false,
+     "minimum": 1,
+     "maximum": 512,
+     "description": "Its virtual CPUs; without them what the appliance says, or 1."
+    }
+   ],
    "refused": {}
   },
   {
@@ -2156,6 +2268,31 @@ export const catalog: Catalog = {
     "pmsuspended": "sleeps; resume it instead",
     "running": "is running already",
     "shutdown": "is still going down; wait until it is off"
+   }
+  },
+  {
+   "name": "domain.template",
+   "noun": "domain",
+   "verb": "template",
+   "title": "Make a machine that is off a template: it is never started, its disks stay as they are, and clones are made of it",
+   "description": "Make a machine that is off a template: it is never started, its disks stay as they are, and clones are made of it.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "enabled",
+     "kind": "boolean",
+     "required": false,
+     "default": true,
+     "description": "Whether it is one; false makes it a machine like any other again."
+    }
+   ],
+   "refused": {
+    "paused": "is not off, and what it writes meanwhile would tear a copy; shut it down first",
+    "pmsuspended": "is not off, and what it writes meanwhile would tear a copy; shut it down first",
+    "running": "is not off, and what it writes meanwhile would tear a copy; shut it down first",
+    "shutdown": "is not off, and what it writes meanwhile would tear a copy; shut it down first"
    }
   },
   {

@@ -63,7 +63,7 @@ fn short(text: &str) -> String {
 /// How many bytes a unit is: `byte * 2^20`, or one of the older words.
 fn unit(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
-    if let Some(power) = text.strip_prefix("byte").or(text.strip_prefix("bytes")).map(str::trim) {
+    if let Some(power) = text.strip_prefix("bytes").or(text.strip_prefix("byte")).map(str::trim) {
         let Some(factor) = power.strip_prefix('*').map(str::trim) else { return power.is_empty().then_some(1) };
         return match factor.split_once('^') {
             Some((base, exponent)) => base.trim().parse::<u64>().ok()?.checked_pow(exponent.trim().parse().ok()?),

@@ -117,7 +117,9 @@ pub(super) fn convert(input: &Input<'_>, to: &Path, room: Bytes, follower: &Arc<
     if follower.is_cancelled() {
         return Err(stopped());
     }
-    if ended.signal() == Some(TOO_LARGE) {
+    // Whether it is killed or told depends on who started us: some let their children ignore the signal.
+    let full = ["File too large", "No space left"].iter().any(|words| complaints.contains(words));
+    if ended.signal() == Some(TOO_LARGE) || (full && !ended.success()) {
         return Err(Fault::wrong_state(format!(
             "it needs more than the {room} that its pool has left; make room there or choose another pool"
         ))
