@@ -12,6 +12,7 @@ async fn definitions_are_edited() {
     let (config, _file) = made_up(3);
     let (host, _recorder) = connected(config);
     definition::edits_of_a_machine_that_is_off(&host, "test").await;
+    definition::a_machine_like_another(&host, "test").await;
     definition::edits_of_an_unknown_machine(&host).await;
     definition::edits_of_a_machine_that_runs(&host, "test").await;
 }
@@ -45,6 +46,7 @@ async fn domain_life_on_qemu() {
     host::unknown_domain(&host).await;
     usage::counters_of_a_machine(&host, &std::process::id().to_string()).await;
     definition::edits_of_a_machine_that_is_off(&host, &std::process::id().to_string()).await;
+    definition::a_machine_like_another(&host, &std::process::id().to_string()).await;
     definition::edits_of_an_unknown_machine(&host).await;
     definition::edits_of_a_machine_that_runs(&host, &std::process::id().to_string()).await;
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod common;
+#[path = "corpus/likeness.rs"]
+mod likeness;
 
 use archipel_contract::{Bytes, DomainId, domain::*};
 use archipel_libvirt::{

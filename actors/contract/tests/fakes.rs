@@ -63,6 +63,7 @@ fn the_hypervisor_conforms() {
     now(conformance::storage::volume_transfer(&host, "fake", false));
     now(conformance::snapshot::snapshot_life(&host, "fake"));
     now(conformance::definition::edits_of_a_machine_that_is_off(&host, "fake"));
+    now(conformance::definition::a_machine_like_another(&host, "fake"));
     now(conformance::definition::edits_of_an_unknown_machine(&host));
     now(conformance::definition::edits_of_a_machine_that_runs(&host, "fake"));
 }

@@ -60,6 +60,27 @@ pub async fn edits_of_a_machine_that_is_off(host: &Host, tag: &str) {
     host.domains.undefine(other).await.expect("undefine the other");
 }
 
+/// A machine is defined that is like another: another machine, with a card of its own, off, and no template though its original is one.
+pub async fn a_machine_like_another(host: &Host, tag: &str) {
+    let id = host.domains.define(spec(&format!("like-{tag}"))).await.expect("define");
+    let edits = &host.definitions;
+    assert_eq!(edits.edit(id, Edit::Template(true), When::NextBoot).await.expect("a template").applies, Applies::NextBoot);
+    assert!(host.domains.read(id).await.expect("read").facts.template);
+    assert_eq!(edits.edit(id, Edit::Template(true), When::NextBoot).await.expect("again").applies, Applies::Nothing);
+    let likeness = || Likeness { name: format!("likened-{tag}"), disks: Vec::new(), note: Some("a copy".into()) };
+    let made = edits.liken(id, likeness()).await.expect("liken").id;
+    assert_ne!(made, id);
+    let read = host.domains.read(made).await.expect("read");
+    assert_eq!((&*read.name, read.facts.note.as_deref(), read.facts.template), (&*format!("likened-{tag}"), Some("a copy"), false));
+    assert!(!read.facts.state.is_active() && read.facts.persistent);
+    assert_eq!(kind_of(edits.liken(id, likeness()).await), FaultKind::Conflict, "a name is taken once");
+    assert_eq!(edits.edit(id, Edit::Template(false), When::NextBoot).await.expect("no template").applies, Applies::NextBoot);
+    assert!(!host.domains.read(id).await.expect("read").facts.template);
+    host.domains.undefine(made).await.expect("undefine the copy");
+    host.domains.undefine(id).await.expect("undefine");
+    assert_eq!(kind_of(edits.liken(id, likeness()).await), FaultKind::NotFound);
+}
+
 /// A machine nobody has answers every edit with `not-found`.
 pub async fn edits_of_an_unknown_machine(host: &Host) {
     let id = DomainId(uuid::Uuid::from_u128(0xdead_beef_0000_4000_8000_0000_0000_0002));

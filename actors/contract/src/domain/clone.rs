@@ -311,6 +311,50 @@ mod tests {
         assert_eq!(shares(&[Bytes(u64::MAX), Bytes(u64::MAX)], 0, 90), [(0, 45), (45, 90)]);
     }
 
+    fn facts(state: DomainState, template: bool) -> DomainFacts {
+        DomainFacts {
+            state,
+            reason: None,
+            vcpus: 1,
+            memory: Bytes::MIB,
+            persistent: true,
+            autostart: false,
+            agent: false,
+            virtualization: "qemu".into(),
+            note: None,
+            template,
+            moving_to: None,
+        }
+    }
+
+    #[test]
+    fn only_what_is_off_is_copied_and_a_template_is_copied_only() {
+        use super::super::may;
+        let refused = |command: &str, facts: &DomainFacts| match may(command, facts) {
+            Verdict::Refused(why) => why,
+            Verdict::Allowed => String::new(),
+        };
+        for state in DomainState::ALL {
+            for command in ["domain.clone", "domain.template"] {
+                let why = refused(command, &facts(state, false));
+                assert_eq!(why.is_empty(), !state.is_active(), "{command} {state:?}: {why}");
+            }
+        }
+        let saved = DomainFacts { reason: Some("saved".into()), ..facts(DomainState::Shutoff, false) };
+        assert!(refused("domain.clone", &saved).contains("memory saved"));
+        let gone = DomainFacts { persistent: false, ..facts(DomainState::Crashed, false) };
+        assert!(refused("domain.clone", &gone).contains("no definition"));
+        let template = facts(DomainState::Shutoff, true);
+        for command in ["start", "resume", "attach-disk", "detach-disk", "set-disk", "resize-disk", "edit-xml", "revert", "autostart"] {
+            assert!(refused(&format!("domain.{command}"), &template).contains("is a template"), "{command}");
+        }
+        for command in ["clone", "template", "info", "xml", "undefine", "rename", "note", "history", "park", "migrate"] {
+            assert_eq!(refused(&format!("domain.{command}"), &template), "", "{command}");
+        }
+        let runs = facts(DomainState::Running, true);
+        assert_eq!(refused("domain.force-off", &runs) + &refused("domain.shutdown", &runs), "", "one that runs can be ended");
+    }
+
     #[test]
     fn a_template_stays_one_while_others_need_it() {
         let mut all = landscape();

@@ -220,3 +220,174 @@ fn vhdx(length: u64, fetch: &Fetch<'_>) -> Result<u64, String> {
     let size = item(DISK_SIZE).map(|at| value(at, 8)).ok_or_else(bad)??;
     le64(&size, 0).ok_or_else(bad)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn looked(bytes: &[u8]) -> Result<Image, String> {
+        look(bytes.len() as u64, &|at, count| {
+            let at = usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+            Ok(bytes[at..(at + count).min(bytes.len())].to_vec())
+        })
+    }
+
+    fn put(bytes: &mut [u8], at: usize, what: &[u8]) {
+        bytes[at..at + what.len()].copy_from_slice(what);
+    }
+
+    fn with(mut bytes: Vec<u8>, at: usize, what: &[u8]) -> Vec<u8> {
+        put(&mut bytes, at, what);
+        bytes
+    }
+
+    fn qcow2() -> Vec<u8> {
+        let mut image = crate::qcow2::tests::head();
+        image.resize(0x40000, 0);
+        image
+    }
+
+    fn vmdk(description: &str) -> Vec<u8> {
+        let mut image = vec![0; 8192];
+        put(&mut image, 0, b"KDMV\x03\0\0\0");
+        put(&mut image, 12, &2048u64.to_le_bytes());
+        put(&mut image, 28, &1u64.to_le_bytes());
+        put(&mut image, 36, &4u64.to_le_bytes());
+        put(&mut image, 512, description.as_bytes());
+        image
+    }
+    const STREAM: &str = "# Disk DescriptorFile\nversion=1\nCID=5e929341\nparentCID=ffffffff\ncreateType=\"streamOptimized\"\n# Extent description\nRW 2048 SPARSE \"a.vmdk\"\n";
+
+    fn vdi(kind: u32) -> Vec<u8> {
+        let mut image = vec![0; 4096];
+        put(&mut image, 64, &0xbeda_107fu32.to_le_bytes());
+        put(&mut image, 76, &kind.to_le_bytes());
+        put(&mut image, 368, &(1u64 << 20).to_le_bytes());
+        image
+    }
+
+    fn vpc(kind: u32, at_its_end: bool) -> Vec<u8> {
+        let mut image = vec![7; 4096];
+        let at = if at_its_end { 4096 - 512 } else { 0 };
+        put(&mut image, at, b"conectix");
+        put(&mut image, at + 48, &(1u64 << 20).to_be_bytes());
+        put(&mut image, at + 60, &kind.to_be_bytes());
+        image
+    }
+
+    /// A VHDX with these items of metadata, each with its value.
+    fn vhdx(items: &[([u8; 16], &[u8])]) -> Vec<u8> {
+        let mut image = vec![0; 512 << 10];
+        put(&mut image, 0, b"vhdxfile");
+        let (regions, table) = (192 << 10, 320 << 10);
+        put(&mut image, regions, b"regi");
+        put(&mut image, regions + 8, &1u32.to_le_bytes());
+        put(&mut image, regions + 16, &METADATA);
+        put(&mut image, regions + 32, &(table as u64).to_le_bytes());
+        put(&mut image, table, b"metadata");
+        put(&mut image, table + 10, &u16::try_from(items.len()).unwrap().to_le_bytes());
+        for (n, (id, value)) in items.iter().enumerate() {
+            let offset = 65536 + n * 64;
+            put(&mut image, table + 32 + n * 32, id);
+            put(&mut image, table + 32 + n * 32 + 16, &u32::try_from(offset).unwrap().to_le_bytes());
+            put(&mut image, table + offset, value);
+        }
+        image
+    }
+    const PLAIN: [u8; 8] = [0, 0, 16, 0, 0, 0, 0, 0];
+    const CHILD: [u8; 8] = [0, 0, 16, 0, 2, 0, 0, 0];
+    const SIZE: [u8; 8] = (1u64 << 20).to_le_bytes();
+
+    #[test]
+    fn formats_are_told_by_what_they_begin_with() {
+        for (format, bytes) in [
+            (Format::Qcow2, qcow2()),
+            (Format::Vmdk, vmdk(STREAM)),
+            (Format::Vmdk, vmdk(&STREAM.replace("streamOptimized", "monolithicSparse"))),
+            (Format::Vdi, vdi(1)),
+            (Format::Vdi, vdi(2)),
+            (Format::Vpc, vpc(3, false)),
+            (Format::Vpc, vpc(2, true)),
+            (Format::Vhdx, vhdx(&[(PARAMETERS, &PLAIN), (DISK_SIZE, &SIZE)])),
+            (Format::Raw, vec![1; 1 << 20]),
+        ] {
+            assert_eq!(looked(&bytes), Ok(Image { format, capacity: Bytes::MIB }), "{}", format.name());
+        }
+    }
+
+    #[test]
+    fn what_leads_to_another_file_is_refused() {
+        let parent = STREAM.replace("CID=5e929341\nparentCID=ffffffff", "CID=1\nparentCID=5e929341");
+        let hint = format!("{STREAM}parentFileNameHint=\"/etc/passwd\"\n");
+        let two = format!("{STREAM}RW 2048 SPARSE \"/etc/passwd\"\n");
+        for (what, bytes, word) in [
+            ("qcow2 with a backing file", with(qcow2(), 8, &[0, 0, 0, 0, 0, 0, 1, 0]), "built on another"),
+            ("qcow2 with a data file", with(qcow2(), 72, &4u64.to_be_bytes()), "another file"),
+            ("VMDK of a flat file", vmdk(&STREAM.replace("SPARSE", "FLAT")), "other files"),
+            ("VMDK of zeros", vmdk(&STREAM.replace("SPARSE", "VMFS")), "other files"),
+            ("VMDK of another kind", vmdk(&STREAM.replace("streamOptimized", "twoGbMaxExtentSparse")), "other files"),
+            ("VMDK of two parts", vmdk(&two), "2 parts"),
+            ("VMDK of no part", vmdk("# Disk DescriptorFile\n"), "0 parts"),
+            ("VMDK with a parent", vmdk(&parent), "built on another"),
+            ("VMDK with a hint", vmdk(&hint), "built on another"),
+            ("VMDK that is followed", with(vmdk(STREAM), 12, &0u64.to_le_bytes()), "without a description"),
+            ("VMDK without a description", with(vmdk(STREAM), 28, &0u64.to_le_bytes()), "without a description"),
+            ("VMDK description", b"# Disk DescriptorFile\nRW 1 FLAT \"/etc/passwd\" 0\n".to_vec(), "only the description"),
+            ("VDI child", vdi(4), "built on another"),
+            ("VHD child", vpc(4, false), "built on another"),
+            ("VHD child, fixed", vpc(4, true), "built on another"),
+            ("VHDX child", vhdx(&[(PARAMETERS, &CHILD), (DISK_SIZE, &SIZE)]), "built on another"),
+            ("VHDX with a locator", vhdx(&[(PARAMETERS, &PLAIN), (PARENT, &[]), (DISK_SIZE, &SIZE)]), "built on another"),
+        ] {
+            let said = looked(&bytes).expect_err(what);
+            assert!(said.contains(word), "{what}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_is_broken_or_no_disk_is_refused() {
+        let mut cd = vec![0; 40 << 10];
+        put(&mut cd, 0x8001, b"CD001");
+        for (what, bytes, word) in [
+            ("nothing", vec![], "empty"),
+            ("encrypted", with(qcow2(), 32, &2u32.to_be_bytes()), "encrypted"),
+            ("torn qcow2", qcow2()[..60].to_vec(), "ends too early"),
+            ("qcow2 of old", with(qcow2(), 4, &1u32.to_be_bytes()), "version"),
+            ("gzip", b"\x1f\x8b\x08 and more".to_vec(), "compressed"),
+            ("xz", b"\xfd7zXZ\0 and more".to_vec(), "compressed"),
+            ("zip", b"PK\x03\x04 and more".to_vec(), "compressed"),
+            ("ESX", b"COWD and more".to_vec(), "old VMware"),
+            ("QED", b"QED\0 and more".to_vec(), "not taken"),
+            ("CD", cd, "medium"),
+            ("torn VMDK", vmdk(STREAM)[..600].to_vec(), "VMDK header is broken"),
+            ("VMDK far away", with(vmdk(STREAM), 28, &u64::MAX.to_le_bytes()), "broken"),
+            ("VMDK with a long tale", with(vmdk(STREAM), 36, &(1u64 << 40).to_le_bytes()), "broken"),
+            ("VHDX without regions", b"vhdxfile".to_vec(), "VHDX header is broken"),
+            ("VHDX without metadata", with(vhdx(&[]), 320 << 10, b"xxxxxxxx"), "VHDX header is broken"),
+            ("VHDX without parameters", vhdx(&[(DISK_SIZE, &SIZE)]), "VHDX header is broken"),
+            ("VHDX without a size", vhdx(&[(PARAMETERS, &PLAIN)]), "VHDX header is broken"),
+            ("VHDX of too many items", with(vhdx(&[]), (320 << 10) + 10, &[0xff, 0xff]), "VHDX header is broken"),
+            ("VHD of no kind", vpc(9, false), "VHD header is broken"),
+        ] {
+            let said = looked(&bytes).expect_err(what);
+            assert!(said.contains(word), "{what}: {said}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(which in 0usize..7, at in 0usize..600, noise in proptest::collection::vec(any::<u8>(), 1..64), cut in any::<u16>()) {
+            let start = [qcow2(), vmdk(STREAM), vdi(1), vpc(3, false), vhdx(&[(PARAMETERS, &PLAIN), (DISK_SIZE, &SIZE)]), vec![0; 700], vec![]];
+            let mut bytes = start[which].clone();
+            let at = at.min(bytes.len());
+            let end = (at + noise.len()).min(bytes.len());
+            let count = end - at;
+            bytes[at..end].copy_from_slice(&noise[..count]);
+            let _ = looked(&bytes);
+            let length = bytes.len().min(usize::from(cut));
+            let _ = looked(&bytes[..length]);
+            let _ = looked(&noise);
+        }
+    }
+}

@@ -114,6 +114,7 @@ fn of_noun(noun: &str) -> Option<&'static [(&'static str, &'static str)]> {
             ("VCPUS", "vcpus"),
             ("MEMORY", "memory"),
             ("AUTOSTART", "autostart"),
+            ("TEMPLATE", "template"),
             ("UUID", "id"),
         ],
         "cell" => &[
@@ -371,13 +372,13 @@ mod tests {
     fn lists_are_aligned_and_sizes_readable() {
         let rows = json!([
             {"name": "web1", "state": "running", "host": "alpha", "vcpus": 2, "memory": 268_435_456, "autostart": true, "id": "u1"},
-            {"name": "a-longer-näme", "state": "shutoff", "host": "b", "vcpus": 16, "memory": 1_610_612_736, "autostart": false, "id": "u2"},
+            {"name": "a-longer-näme", "state": "shutoff", "host": "b", "vcpus": 16, "memory": 1_610_612_736, "autostart": false, "template": true, "id": "u2"},
         ]);
         assert_eq!(
             printed("domain", &rows, PLAIN),
-            "NAME           STATE    HOST   VCPUS  MEMORY   AUTOSTART  UUID\n\
-             web1           running  alpha  2      256 MiB  yes        u1\n\
-             a-longer-näme  shutoff  b      16     1.5 GiB  no         u2\n"
+            "NAME           STATE    HOST   VCPUS  MEMORY   AUTOSTART  TEMPLATE  UUID\n\
+             web1           running  alpha  2      256 MiB  yes        -         u1\n\
+             a-longer-näme  shutoff  b      16     1.5 GiB  no         yes       u2\n"
         );
         assert_eq!(printed("network", &json!([]), PLAIN), "NAME  STATE  HOST  FORWARD  BRIDGE  AUTOSTART  UUID\n");
     }
