@@ -352,7 +352,7 @@ mod tests {
         for (what, bytes, word) in [
             ("nothing", vec![], "empty"),
             ("encrypted", with(qcow2(), 32, &2u32.to_be_bytes()), "encrypted"),
-            ("torn qcow2", qcow2()[..60].to_vec(), "ends too early"),
+            ("torn qcow2", qcow2()[..60].to_vec(), "broken"),
             ("qcow2 of old", with(qcow2(), 4, &1u32.to_be_bytes()), "version"),
             ("gzip", b"\x1f\x8b\x08 and more".to_vec(), "compressed"),
             ("xz", b"\xfd7zXZ\0 and more".to_vec(), "compressed"),
