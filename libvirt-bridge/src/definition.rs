@@ -351,14 +351,6 @@ impl DefinitionPort for Link {
         self.call(Lane::Change, "defining a machine like another", move |session| likeness::make(session, id, &likeness))
     }
 
-    fn liken(&self, id: DomainId, likeness: Likeness) -> BoxFuture<'_, Result<Likened, Fault>> {
-        self.call(Lane::Change, "defining a machine like another", move |session| likeness::make(session, id, &likeness))
-    }
-
-    fn liken(&self, id: DomainId, likeness: Likeness) -> BoxFuture<'_, Result<Likened, Fault>> {
-        self.call(Lane::Change, "defining a machine like another", move |session| likeness::make(session, id, &likeness))
-    }
-
     fn owner_of_mac(&self, mac: String, except: Option<DomainId>) -> BoxFuture<'_, Result<Option<String>, Fault>> {
         self.call(Lane::Read, "looking for a MAC", move |session| owner_of(&session.connect, &mac, except))
     }
