@@ -13,6 +13,8 @@
 //! of [`Making`] and returns at the first fault. Nothing that was there before is ever overwritten or removed: ports refuse a name
 //! that is taken, and only what a port said it had made is removed.
 
+mod part;
+
 use crate::{
     ask::{Ask, bare},
     domain::DomainActor,
@@ -35,6 +37,7 @@ use archipel_contract::{
     volume::{CopySpec, NewVolume, Source, UNFINISHED, UploadSpec},
     work::Follower,
 };
+use part::Part;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -474,37 +477,9 @@ impl Source for Bytewise {
     }
 }
 
-/// One step of a whole.
-struct Part {
-    whole: Arc<dyn Follower>,
-    from: u8,
-    to: u8,
-}
-
-impl Follower for Part {
-    fn advance(&self, percent: Option<u8>, message: &str) {
-        self.whole.advance(percent.map(|p| scaled(self.from, self.to, p)), message);
-    }
-    fn is_cancelled(&self) -> bool {
-        self.whole.is_cancelled()
-    }
-    fn on_cancel(&self, stop: Box<dyn FnOnce() + Send>) {
-        self.whole.on_cancel(stop);
-    }
-}
-
-fn scaled(from: u8, to: u8, percent: u8) -> u8 {
-    from.saturating_add(u8::try_from(u16::from(to.saturating_sub(from)) * u16::from(percent.min(100)) / 100).unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_step_is_a_part_of_the_whole() {
-        assert_eq!((scaled(10, 90, 0), scaled(10, 90, 50), scaled(10, 90, 100), scaled(90, 10, 50)), (10, 50, 90, 90));
-    }
 
     #[test]
     fn what_is_left_is_never_kept_quiet() {

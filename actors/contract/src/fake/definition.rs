@@ -254,7 +254,15 @@ fn liken(model: &mut Model, id: DomainId, likeness: Likeness) -> Result<Likened,
     for (device, pool, name) in likeness.disks {
         let paths = vec![volume(model, &format!("{pool}/{name}"))?];
         let (name, running, read_only) = (likeness.name.as_str().into(), false, false);
-        model.attachments.push(crate::volume::Attachment { domain: made, name, device, running, read_only, paths, ..Attachment::default() });
+        model.attachments.push(crate::volume::Attachment {
+            domain: made,
+            name,
+            device,
+            running,
+            read_only,
+            paths,
+            ..Attachment::default()
+        });
     }
     let note = likeness.note.map_or(original.facts.note.clone(), |n| Some(n.into()).filter(|n: &Arc<str>| !n.is_empty()));
     let facts = DomainFacts { state: DomainState::Shutoff, template: false, autostart: false, note, ..original.facts };

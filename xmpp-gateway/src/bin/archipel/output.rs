@@ -91,9 +91,14 @@ fn of_command(command: &str) -> Option<&'static [(&'static str, &'static str)]> 
         "domain.volumes" => &[("DISK", "device"), ("POOL", "pool"), ("VOLUME", "volume"), ("OTHERS", "others"), ("PATH", "path")],
         "storage-pool.orphans" => return of_noun("volume"),
         "domain.backups" => return of_noun("backup"),
-        "volume.users" => {
-            &[("NAME", "name"), ("HOST", "host"), ("DISK", "device"), ("RUNNING", "running"), ("READ ONLY", "read_only"), ("THROUGH", "through")]
-        }
+        "volume.users" => &[
+            ("NAME", "name"),
+            ("HOST", "host"),
+            ("DISK", "device"),
+            ("RUNNING", "running"),
+            ("READ ONLY", "read_only"),
+            ("THROUGH", "through"),
+        ],
         "network.attached" => &[("NAME", "name"), ("MAC", "mac"), ("RUNNING", "running"), ("INTERFACE", "interface"), ("UUID", "id")],
         "network.hosts" => &[("NAME", "name"), ("ADDRESS", "address"), ("MAC", "mac")],
         "network.leases" => &[("ADDRESS", "address"), ("MAC", "mac"), ("NAME", "name"), ("EXPIRES", "expires")],
