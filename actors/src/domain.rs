@@ -15,11 +15,13 @@
 //! | `edit` | its processors, memory, disks, cards ...: one change at a time, now and at the next boot |
 //! | `history` | the versions of its definition, and the way back; raw XML |
 //! | `reading` | how what libvirt says gets onto the board |
+//! | `backup` | backups of it, the way back to one, checkpoints |
 //! | `stall` | why it stands still when a disk cannot be written |
 //! | [`change`] | what a report of libvirt means: pure |
 //! | `turn` | commands of one machine run one after the other |
 //! | `migration/request` | moving, parking |
 
+mod backup;
 pub mod change;
 mod console;
 mod definition;

@@ -14,6 +14,7 @@ use crate::{
 use actix::Handler;
 use archipel_contract::{
     BoxFuture, Caller, Command, EntityId, Fault,
+    backup::*,
     catalog::{Catalog, CommandEntry, entry},
     cell::*,
     command::parse_arguments,
@@ -122,6 +123,15 @@ pub fn list() -> Vec<Route> {
         of::<DomainActor, CreateSnapshot>(),
         of::<DomainActor, RevertSnapshot>(),
         of::<DomainActor, DeleteSnapshot>(),
+        of::<DomainActor, CreateBackup>(),
+        of::<DomainActor, ListDomainBackups>(),
+        of::<DomainActor, RestoreDomain>(),
+        of::<PoolActor, ListBackups>(),
+        of::<PoolActor, RestoreBackup>(),
+        of::<PoolActor, VerifyBackup>(),
+        of::<PoolActor, DeleteBackup>(),
+        of::<DomainActor, ListCheckpoints>(),
+        of::<DomainActor, DeleteCheckpoint>(),
         of::<DomainActor, ListDevices>(),
         of::<DomainActor, SetVcpus>(),
         of::<DomainActor, SetMemory>(),

@@ -35,7 +35,7 @@ const INACTIVE: u32 = sys::VIR_DOMAIN_XML_INACTIVE;
 /// How often a MAC is made up before libvirt's machines are said to have them all.
 const ATTEMPTS: usize = 64;
 
-fn tree(xml: &str) -> Result<Element, Fault> {
+pub(crate) fn tree(xml: &str) -> Result<Element, Fault> {
     parse(xml).map_err(|e| unreadable("a virtual machine", e))
 }
 
@@ -170,7 +170,7 @@ fn define(session: &Session, xml: &str, validate: bool) -> Result<(), Error> {
     define_on(&session.connect, xml, validate)
 }
 
-fn define_on(connect: &Connect, xml: &str, validate: bool) -> Result<(), Error> {
+pub(crate) fn define_on(connect: &Connect, xml: &str, validate: bool) -> Result<(), Error> {
     let flags = if validate { sys::VIR_DOMAIN_DEFINE_VALIDATE } else { 0 };
     ask(|| connect.define_domain_xml_flags(xml, flags)).map(drop)
 }

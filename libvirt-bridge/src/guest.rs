@@ -1,7 +1,7 @@
 //! The port to the agents inside guests. Each call may take as long as the guest lets it, so none is made on the threads that read:
 //! libvirt itself gives up after some seconds.
 
-mod raw;
+pub(crate) mod raw;
 mod run;
 
 use crate::{

@@ -1,5 +1,5 @@
 //! The libvirt ports of the contract, over `virt` and `virt-sys`. This crate knows libvirt and the contract, and nothing
-//! about actors, XMPP or the daemon; the only unsafe code of the workspace is in `event/raw.rs`, `migration/raw.rs`, `volume/raw.rs`, `console/raw.rs`, `guest/raw.rs`, `network/raw.rs`, `definition/raw.rs`, `usage/raw.rs` and `memory.rs`.
+//! about actors, XMPP or the daemon; the only unsafe code of the workspace is in `event/raw.rs`, `migration/raw.rs`, `volume/raw.rs`, `console/raw.rs`, `guest/raw.rs`, `network/raw.rs`, `definition/raw.rs`, `backup/raw.rs`, `usage/raw.rs` and `memory.rs`.
 //!
 //! ```text
 //!   async callers ──call()──▶ lanes (bounded) ──▶ worker threads ──▶ libvirt ──▶ answer by oneshot
@@ -17,6 +17,7 @@
 //! | `apart` | work that takes as long as it takes: moves, snapshots with memory, backups |
 //! | `count` | how often libvirt was called |
 //! | `event` | the relay to the observer, and the meaning of each event; `event/raw` is the C side |
+//! | `backup` | backups and checkpoints; `backup/raw` is the C that `virt` lacks |
 //! | `domain` `snapshot` `network` `storage_pool` `volume` `hypervisor` | one port of the contract each |
 //! | `definition` | changing definitions and devices; `definition/block` copies and merges disks |
 //! | `console` `guest` | screens, serial lines, keys; the agents in guests; `console/raw` and `guest/raw` are what `virt` lacks |
@@ -31,6 +32,7 @@
 #![deny(unsafe_code)]
 
 mod apart;
+mod backup;
 pub mod bare;
 mod connection;
 mod console;
@@ -134,6 +136,7 @@ pub fn open(config: LinkConfig) -> Host {
         hypervisor: link.clone(),
         domains: link.clone(),
         snapshots: link.clone(),
+        backups: link.clone(),
         definitions: link.clone(),
         networks: link.clone(),
         pools: link.clone(),

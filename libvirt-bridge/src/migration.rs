@@ -10,7 +10,7 @@
 
 mod obstacles;
 mod passport;
-mod raw;
+pub(crate) mod raw;
 mod standing;
 mod storage;
 mod transfer;

@@ -4,7 +4,7 @@
 
 mod common;
 
-use archipel_contract::conformance::{definition, host, network, snapshot, storage, usage};
+use archipel_contract::conformance::{backup, definition, host, network, snapshot, storage, usage};
 use common::{connected, made_up};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,4 +110,30 @@ async fn a_machine_whose_memory_is_saved_here_goes_nowhere() {
     host.snapshots.save(id, std::sync::Arc::new(archipel_contract::work::Unfollowed)).await.unwrap();
     let fault = host.migration.passport(id).await.unwrap_err();
     assert!(fault.kind == archipel_contract::FaultKind::WrongState && fault.message.contains("discard-saved"), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backups_live_on_qemu() {
+    let Ok(uri) = std::env::var("ARCHIPEL_TEST_QEMU_URI") else {
+        println!("SKIPPED backups_live_on_qemu: ARCHIPEL_TEST_QEMU_URI names no libvirtd");
+        return;
+    };
+    let (host, _recorder) = connected(archipel_libvirt::LinkConfig::new("alpha".parse().unwrap(), uri.clone()));
+    // A pool of its own: other tests make volumes meanwhile.
+    let dir = format!("{}/kept", std::env::var("ARCHIPEL_TEST_QEMU_POOL_DIR").unwrap());
+    std::fs::create_dir_all(&dir).unwrap();
+    let connect = virt::connect::Connect::open(Some(&uri)).unwrap();
+    let xml = format!("<pool type='dir'><name>kept</name><target><path>{dir}</path></target></pool>");
+    let made = connect.create_storage_pool_xml(&xml, 0).unwrap();
+    let pool = host.pools.list().await.unwrap().into_iter().find(|p| *p.name == *"kept").unwrap().id;
+    let volume = archipel_contract::volume::NewVolume {
+        name: "kept.qcow2".to_owned(),
+        capacity: Some(archipel_contract::Bytes::mib(8)),
+        format: archipel_contract::volume::VolumeFormat::Qcow2,
+        preallocation: archipel_contract::volume::Preallocation::None,
+        backing: None,
+    };
+    host.volumes.create(pool, volume).await.unwrap();
+    backup::backup_life(&host, pool, "kept.qcow2", "qemu").await;
+    made.destroy().unwrap();
 }

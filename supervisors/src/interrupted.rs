@@ -8,7 +8,8 @@ use archipel_actors::{
     task,
 };
 use archipel_contract::{
-    EntityId, Epoch, Facts, Fault, HypervisorName,
+    Command, EntityId, Epoch, Facts, Fault, FaultKind, HypervisorName,
+    backup::CreateBackup,
     event::Cause,
     port::Operation,
     task::{TaskFacts, TaskState},
@@ -143,10 +144,31 @@ fn goes_on(scope: &Scope, operation: &Operation) -> bool {
     drains || scope.moves.by_task(id).is_some()
 }
 
+/// libvirt goes on with a backup when whoever asked for it has died. Nobody would ever read it back, so it is given up.
+async fn abandon(scope: &Scope, operation: &Operation) -> Result<Option<String>, Fault> {
+    if operation.command != CreateBackup::NAME {
+        return Ok(None);
+    }
+    let target = operation.arguments.get("target").and_then(Value::as_str).and_then(|t| t.parse().ok());
+    let Some(EntityId::Domain(id)) = target else { return Ok(None) };
+    match scope.host.backups.abandon(id).await {
+        Ok(gone) if gone.is_empty() => {
+            Ok(Some("nothing of it is left; look whether the backup is in its pool before asking again".to_owned()))
+        }
+        Ok(gone) => Ok(Some(format!("it was given up and nothing of it is left (removed: {}); ask again", gone.join(", ")))),
+        // The machine went meanwhile; what is left is shown as unfinished.
+        Err(fault) if fault.kind == FaultKind::NotFound => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
 /// A task that ran when the daemon ended is shown as failed, unless it had ended and only that was not written down.
 async fn interrupt_task(scope: &Rc<Scope>, operation: &Operation) -> Result<Result<Value, Fault>, Fault> {
     let left = match operation.target {
-        EntityId::Task(id) => making::left_behind(scope, id).await?,
+        EntityId::Task(id) => {
+            let given_up = abandon(scope, operation).await?;
+            given_up.or(making::left_behind(scope, id).await?)
+        }
         _ => None,
     };
     Ok(interrupted_task(scope, operation, left))

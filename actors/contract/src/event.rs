@@ -72,6 +72,7 @@ pub const TOPICS: &[(&str, &str)] = &[
     ("domain.io-error", "a disk of it reports errors"),
     ("domain.watchdog", "its watchdog fired"),
     ("domain.snapshots", "a snapshot of it was taken, gone back to or deleted"),
+    ("domain.backups", "a backup of it was made, or it was taken back to one"),
     ("domain.degraded", "its actor failed and is being restarted"),
     ("domain.unknown", "control over it was lost"),
     ("domain.known", "control over it is back"),

@@ -2,6 +2,7 @@
 
 use crate::{
     DomainId, HypervisorName, NetworkId, PoolId,
+    backup::BackupPort,
     domain::{DefinitionPort, DomainPort, DomainState, SnapshotPort},
     hypervisor::HypervisorPort,
     migration::MigrationPort,
@@ -25,6 +26,8 @@ pub struct Host {
     pub domains: Arc<dyn DomainPort>,
     /// Their snapshots.
     pub snapshots: Arc<dyn SnapshotPort>,
+    /// Their backups and checkpoints.
+    pub backups: Arc<dyn BackupPort>,
     /// Their definitions and devices.
     pub definitions: Arc<dyn DefinitionPort>,
     /// Its networks.

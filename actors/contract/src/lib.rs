@@ -16,11 +16,12 @@
 //! | [`port`] | what the inside needs from the outside that belongs to no single noun |
 //! | [`migration`], [`mod@ownership`] | moving a machine, and who may run it |
 //! | [`cell`] | the cell itself: who belongs to it |
-//! | [`hypervisor`] [`domain`] [`storage_pool`] [`volume`] [`network`] [`task`] | the nouns |
+//! | [`hypervisor`] [`domain`] [`backup`] [`storage_pool`] [`volume`] [`network`] [`task`] | the nouns |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 pub mod access;
+pub mod backup;
 pub mod catalog;
 pub mod cell;
 pub mod command;

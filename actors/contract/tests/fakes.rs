@@ -49,6 +49,14 @@ fn the_accounts_conform() {
 }
 
 #[test]
+fn backups_conform() {
+    let fake = FakeHost::new("alpha");
+    let host = fake.host();
+    let pool = now(host.pools.list()).unwrap()[0].id;
+    now(conformance::backup::backup_life(&host, pool, "disk.qcow2", "fake"));
+}
+
+#[test]
 fn the_hypervisor_conforms() {
     let fake = FakeHost::new("alpha");
     let host = fake.host();

@@ -42,6 +42,35 @@ pub(crate) struct Desk {
     /// Something about the machine was told.
     pub(crate) news: Notify,
     pub(crate) consequence: RefCell<Option<Consequence>>,
+    occupied: RefCell<Option<Occupation>>,
+}
+
+/// Long work that must not be met half-way by some commands, and lets others through.
+struct Occupation {
+    /// What goes on: "is being backed up".
+    words: &'static str,
+    lets_through: fn(&str) -> bool,
+}
+
+/// A machine that is occupied, until this is dropped.
+pub(crate) struct Occupied(Rc<Desk>);
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        *self.0.occupied.borrow_mut() = None;
+    }
+}
+
+impl Desk {
+    /// Refuses a command that must not meet what goes on.
+    pub(crate) fn lets_through(&self, command: &str, name: &str) -> Result<(), Fault> {
+        match &*self.occupied.borrow() {
+            Some(now) if !(now.lets_through)(command) => {
+                Err(Fault::busy(format!("{name} {}; wait until that has ended, or cancel its task", now.words)))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The desks of one hypervisor's machines. They outlive an actor that fails while somebody else has the turn.
@@ -122,8 +151,15 @@ impl Turn {
         self.entity().map_or_else(|_| self.id.to_string().into(), |e| e.name.clone())
     }
 
+    /// Keeps commands away that must not meet what now begins. Whoever asks has the turn, and it is occupied until this is dropped.
+    pub(crate) fn occupy(&self, words: &'static str, lets_through: fn(&str) -> bool) -> Occupied {
+        *self.desk.occupied.borrow_mut() = Some(Occupation { words, lets_through });
+        Occupied(self.desk.clone())
+    }
+
     pub(crate) fn check(&self, command: &str) -> Result<(), Fault> {
         let entity = self.entity()?;
+        self.desk.lets_through(command, &entity.name)?;
         in_control(&entity)?;
         match entity.domain() {
             Some(facts) => may(command, facts).check(&entity.name),

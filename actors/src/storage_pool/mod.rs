@@ -1,9 +1,12 @@
 //! The actor of one storage pool, and of the volumes in it: what a pool is to the [`crate::noun`] actor, and its commands.
 //! Listing the volumes again may take long and is a task. The commands of volumes are in `volume`, defining a pool in `define`.
 
+mod backup;
 mod define;
 mod transfer;
 mod volume;
+
+pub(crate) use backup::listed_backups;
 
 use crate::{
     ask::{Ask, ending},

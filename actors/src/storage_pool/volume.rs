@@ -54,7 +54,7 @@ where
 }
 
 /// Changes something, and lets everybody know.
-fn change<C, F>(this: &mut PoolActor, posted: Posted<Ask<C>>, work: F) -> Answer<C>
+pub(super) fn change<C, F>(this: &mut PoolActor, posted: Posted<Ask<C>>, work: F) -> Answer<C>
 where
     C: Command<Reply = Done>,
     F: AsyncFnOnce(&Scope, PoolId, C) -> Result<String, Fault> + 'static,
@@ -74,7 +74,7 @@ where
 }
 
 /// Begins something long, which ends as a task.
-fn begin<C, F>(this: &mut PoolActor, posted: Posted<Ask<C>>, plan: F) -> Result<Started, Fault>
+pub(super) fn begin<C, F>(this: &mut PoolActor, posted: Posted<Ask<C>>, plan: F) -> Result<Started, Fault>
 where
     C: Command<Reply = Started>,
     F: FnOnce(&Entity, C) -> Result<Plan, Fault>,
@@ -110,16 +110,16 @@ async fn tell(scope: &Rc<Scope>, name: &str) {
 }
 
 /// What a port is asked to do for a task, and what it said in the end.
-type Deed = Box<dyn for<'a> FnOnce(&'a Scope, PoolId, Arc<dyn Follower>) -> LocalBoxFuture<'a, Result<String, Fault>>>;
+pub(super) type Deed = Box<dyn for<'a> FnOnce(&'a Scope, PoolId, Arc<dyn Follower>) -> LocalBoxFuture<'a, Result<String, Fault>>>;
 
-struct Plan {
+pub(super) struct Plan {
     /// What goes on.
-    words: String,
+    pub(super) words: String,
     /// What it is done to, for the task's name.
-    name: String,
+    pub(super) name: String,
     /// The other pool it changes.
-    there: Option<String>,
-    doing: Deed,
+    pub(super) there: Option<String>,
+    pub(super) doing: Deed,
 }
 
 impl Handler<Posted<Ask<ListVolumes>>> for PoolActor {
@@ -161,7 +161,10 @@ impl Handler<Posted<Ask<ListOrphans>>> for PoolActor {
     fn handle(&mut self, posted: Posted<Ask<ListOrphans>>, _: &mut Self::Context) -> Self::Result {
         look(self, posted, async |host: &Host, entity: &Entity, id, _: ListOrphans| {
             let all = within(SHORT, host.volumes.landscape()).await?;
-            Ok(all.orphans(id).into_iter().map(|v| shown(entity, v.clone())).collect())
+            // A backup is used by nobody, and is what it is for.
+            let kept = within(SHORT, host.backups.archive(id)).await?;
+            let orphans = all.orphans(id).into_iter().filter(|v| !kept.holds(&v.name));
+            Ok(orphans.map(|v| shown(entity, v.clone())).collect())
         })
     }
 }

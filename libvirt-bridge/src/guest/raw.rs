@@ -21,13 +21,13 @@ fn owned(text: *const c_char) -> String {
 }
 
 /// `virDomainFSFreeze` of all file systems.
-pub(super) fn freeze(domain: &Domain) -> Result<u32, Error> {
+pub(crate) fn freeze(domain: &Domain) -> Result<u32, Error> {
     // SAFETY: the handle is live as long as the reference; null means all of them.
     ask(|| checked(unsafe { sys::virDomainFSFreeze(domain.as_ptr(), null_mut(), 0, 0) }))
 }
 
 /// `virDomainFSThaw` of all file systems.
-pub(super) fn thaw(domain: &Domain) -> Result<u32, Error> {
+pub(crate) fn thaw(domain: &Domain) -> Result<u32, Error> {
     // SAFETY: the handle is live as long as the reference; null means all of them.
     ask(|| checked(unsafe { sys::virDomainFSThaw(domain.as_ptr(), null_mut(), 0, 0) }))
 }

@@ -13,7 +13,7 @@ fn checked(answer: c_int) -> Result<c_int, Error> {
 }
 
 /// `virDomainAbortJob`.
-pub(super) fn abort(domain: &Domain) -> Result<(), Error> {
+pub(crate) fn abort(domain: &Domain) -> Result<(), Error> {
     // SAFETY: the handle is live as long as the reference.
     ask(|| checked(unsafe { sys::virDomainAbortJob(domain.as_ptr()) })).map(drop)
 }
@@ -71,19 +71,23 @@ pub(super) fn memory(connect: &Connect) -> Result<(u64, u64), Error> {
 
 /// What libvirt tells of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Job {
+pub(crate) struct Job {
     /// `VIR_DOMAIN_JOB_NONE` ...
-    pub(super) kind: u32,
+    pub(crate) kind: u32,
     /// `VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT` ...
-    pub(super) operation: u32,
+    pub(crate) operation: u32,
     /// Milliseconds.
-    pub(super) elapsed: u64,
+    pub(crate) elapsed: u64,
     /// Milliseconds, where it was measured.
-    pub(super) downtime: Option<u64>,
-    pub(super) total: u64,
-    pub(super) processed: u64,
-    pub(super) remaining: u64,
-    pub(super) iteration: u64,
+    pub(crate) downtime: Option<u64>,
+    pub(crate) total: u64,
+    pub(crate) processed: u64,
+    pub(crate) remaining: u64,
+    pub(crate) iteration: u64,
+    /// Bytes of disks: done and whole. Only backups tell.
+    pub(crate) disk: (u64, u64),
+    /// Why it failed, where libvirt says.
+    pub(crate) error: String,
 }
 
 impl Job {
@@ -95,7 +99,7 @@ impl Job {
 }
 
 /// The job that goes on, or with `completed` the one that was last completed (`virDomainGetJobStats`).
-pub(super) fn job(domain: &Domain, completed: bool) -> Result<Job, Error> {
+pub(crate) fn job(domain: &Domain, completed: bool) -> Result<Job, Error> {
     let (mut kind, mut count): (c_int, c_int) = (0, 0);
     let mut values: sys::virTypedParameterPtr = null_mut();
     let flags = if completed { sys::VIR_DOMAIN_JOB_STATS_COMPLETED | sys::VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED } else { 0 };
@@ -108,6 +112,10 @@ pub(super) fn job(domain: &Domain, completed: bool) -> Result<Job, Error> {
         for value in list {
             // SAFETY: libvirt ends the name with a NUL within its 80 bytes.
             let name = unsafe { CStr::from_ptr(value.field.as_ptr()) };
+            if value.type_ as u32 == sys::VIR_TYPED_PARAM_STRING && name.to_bytes() == b"errmsg" {
+                // SAFETY: the type says which member of the union is set; libvirt's texts end with a NUL.
+                job.error = unsafe { CStr::from_ptr(value.value.s) }.to_string_lossy().into_owned();
+            }
             let number = match value.type_ as u32 {
                 // SAFETY: the type says which member of the union is set.
                 sys::VIR_TYPED_PARAM_ULLONG => unsafe { value.value.ul },
@@ -122,6 +130,8 @@ pub(super) fn job(domain: &Domain, completed: bool) -> Result<Job, Error> {
                 b"data_total" => job.total = number,
                 b"data_processed" => job.processed = number,
                 b"data_remaining" => job.remaining = number,
+                b"disk_processed" => job.disk.0 = number,
+                b"disk_total" => job.disk.1 = number,
                 b"memory_iteration" => job.iteration = number,
                 _ => {}
             }

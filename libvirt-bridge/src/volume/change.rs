@@ -35,7 +35,7 @@ pub(super) fn find(connect: &Connect, uri: &str, pool: PoolId, name: &str) -> Re
 }
 
 /// Refuses a name that is taken.
-pub(super) fn free(pool: &StoragePool, name: &str) -> Result<(), Trouble> {
+pub(crate) fn free(pool: &StoragePool, name: &str) -> Result<(), Trouble> {
     match ask(|| pool.lookup_storage_vol_by_name(name)) {
         Ok(_) => Err(Fault::new(FaultKind::Conflict, format!("there is a volume {name} already; choose another name")).into()),
         Err(error) if fault::is_gone(&error) => Ok(()),
@@ -44,14 +44,14 @@ pub(super) fn free(pool: &StoragePool, name: &str) -> Result<(), Trouble> {
 }
 
 /// The directory of a pool whose volumes are files that this process sees.
-pub(super) fn directory(pool: &StoragePool, uri: &str) -> Result<Option<PathBuf>, Trouble> {
+pub(crate) fn directory(pool: &StoragePool, uri: &str) -> Result<Option<PathBuf>, Trouble> {
     let xml = ask(|| pool.xml_desc(0))?;
     let (kind, path) = read::pool(&xml).map_err(|e| unreadable("a storage pool", e))?;
     Ok(path.map(PathBuf::from).filter(|path| PoolType::holds_files(&kind) && is_local_qemu(uri) && path.is_dir()))
 }
 
 /// Lets libvirt look through a pool again. It refuses as long as it makes a copy in it; that is waited for.
-pub(super) fn look_again(pool: &StoragePool) -> Result<(), Error> {
+pub(crate) fn look_again(pool: &StoragePool) -> Result<(), Error> {
     let end = Instant::now() + QUIET;
     loop {
         match ask(|| pool.refresh(0)) {
@@ -62,7 +62,7 @@ pub(super) fn look_again(pool: &StoragePool) -> Result<(), Error> {
 }
 
 /// Gives a file of a pool another name. With `replace` it takes the place of what has that name, in one step.
-pub(super) fn rename_file(dir: &Path, from: &str, to: &str, replace: bool) -> Result<(), Fault> {
+pub(crate) fn rename_file(dir: &Path, from: &str, to: &str, replace: bool) -> Result<(), Fault> {
     let (old, new) = (dir.join(from), dir.join(to));
     let done = if replace { std::fs::rename(&old, &new) } else { raw::rename(&old, &new) };
     done.map_err(|error| match error.kind() {

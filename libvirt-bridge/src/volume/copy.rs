@@ -49,11 +49,11 @@ pub(super) fn stopped() -> Trouble {
 static MAKING: Mutex<BTreeSet<(String, Uuid, String)>> = Mutex::new(BTreeSet::new());
 
 /// A name that is being made; free again when it is dropped.
-pub(super) struct Claim((String, Uuid, String));
+pub(crate) struct Claim((String, Uuid, String));
 
 impl Claim {
     /// Takes the name, unless somebody makes it already.
-    pub(super) fn take(uri: &str, pool: &StoragePool, name: &str) -> Result<Claim, Trouble> {
+    pub(crate) fn take(uri: &str, pool: &StoragePool, name: &str) -> Result<Claim, Trouble> {
         let key = (uri.to_owned(), pool.uuid()?, name.to_owned());
         if !MAKING.lock().insert(key.clone()) {
             return Err(Fault::busy(format!("{name} is being written already; wait until that has ended, or cancel its task")).into());

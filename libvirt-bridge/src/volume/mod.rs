@@ -9,8 +9,8 @@
 //! | `transfer` | contents that come and go |
 //! | `raw` | the C that `virt` lacks |
 
-mod change;
-mod copy;
+pub(crate) mod change;
+pub(crate) mod copy;
 mod landscape;
 mod place;
 mod raw;

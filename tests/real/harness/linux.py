@@ -1,5 +1,6 @@
 """A Linux guest, made from Debian's packages alone: the kernel for clouds, busybox, the QEMU guest agent. It boots without a disk in some
-seconds, has a prompt on its serial line and on its screen, and an agent that answers. A disk, if there is one, is made anew and mounted at /data.
+seconds, has a prompt on its serial line and on its screen, and an agent that answers. A disk, if there is one, is mounted at /data; an empty one
+gets a file system first.
 
 Built once and kept under target/guest; a build takes about half a minute, most of it the download of the kernel.
 """
@@ -32,7 +33,8 @@ opt() { for w in $(cat /proc/cmdline); do case $w in $1=*) echo "${w#*=}";; esac
 hostname "$(opt guest.name)"
 ip link set lo up
 for d in /sys/class/net/*; do d=${d##*/}; [ $d = lo ] || { ip link set $d up; ip addr add $(opt guest.ip) dev $d; }; done
-[ -b /dev/vda ] && mkdir /data && mke2fs /dev/vda >/dev/null && { mount -t ext4 /dev/vda /data || mount -t ext2 /dev/vda /data; }
+disk() { mount -t ext4 /dev/vda /data 2>/dev/null || mount -t ext2 /dev/vda /data 2>/dev/null; }
+[ -b /dev/vda ] && mkdir /data && { disk || { mke2fs /dev/vda >/dev/null && disk; }; }
 mkdir -p /dev/virtio-ports
 for p in /sys/class/virtio-ports/*; do [ -e $p/name ] && ln -sf ../${p##*/} /dev/virtio-ports/$(cat $p/name); done
 [ -e /dev/virtio-ports/org.qemu.guest_agent.0 ] && qemu-ga -m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0 -t /run &

@@ -3,14 +3,22 @@ import type { Catalog } from './catalog';
 
 /** The arguments of every command. */
 export interface CommandArguments {
+  'backup.create': { pool: string; kind?: 'auto' | 'full' | 'incremental'; limit?: number | string; quiesce?: boolean };
+  'backup.delete': { backup: string; with_later?: boolean };
+  'backup.list': { machine?: string };
+  'backup.restore': { backup: string; to: string; into?: string };
+  'backup.verify': { backup: string };
   'cell.invite': { lifetime?: number; name?: string };
   'cell.members': Record<string, never>;
   'cell.revoke': { name: string };
+  'checkpoint.delete': { checkpoint?: string; all?: boolean };
+  'checkpoint.list': Record<string, never>;
   'domain.add-device': { kind: 'rng' | 'guest-agent' | 'serial' | 'watchdog' | 'sound' | 'cdrom' | 'tablet'; when?: 'now' | 'next-boot' | 'both' };
   'domain.attach-disk': { volume: string; bandwidth?: number | string; bus?: 'virtio' | 'scsi' | 'sata' | 'ide' | 'usb'; cache?: 'default' | 'none' | 'writethrough' | 'writeback' | 'directsync' | 'unsafe'; cdrom?: boolean; device?: string; discard?: boolean; iops?: number; read_only?: boolean; shareable?: boolean; when?: 'now' | 'next-boot' | 'both' };
   'domain.attach-host-device': { device: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.attach-nic': { bandwidth?: number | string; bridge?: string; filter?: string; link_down?: boolean; mac?: string; model?: string; network?: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.autostart': { enabled?: boolean };
+  'domain.backups': Record<string, never>;
   'domain.change-media': { drive?: string; force?: boolean; volume?: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.commit-disk': { disk: string };
   'domain.console': { kind?: 'vnc' | 'serial' | 'spice'; proof?: string; take_over?: boolean };
@@ -44,6 +52,7 @@ export interface CommandArguments {
   'domain.rename': { to: string };
   'domain.reset': Record<string, never>;
   'domain.resize-disk': { disk: string; size: number | string };
+  'domain.restore': { backup: string; into?: string; pool?: string };
   'domain.resume': Record<string, never>;
   'domain.revert': { version: number };
   'domain.save': Record<string, never>;
@@ -143,6 +152,157 @@ export type CommandName = keyof CommandArguments;
 export const catalog: Catalog = {
  "commands": [
   {
+   "name": "backup.create",
+   "noun": "backup",
+   "verb": "create",
+   "title": "Back up a virtual machine to a storage pool of its host and follow it until it was read back",
+   "description": "Back up a virtual machine to a storage pool of its host and follow it until it was read back. A running one goes on meanwhile, and the backup holds what its disks held at the beginning.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "pool",
+     "kind": "text",
+     "required": true,
+     "description": "The pool it goes to, by name: one whose volumes are files of the host."
+    },
+    {
+     "name": "kind",
+     "kind": "choice",
+     "required": false,
+     "default": "auto",
+     "choices": [
+      "auto",
+      "full",
+      "incremental"
+     ],
+     "description": "Everything, or what was written since the last backup of this machine in that pool."
+    },
+    {
+     "name": "limit",
+     "kind": "bytes",
+     "required": false,
+     "minimum": 0,
+     "description": "How many bytes a second it may read at most, for example 50MiB."
+    },
+    {
+     "name": "quiesce",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Have the guest agent write everything to the disks first. It stands still for a moment."
+    }
+   ],
+   "refused": {
+    "pmsuspended": "sleeps; resume it first",
+    "shutdown": "is going down; wait until it is off"
+   }
+  },
+  {
+   "name": "backup.delete",
+   "noun": "backup",
+   "verb": "delete",
+   "title": "Delete a backup",
+   "description": "Delete a backup. Refused while later ones build on it.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "backup",
+     "kind": "text",
+     "required": true,
+     "description": "The name of the backup."
+    },
+    {
+     "name": "with_later",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Delete those that build on it as well."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "backup.list",
+   "noun": "backup",
+   "verb": "list",
+   "title": "List the backups in a storage pool, oldest first, those of machines that are gone included",
+   "description": "List the backups in a storage pool, oldest first, those of machines that are gone included.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "machine",
+     "kind": "text",
+     "required": false,
+     "description": "Only those of the machine with this name or UUID."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "backup.restore",
+   "noun": "backup",
+   "verb": "restore",
+   "title": "Make a new virtual machine from a backup and follow it",
+   "description": "Make a new virtual machine from a backup and follow it. It gets a new UUID and new MACs, and stays off; the backup is read through first, and refused if it is not what was written.",
+   "effect": "change",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "backup",
+     "kind": "text",
+     "required": true,
+     "description": "The name of the backup."
+    },
+    {
+     "name": "to",
+     "kind": "text",
+     "required": true,
+     "description": "The name of the new machine."
+    },
+    {
+     "name": "into",
+     "kind": "text",
+     "required": false,
+     "description": "The pool its disks go to, by name; the backup's own when not given."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
+   "name": "backup.verify",
+   "noun": "backup",
+   "verb": "verify",
+   "title": "Read a backup and all it builds on through, and follow it: every file is compared with what was written, and checked as an image",
+   "description": "Read a backup and all it builds on through, and follow it: every file is compared with what was written, and checked as an image.",
+   "effect": "change",
+   "access": "admin",
+   "target": "storage-pool",
+   "arguments": [
+    {
+     "name": "backup",
+     "kind": "text",
+     "required": true,
+     "description": "The name of the backup."
+    }
+   ],
+   "refused": {
+    "inactive": "is not started"
+   }
+  },
+  {
    "name": "cell.invite",
    "noun": "cell",
    "verb": "invite",
@@ -199,6 +359,44 @@ export const catalog: Catalog = {
      "description": "The name of its hypervisor."
     }
    ],
+   "refused": {}
+  },
+  {
+   "name": "checkpoint.delete",
+   "noun": "checkpoint",
+   "verb": "delete",
+   "title": "Delete a checkpoint, or all",
+   "description": "Delete a checkpoint, or all. If it is that of the last backup, the next one is a full one; backups stay as they are.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "checkpoint",
+     "kind": "text",
+     "required": false,
+     "description": "The name of the checkpoint."
+    },
+    {
+     "name": "all",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "All of them."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "checkpoint.list",
+   "noun": "checkpoint",
+   "verb": "list",
+   "title": "List the checkpoints of a virtual machine, oldest first",
+   "description": "List the checkpoints of a virtual machine, oldest first.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [],
    "refused": {}
   },
   {
@@ -464,6 +662,18 @@ export const catalog: Catalog = {
      "description": "Whether it does."
     }
    ],
+   "refused": {}
+  },
+  {
+   "name": "domain.backups",
+   "noun": "domain",
+   "verb": "backups",
+   "title": "List the backups of a virtual machine in all pools of its host, oldest first",
+   "description": "List the backups of a virtual machine in all pools of its host, oldest first.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "domain",
+   "arguments": [],
    "refused": {}
   },
   {
@@ -1383,6 +1593,42 @@ export const catalog: Catalog = {
     }
    ],
    "refused": {}
+  },
+  {
+   "name": "domain.restore",
+   "noun": "domain",
+   "verb": "restore",
+   "title": "Take a virtual machine that is off back to what it was in a backup: its disks and its definition",
+   "description": "Take a virtual machine that is off back to what it was in a backup: its disks and its definition. It goes on with new volumes when they are whole; those it had stay as they are, until you delete them.",
+   "effect": "destroy",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "backup",
+     "kind": "text",
+     "required": true,
+     "description": "The name of the backup."
+    },
+    {
+     "name": "into",
+     "kind": "text",
+     "required": false,
+     "description": "The pool the new disks go to, by name; the backup's own when not given."
+    },
+    {
+     "name": "pool",
+     "kind": "text",
+     "required": false,
+     "description": "The pool it is in, by name; looked for in all pools of the host when not given."
+    }
+   ],
+   "refused": {
+    "paused": "is not off; shut it down first",
+    "pmsuspended": "is not off; shut it down first",
+    "running": "is not off; shut it down first",
+    "shutdown": "is not off; shut it down first"
+   }
   },
   {
    "name": "domain.resume",
@@ -3980,6 +4226,7 @@ export const catalog: Catalog = {
   "domain.added": "a machine appeared: it was defined, or found when control began",
   "domain.agent-connected": "the guest agent answers",
   "domain.agent-disconnected": "the guest agent does not answer any more",
+  "domain.backups": "a backup of it was made, or it was taken back to one",
   "domain.block-job": "a job on one of its disks went on or ended",
   "domain.changed": "its definition, name, note or another fact changed",
   "domain.console-closed": "somebody left its screen or serial line",

@@ -310,6 +310,7 @@ export const eventWords: Record<string, { one: string; many: string; level: 'inf
   'domain.agent-connected': { one: 'The guest agent of {name} answers', many: '{n} guest agents answer', level: 'info' },
   'domain.agent-disconnected': { one: 'The guest agent of {name} went silent', many: '{n} guest agents went silent', level: 'info' },
   'domain.snapshots': { one: 'The snapshots of {name} changed', many: 'Snapshots of {n} machines changed', level: 'info' },
+  'domain.backups': { one: 'The backups of {name} changed', many: 'Backups of {n} machines changed', level: 'info' },
   'storage-pool.volumes-changed': { one: 'The volumes of {name} changed', many: 'Volumes of {n} pools changed', level: 'info' },
   'domain.device-added': { one: 'A device was plugged into {name}', many: '{n} devices were plugged in', level: 'info' },
   'domain.device-removed': { one: 'A device was unplugged from {name}', many: '{n} devices were unplugged', level: 'info' },

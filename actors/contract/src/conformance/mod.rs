@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod authority;
+pub mod backup;
 pub mod console;
 pub mod definition;
 pub mod documents;

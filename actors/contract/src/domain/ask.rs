@@ -260,6 +260,19 @@ pub fn may(command: &str, facts: &DomainFacts) -> Verdict {
             _ if !facts.persistent => Verdict::refused("has no definition that stays, so it can have no snapshots"),
             _ => Verdict::Allowed,
         },
+        "backup.create" => match state {
+            Shutdown => Verdict::refused("is going down; wait until it is off"),
+            Pmsuspended => Verdict::refused("sleeps; resume it first"),
+            _ if !facts.persistent => Verdict::refused("has no definition that stays, so nothing could come back"),
+            _ => Verdict::Allowed,
+        },
+        "domain.restore" => {
+            if state.is_active() {
+                Verdict::refused("is not off; shut it down first")
+            } else {
+                Verdict::Allowed
+            }
+        }
         "domain.save" => match state {
             Running | Paused if !facts.persistent => Verdict::refused("has no definition that stays, so nothing could go on later"),
             Running | Paused => Verdict::Allowed,

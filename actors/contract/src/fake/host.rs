@@ -77,6 +77,8 @@ pub(super) struct Model {
     /// Disks of machines; of those that are gone too.
     pub(super) attachments: Vec<crate::volume::Attachment>,
     pub(super) album: Album,
+    /// Backups and checkpoints.
+    pub(super) vault: super::backup::Vault,
     /// Whether guests power off when they are asked.
     pub(super) guests_listen: bool,
     /// libvirt says that it knows no machine at all.
@@ -168,6 +170,7 @@ impl FakeHost {
             shared: BTreeMap::new(),
             attachments: Vec::new(),
             album: Album::default(),
+            vault: Default::default(),
             workshop: BTreeMap::new(),
             guests_listen: true,
             forgetful: false,
@@ -229,6 +232,7 @@ impl FakeHost {
             hypervisor: self.clone(),
             domains: self.clone(),
             snapshots: self.clone(),
+            backups: self.clone(),
             definitions: self.clone(),
             networks: self.clone(),
             pools: self.clone(),

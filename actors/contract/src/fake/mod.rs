@@ -5,6 +5,7 @@
 mod accounts;
 mod announcer;
 mod authority;
+mod backup;
 mod clock;
 mod console;
 mod definition;

@@ -180,7 +180,9 @@ pub fn may(command: &str, facts: &PoolFacts) -> Verdict {
             Verdict::refused("is not started; start it, so that it can be seen whether anything is in it")
         }
         ("storage-pool.stop" | "storage-pool.refresh" | "storage-pool.orphans", PoolState::Inactive) => Verdict::refused("is not started"),
-        (command, PoolState::Inactive) if command.starts_with("volume.") => Verdict::refused("is not started"),
+        (command, PoolState::Inactive) if command.starts_with("volume.") || command.starts_with("backup.") => {
+            Verdict::refused("is not started")
+        }
         ("storage-pool.build" | "storage-pool.undefine", state) if state != PoolState::Inactive => {
             Verdict::refused("is started; stop it first")
         }

@@ -22,6 +22,8 @@ const ABOUT: &[(&str, &str)] = &[
     ("network", "Virtual networks (also: net)"),
     ("interface", "Network cards and bridges of a host"),
     ("snapshot", "Snapshots of virtual machines"),
+    ("backup", "Backups of virtual machines, which lie in storage pools"),
+    ("checkpoint", "Points in time from which the next incremental backups are made"),
     ("nwfilter", "Network filters, which the cards of virtual machines go through"),
     ("volume", "Volumes: disk images in storage pools (also: vol)"),
     ("task", "Work that goes on after its command was answered"),

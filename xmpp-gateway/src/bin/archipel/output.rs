@@ -90,6 +90,7 @@ fn of_command(command: &str) -> Option<&'static [(&'static str, &'static str)]> 
         "domain.viewers" => &[("PERSON", "person"), ("KIND", "kind"), ("SINCE", "since")],
         "domain.volumes" => &[("DISK", "device"), ("POOL", "pool"), ("VOLUME", "volume"), ("OTHERS", "others"), ("PATH", "path")],
         "storage-pool.orphans" => return of_noun("volume"),
+        "domain.backups" => return of_noun("backup"),
         "volume.users" => &[
             ("NAME", "name"),
             ("HOST", "host"),
@@ -176,6 +177,17 @@ fn of_noun(noun: &str) -> Option<&'static [(&'static str, &'static str)]> {
             ("CREATED", "created"),
             ("PARENT", "parent"),
         ],
+        "backup" => &[
+            ("NAME", "name"),
+            ("STATE", "state"),
+            ("MACHINE", "machine"),
+            ("KIND", "kind"),
+            ("AT", "at"),
+            ("SIZE", "size"),
+            ("POOL", "pool"),
+            ("BUILDS ON", "parent"),
+        ],
+        "checkpoint" => &[("NAME", "name"), ("CREATED", "created"), ("DISKS", "disks"), ("PARENT", "parent"), ("WHAT FOR", "description")],
         "task" => &[
             ("ID", "id"),
             ("STATE", "state"),
