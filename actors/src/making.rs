@@ -26,7 +26,7 @@ use crate::{
     users, work,
 };
 use archipel_contract::{
-    Bytes, Caller, DomainId, EntityId, Fault, FaultKind, PoolId, TaskId,
+    Bytes, Caller, DomainId, Entity, EntityId, Fault, FaultKind, PoolId, TaskId,
     command::Started,
     domain::{DomainSpec, StartDomain, check_name},
     host::PoolChange,
@@ -34,10 +34,10 @@ use archipel_contract::{
     port::Versioned,
     storage_pool::{PoolRecord, PoolState},
     task::TaskState,
-    volume::{CopySpec, NewVolume, Source, UNFINISHED, UploadSpec},
+    volume::{CopySpec, NewVolume, UNFINISHED, UploadSpec},
     work::Follower,
 };
-use part::Part;
+use part::{Bytewise, Part};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,6 +45,8 @@ use std::time::Duration;
 
 /// How long a machine that was just defined may take to be known here.
 const KNOWN: Duration = Duration::from_secs(30);
+/// How long what has happened may take to be known.
+const TOLD: Duration = Duration::from_secs(2);
 
 /// Something that a making has made, or may have made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -260,7 +262,11 @@ impl Making {
         };
         let ask = Ask { command: StartDomain::default(), caller: self.caller.clone() };
         let gone = || Fault::unavailable(format!("the actor of {} was restarted while it was started; look at it", self.name()));
-        post.ask(ask).await.ok_or_else(gone)?.map(drop)
+        post.ask(ask).await.ok_or_else(gone)??;
+        // Its event is on its way; a guest that ended at once is not waited for.
+        let runs = |e: Option<&Entity>| e.and_then(Entity::domain).is_some_and(|f| f.state.is_active());
+        let _ = tokio::time::timeout(TOLD, self.scope.board.until(&EntityId::Domain(id), runs)).await;
+        Ok(())
     }
 
     /// Waits until the machine is known here, or long enough.
@@ -466,15 +472,6 @@ pub async fn running_pool(scope: &Scope, name: &str) -> Result<PoolRecord, Fault
         return Err(Fault::wrong_state(format!("the storage pool {name} is not started; start it first")));
     }
     Ok(pool.clone())
-}
-
-/// Bytes that are all there.
-struct Bytewise(Option<Vec<u8>>);
-
-impl Source for Bytewise {
-    fn next(&mut self) -> Option<Result<Vec<u8>, Fault>> {
-        self.0.take().map(Ok)
-    }
 }
 
 #[cfg(test)]

@@ -98,10 +98,6 @@ impl What {
             What::Iso => "installation CD",
         }
     }
-    fn fits(self, volume: &PlacedVolume) -> bool {
-        let record = &volume.volume;
-        !record.name.ends_with(UNFINISHED) && record.facts.refused.is_none() && record.is_iso() == (self == What::Iso)
-    }
 }
 
 /// The one volume that is meant.
@@ -116,7 +112,7 @@ fn choose<'a>(landscape: &'a Landscape, wanted: &Wanted, what: What) -> Result<&
         }
         [] => {
             let place = wanted.pool.as_ref().map_or("any running pool of this host".to_owned(), |p| format!("the pool {p}"));
-            let there = told(landscape.volumes.iter().filter(|v| what.fits(v)));
+            let there = told(landscape.volumes.iter().filter(|v| check_fits(v, what).is_ok()));
             let there = if there.is_empty() {
                 "there is none at all; send one with volume upload".to_owned()
             } else {

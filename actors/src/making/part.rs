@@ -1,6 +1,6 @@
-//! The progress of one step, as a share of that of the whole making.
+//! The progress of one step, as a share of that of the whole making; and bytes as what a step writes.
 
-use archipel_contract::work::Follower;
+use archipel_contract::{Fault, volume::Source, work::Follower};
 use std::sync::Arc;
 
 /// One step of a whole.
@@ -27,6 +27,15 @@ impl Follower for Part {
 
 fn scaled(from: u8, to: u8, percent: u8) -> u8 {
     from.saturating_add(u8::try_from(u16::from(to.saturating_sub(from)) * u16::from(percent.min(100)) / 100).unwrap_or(0))
+}
+
+/// Bytes that are all there.
+pub(super) struct Bytewise(pub(super) Option<Vec<u8>>);
+
+impl Source for Bytewise {
+    fn next(&mut self) -> Option<Result<Vec<u8>, Fault>> {
+        self.0.take().map(Ok)
+    }
 }
 
 #[cfg(test)]

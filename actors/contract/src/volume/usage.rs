@@ -390,7 +390,7 @@ mod tests {
         let gone = seeded.going(DomainId(Uuid::from_u128(1)), true, &[]).unwrap();
         assert_eq!(
             gone.iter().map(|v| v.volume.name.as_str()).collect::<Vec<_>>(),
-            ["a", "web1-seed.iso"],
+            ["web1-seed.iso", "a"],
             "its seed goes, other media stay"
         );
         let shared = l.going(DomainId(Uuid::from_u128(2)), true, &[]).unwrap_err();

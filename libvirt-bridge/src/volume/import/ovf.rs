@@ -124,8 +124,11 @@ fn files(envelope: &Element) -> Result<HashMap<String, File>, String> {
     Ok(files)
 }
 
-/// All disks of the description, by their ids: file, and size as it says.
-fn disks(envelope: &Element) -> Result<HashMap<String, (Option<String>, Option<Bytes>)>, String> {
+/// A disk of the description: its file, and its size as it says.
+type FileAndSize = (Option<String>, Option<Bytes>);
+
+/// All disks of the description, by their ids.
+fn disks(envelope: &Element) -> Result<HashMap<String, FileAndSize>, String> {
     let mut disks = HashMap::new();
     for disk in named(envelope, "DiskSection").flat_map(|s| named(s, "Disk")) {
         let Some(id) = attribute(disk, "diskId") else { return Err("its description has a disk without an id".to_owned()) };
