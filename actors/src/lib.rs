@@ -14,6 +14,7 @@
 //! | [`noun`] | what the actors of nouns that change rarely have in common: reading, comparing, telling |
 //! | [`reconcile`] | makes the board equal to what libvirt lists |
 //! | [`making`] | machines that are made in several steps, of which all are left or none |
+//! | [`diary`] | the last lines of the log |
 //! | [`consoles`] | who has a screen or serial line open |
 //! | [`usage`] | what machines and host take, while somebody looks |
 //! | [`tickets`] | who may open what once over HTTP |
@@ -25,6 +26,7 @@
 pub mod ask;
 pub mod board;
 pub mod consoles;
+pub mod diary;
 pub mod directory;
 pub mod dispatch;
 pub mod domain;

@@ -1,9 +1,10 @@
 //! libvirt's XML: [`tree`] keeps everything, known or not; [`domain`] builds definitions, [`edit`] changes them; [`read`] takes out what the
-//! facts need, [`needs`] what moving a machine needs. Nothing here calls libvirt, and no text is put together by hand, so
+//! facts need, [`needs`] what moving a machine needs, [`host`] what the host is made of. Nothing here calls libvirt, and no text is put together by hand, so
 //! nothing can break out of its place.
 
 pub mod domain;
 pub mod edit;
+pub mod host;
 pub mod needs;
 pub mod network;
 pub mod read;

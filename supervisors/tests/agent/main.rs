@@ -3,6 +3,7 @@
 
 mod consoles;
 mod faults;
+mod inside;
 mod life;
 mod once;
 mod requests;

@@ -64,6 +64,19 @@ fn columns(command: &str) -> &'static [(&'static str, &'static str)] {
                 ("HOST", "host"),
             ];
         }
+        "hypervisor.devices" => {
+            return &[
+                ("NAME", "name"),
+                ("KIND", "kind"),
+                ("ADDRESS", "address"),
+                ("GROUP", "iommu_group"),
+                ("DRIVER", "driver"),
+                ("ALLOWED", "allowed"),
+                ("HELD BY", "held_by"),
+                ("PRODUCT", "product"),
+            ];
+        }
+        "hypervisor.log" => return &[("AT", "at"), ("LEVEL", "level"), ("PART", "part"), ("TEXT", "text")],
         "domain.parked" => return &[("NAME", "name"), ("FROM", "from"), ("BY", "by"), ("AT", "at"), ("UUID", "id")],
         "hypervisor.drain-plan" => return &[("NAME", "name"), ("TO", "to"), ("REASON", "reason"), ("UUID", "id")],
         _ => {}
