@@ -14,12 +14,16 @@
 use crate::{
     ask::{Ask, bare, ending},
     board::{Change, Draft},
+    diary::{DIARY, LINES},
     domain::{self, DomainActor},
     life::{Life, Post, Posted, Undelivered},
     migration::adoption,
-    network::Network,
+    network::{
+        Network,
+        define::{Answer, with},
+    },
     noun, reconcile,
-    scope::Scope,
+    scope::{SHORT, Scope, within},
     storage_pool::Pool,
     strangers, usage, users,
 };
@@ -29,7 +33,7 @@ use archipel_contract::{
     domain::{DefineDomain, Defined},
     event::Cause,
     host::{DomainChange, HostChange, HostObserver},
-    hypervisor::{HypervisorFacts, HypervisorState, ShowHypervisor},
+    hypervisor::{HypervisorFacts, HypervisorState, ListNodeDevices, LogLine, ShowHypervisor, ShowInside, ShowLog},
 };
 use std::rc::Rc;
 use std::sync::Arc;
@@ -253,6 +257,35 @@ impl Handler<Posted<Ask<ShowHypervisor>>> for HypervisorActor {
         facts(&self.scope)
             .map(|(e, _)| Entity::clone(&e))
             .ok_or_else(|| Fault::internal("this hypervisor is not known; please report this"))
+    }
+}
+
+impl Handler<Posted<Ask<ShowInside>>> for HypervisorActor {
+    type Result = Answer<ShowInside>;
+    fn handle(&mut self, posted: Posted<Ask<ShowInside>>, _: &mut Self::Context) -> Self::Result {
+        with(self, posted, async |scope: &Rc<Scope>, _: Ask<ShowInside>| within(SHORT, scope.host.hypervisor.inside()).await)
+    }
+}
+
+impl Handler<Posted<Ask<ListNodeDevices>>> for HypervisorActor {
+    type Result = Answer<ListNodeDevices>;
+    fn handle(&mut self, posted: Posted<Ask<ListNodeDevices>>, _: &mut Self::Context) -> Self::Result {
+        with(self, posted, async |scope: &Rc<Scope>, ask: Ask<ListNodeDevices>| {
+            let mut found = within(SHORT, scope.host.hypervisor.devices()).await?;
+            found.retain(|device| ask.command.kind.as_ref().is_none_or(|kind| device.kind == *kind));
+            Ok(found)
+        })
+    }
+}
+
+impl Handler<Posted<Ask<ShowLog>>> for HypervisorActor {
+    type Result = Result<Vec<LogLine>, Fault>;
+    fn handle(&mut self, posted: Posted<Ask<ShowLog>>, _: &mut Self::Context) -> Self::Result {
+        let Some(Ask { command, .. }) = posted.take() else { return ending() };
+        if !(1..=LINES as u32).contains(&command.lines) {
+            return Err(Fault::invalid(format!("lines must be 1 to {LINES}, and not {}", command.lines)));
+        }
+        Ok(DIARY.last(command.lines as usize, command.level))
     }
 }
 

@@ -15,6 +15,7 @@
 //! | [`reconcile`] | makes the board equal to what libvirt lists |
 //! | [`making`] | machines that are made in several steps, of which all are left or none |
 //! | `import` | machines from elsewhere |
+//! | [`diary`] | the last lines of the log |
 //! | [`consoles`] | who has a screen or serial line open |
 //! | [`usage`] | what machines and host take, while somebody looks |
 //! | [`tickets`] | who may open what once over HTTP |
@@ -28,6 +29,7 @@ pub mod ask;
 pub mod board;
 pub mod consoles;
 mod creation;
+pub mod diary;
 pub mod directory;
 pub mod dispatch;
 pub mod domain;

@@ -313,7 +313,7 @@ fn replace(session: &Session, id: DomainId, xml: &str, disks: &[Unused]) -> Resu
 }
 
 /// Whether the administrator of the host lets this device be handed out.
-fn allowed(list: &[String], device: &str) -> Result<(), Fault> {
+pub(crate) fn allowed(list: &[String], device: &str) -> Result<(), Fault> {
     let wanted: HostDevice = host_device_of(device)?;
     if list.iter().any(|entry| host_device_of(entry).is_ok_and(|d| d == wanted)) {
         return Ok(());

@@ -3,12 +3,14 @@
 use crate::{
     connection::{Lane, Link, Session, Trouble},
     count::ask,
+    definition::allowed,
     domain::unreadable,
-    xml::{domain::Kind, read},
+    fault,
+    xml::{domain::Kind, host, read},
 };
 use archipel_contract::{
     BoxFuture, Bytes, Fault,
-    hypervisor::{HypervisorFacts, HypervisorPort, HypervisorState},
+    hypervisor::{HostInside, HypervisorFacts, HypervisorPort, HypervisorState, NodeDevice},
 };
 use std::{
     io::Read,
@@ -19,6 +21,7 @@ use std::{
 };
 use virt::error::Error;
 
+const INACTIVE: u32 = virt::sys::VIR_DOMAIN_XML_INACTIVE;
 /// How long `virt-host-validate` may take. It only looks at files; on a healthy host it takes some hundredths of a second.
 const PROOF_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -118,7 +121,76 @@ fn version(number: u32) -> Arc<str> {
     format!("{}.{}.{}", number / 1_000_000, number / 1000 % 1000, number % 1000).into()
 }
 
+/// What the kernel says in a file, if libvirt is on this very host.
+fn of_kernel(session: &Session, file: &str) -> Option<String> {
+    if !session.uri.split_once("://").is_some_and(|(_, rest)| rest.starts_with('/')) {
+        return None;
+    }
+    std::fs::read_to_string(file).ok().map(|text| text.trim().to_owned())
+}
+
+fn inside(session: &Session) -> Result<HostInside, Trouble> {
+    let node = ask(|| session.connect.node_info())?;
+    let said = host::inside(&ask(|| session.connect.capabilities())?).map_err(|e| unreadable("the host", e))?;
+    let uptime = of_kernel(session, "/proc/uptime").and_then(|text| text.split('.').next()?.parse().ok());
+    Ok(HostInside {
+        cpus: node.cpus,
+        memory: Bytes::kib(node.memory),
+        libvirt_version: version(ask(|| session.connect.lib_version())?).to_string(),
+        hypervisor_version: version(ask(|| session.connect.hyp_version())?).to_string(),
+        kernel: of_kernel(session, "/proc/sys/kernel/osrelease"),
+        archipel_version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime,
+        ..said
+    })
+}
+
+/// Which devices of the host machines have, with their names.
+fn holders(session: &Session) -> Result<Vec<(String, String)>, Trouble> {
+    let mut found = Vec::new();
+    for domain in ask(|| session.connect.list_all_domains(0))? {
+        // One that goes meanwhile has nothing any more.
+        let described = ask(|| domain.name()).and_then(|name| Ok((name, ask(|| domain.xml_desc(0))?, ask(|| domain.xml_desc(INACTIVE)))));
+        let Ok((name, live, config)) = described else { continue };
+        for xml in [Some(live), config.ok()].into_iter().flatten().filter(|xml| xml.contains("<hostdev")) {
+            for address in host::held(&xml).map_err(|e| unreadable(&name, e))? {
+                if !found.contains(&(address.clone(), name.clone())) {
+                    found.push((address, name.clone()));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn devices(session: &Session, list: &[String]) -> Result<Vec<NodeDevice>, Trouble> {
+    let holders = holders(session)?;
+    let mut found = Vec::new();
+    for device in ask(|| session.connect.list_all_node_devices(0))? {
+        let xml = match ask(|| device.xml_desc(0)) {
+            Ok(xml) => xml,
+            // It was unplugged meanwhile.
+            Err(error) if fault::is_gone(&error) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let Some(mut device) = host::node_device(&xml).map_err(|e| unreadable("a device", e))? else { continue };
+        device.allowed = !device.address.is_empty() && allowed(list, &device.address).is_ok();
+        device.held_by =
+            holders.iter().filter(|(address, _)| !address.is_empty() && *address == device.address).map(|(_, name)| name.clone()).collect();
+        found.push(device);
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
 impl HypervisorPort for Link {
+    fn inside(&self) -> BoxFuture<'_, Result<HostInside, Fault>> {
+        self.call(Lane::Read, "reading the host", inside)
+    }
+    fn devices(&self) -> BoxFuture<'_, Result<Vec<NodeDevice>, Fault>> {
+        let list = self.config().host_devices.clone();
+        self.call(Lane::Read, "listing the devices of the host", move |session| devices(session, &list))
+    }
     fn facts(&self) -> BoxFuture<'_, Result<HypervisorFacts, Fault>> {
         self.call(Lane::Read, "reading the hypervisor", |session| {
             let node = ask(|| session.connect.node_info())?;

@@ -16,7 +16,7 @@
 mod health;
 mod interrupted;
 pub mod policy;
-pub use archipel_actors::{consoles, tickets, transfers};
+pub use archipel_actors::{consoles, diary, tickets, transfers};
 pub mod restarts;
 mod shutdown;
 pub mod supervisor;

@@ -4,6 +4,10 @@
 //!   connecting --> connected <--> lost
 //! ```
 
+mod inside;
+
+pub use inside::*;
+
 use crate::{
     BoxFuture, Bytes, DomainId, Effect, Fault, Role, Target,
     command::{Command, declare},
@@ -138,4 +142,8 @@ declare!(ShowHypervisor, "hypervisor.info", Read, Viewer, Hypervisor, crate::Ent
 pub trait HypervisorPort: Send + Sync {
     /// The facts, with state `connected` (`virNodeGetInfo`, `virConnectGetVersion`, `virConnectGetCapabilities`).
     fn facts(&self) -> BoxFuture<'_, Result<HypervisorFacts, Fault>>;
+    /// What it is made of (`virConnectGetCapabilities`).
+    fn inside(&self) -> BoxFuture<'_, Result<HostInside, Fault>>;
+    /// Its devices by name (`virConnectListAllNodeDevices`), and which machines have them.
+    fn devices(&self) -> BoxFuture<'_, Result<Vec<NodeDevice>, Fault>>;
 }

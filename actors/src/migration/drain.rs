@@ -23,9 +23,10 @@ use crate::{
 };
 use archipel_contract::{
     Caller, Command, DomainId, Entity, EntityId, Facts, Fault, FaultKind, HypervisorName, OperationId, TaskId, Timestamp,
-    command::Started,
+    command::{Done, Started},
     domain::may,
     event::Cause,
+    hypervisor::SetMaintenance,
     migration::{DrainHypervisor, MigrateDomain, SendBack, UndrainHypervisor, Way},
     task::{TaskFacts, TaskState},
 };
@@ -252,6 +253,35 @@ fn busy(scope: &Scope) -> Result<(), Fault> {
     }
 }
 
+/// No drain at all.
+fn blank(scope: &Scope) -> Note {
+    Note {
+        task: TaskId::fresh(),
+        command: String::new(),
+        caller: String::new(),
+        started: scope.clock.now(),
+        closed: false,
+        at_a_time: 0,
+        to: Vec::new(),
+        way: Way::default(),
+        open: false,
+        items: Vec::new(),
+    }
+}
+
+/// `hypervisor.maintenance`: what a drain moved is remembered, so that undoing it later still brings it back.
+pub(crate) async fn maintain(scope: &Rc<Scope>, command: SetMaintenance, caller: Caller) -> Result<Done, Fault> {
+    busy(scope)?;
+    let before = scope.moves.drain.borrow().clone();
+    let note = before.map_or_else(|| blank(scope), |drain| drain.note.borrow().clone());
+    let drain = Drain::new(Note { closed: command.enabled, ..note });
+    store(scope, &drain).await?;
+    close(scope, command.enabled, bare(&caller.jid));
+    *scope.moves.drain.borrow_mut() = Some(drain);
+    let words = if command.enabled { "in maintenance and takes no machine of another host" } else { "open again" };
+    Ok(Done::new(format!("{} is {words}", scope.host.name)))
+}
+
 /// `hypervisor.undrain`.
 pub(super) async fn undrain(scope: &Rc<Scope>, command: UndrainHypervisor, caller: Caller) -> Result<Started, Fault> {
     busy(scope)?;
@@ -259,18 +289,7 @@ pub(super) async fn undrain(scope: &Rc<Scope>, command: UndrainHypervisor, calle
     let before = scope.moves.drain.borrow().clone();
     let mut note = match before {
         Some(drain) => drain.note.borrow().clone(),
-        None => Note {
-            task: TaskId::fresh(),
-            command: String::new(),
-            caller: String::new(),
-            started: scope.clock.now(),
-            closed: false,
-            at_a_time: 0,
-            to: Vec::new(),
-            way: Way::default(),
-            open: false,
-            items: Vec::new(),
-        },
+        None => blank(scope),
     };
     note.items.retain(|i| command.bring_back && matches!(i.state, ItemState::Moved { .. } | ItemState::Failed { at: Some(_), .. }));
     for item in &mut note.items {

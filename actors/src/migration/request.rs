@@ -199,6 +199,7 @@ asked!(UnparkDomain, park::unpark);
 asked!(DrainHypervisor, drain::drain);
 asked!(PlanDrain, plan::plan);
 asked!(UndrainHypervisor, drain::undrain);
+asked!(archipel_contract::hypervisor::SetMaintenance, drain::maintain);
 
 /// `hypervisor.send-back`.
 async fn send_back(scope: &Rc<Scope>, command: SendBack, caller: Caller) -> Result<Started, Fault> {

@@ -16,10 +16,10 @@ use archipel_contract::{
 };
 use std::rc::Rc;
 
-type Answer<C> = ResponseActFuture<HypervisorActor, Result<<C as Command>::Reply, Fault>>;
+pub(crate) type Answer<C> = ResponseActFuture<HypervisorActor, Result<<C as Command>::Reply, Fault>>;
 
 /// Does something with a hypervisor that is under control.
-fn with<C, F>(actor: &HypervisorActor, posted: Posted<Ask<C>>, work: F) -> Answer<C>
+pub(crate) fn with<C, F>(actor: &HypervisorActor, posted: Posted<Ask<C>>, work: F) -> Answer<C>
 where
     C: Command,
     F: AsyncFnOnce(&Rc<Scope>, Ask<C>) -> Result<C::Reply, Fault> + 'static,

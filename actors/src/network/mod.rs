@@ -1,7 +1,7 @@
 //! The actor of one virtual network: what a network is to the [`crate::noun`] actor, and its commands. Defining one, and
 //! what the host has for networks, is in `define`.
 
-mod define;
+pub(crate) mod define;
 
 use crate::{
     ask::{Ask, ending},

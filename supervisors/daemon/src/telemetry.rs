@@ -1,7 +1,13 @@
-//! The log, on standard error; spans to a collector with the feature `otlp`.
+//! The log, on standard error and its last lines in memory; spans to a collector with the feature `otlp`.
 
+use crate::clock::MachineClock;
 use crate::config::{LogFormat, Settings};
 use archipel_contract::Fault;
+use archipel_contract::hypervisor::{LogLevel, LogLine};
+use archipel_contract::port::Clock;
+use archipel_supervisors::diary::DIARY;
+use std::fmt::Write as _;
+use tracing::field::{Field, Visit};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -13,15 +19,51 @@ pub(crate) struct Telemetry {
     provider: Option<opentelemetry_sdk::trace::SdkTracerProvider>,
 }
 
+/// Puts every line into the diary too.
+struct ToDiary;
+
+/// The message first, then the fields as they stand in the log.
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        // Writing to a text cannot fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+    }
+}
+
+impl<S: tracing::Subscriber> Layer<S> for ToDiary {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        let level = match *event.metadata().level() {
+            tracing::Level::ERROR => LogLevel::Error,
+            tracing::Level::WARN => LogLevel::Warn,
+            tracing::Level::INFO => LogLevel::Info,
+            _ => LogLevel::Debug,
+        };
+        let part = event.metadata().target().to_owned();
+        DIARY.enter(LogLine { at: MachineClock::new().now(), level, part, text: text.message + &text.fields });
+    }
+}
+
 /// Starts logging. Must be called once.
 pub(crate) fn start(settings: &Settings) -> Result<Telemetry, Fault> {
     let filter: Targets = settings.log_filter.parse().map_err(|e| Fault::invalid("log.filter cannot be used").because(e))?;
+    let kept = filter.clone();
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match settings.log_format {
         LogFormat::Text => fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_filter(filter).boxed(),
         LogFormat::Json => fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).with_filter(filter).boxed(),
     };
-    let registry = tracing_subscriber::registry().with(lines);
+    let registry = tracing_subscriber::registry().with(vec![lines, ToDiary.with_filter(kept).boxed()]);
     #[cfg(feature = "otlp")]
     let (registry, provider) = {
         let provider = settings.otlp.as_deref().map(exporter).transpose()?;

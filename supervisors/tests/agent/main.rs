@@ -5,6 +5,7 @@ mod clones;
 mod consoles;
 mod creation;
 mod faults;
+mod inside;
 mod life;
 mod once;
 mod requests;

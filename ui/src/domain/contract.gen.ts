@@ -82,13 +82,17 @@ export interface CommandArguments {
   'domain.viewers': Record<string, never>;
   'domain.volumes': Record<string, never>;
   'domain.xml': { inactive?: boolean };
+  'hypervisor.capabilities': Record<string, never>;
+  'hypervisor.devices': { kind?: string };
   'hypervisor.drain': { at_a_time?: number; copy_storage?: boolean; include_off?: boolean; only?: string; to?: string; trust_storage?: boolean };
   'hypervisor.drain-plan': { copy_storage?: boolean; only?: string; to?: string; trust_storage?: boolean };
   'hypervisor.find-mac': { mac: string };
   'hypervisor.find-users': { places: string; shelved?: string };
   'hypervisor.info': Record<string, never>;
   'hypervisor.list': { name?: string };
+  'hypervisor.log': { level?: 'error' | 'warn' | 'info' | 'debug'; lines?: number };
   'hypervisor.look-again': { domain: string };
+  'hypervisor.maintenance': { enabled?: boolean };
   'hypervisor.receive': { domain: string; epoch: number; saga: string; autostart?: boolean; definition?: string; operations?: string };
   'hypervisor.release': { domain: string; epoch: number; saga: string };
   'hypervisor.remove-copy': { machine: string };
@@ -2834,6 +2838,37 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "hypervisor.capabilities",
+   "noun": "hypervisor",
+   "verb": "capabilities",
+   "title": "Show what a host is made of: processors and what they can, memory by NUMA cell, machine types, versions, uptime",
+   "description": "Show what a host is made of: processors and what they can, memory by NUMA cell, machine types, versions, uptime.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "hypervisor",
+   "arguments": [],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.devices",
+   "noun": "hypervisor",
+   "verb": "devices",
+   "title": "List the devices of a host (PCI, USB, network cards, storage), whether machines may be given them, and which have them",
+   "description": "List the devices of a host (PCI, USB, network cards, storage), whether machines may be given them, and which have them.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "kind",
+     "kind": "text",
+     "required": false,
+     "description": "Only those of this kind: pci, usb, net or storage."
+    }
+   ],
+   "refused": {}
+  },
+  {
    "name": "hypervisor.drain",
    "noun": "hypervisor",
    "verb": "drain",
@@ -3002,6 +3037,41 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "hypervisor.log",
+   "noun": "hypervisor",
+   "verb": "log",
+   "title": "Show the last lines that the agent of a host logged, oldest first",
+   "description": "Show the last lines that the agent of a host logged, oldest first. They are kept in memory, the last 1,000 of this start of archipeld.",
+   "effect": "read",
+   "access": "admin",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "level",
+     "kind": "choice",
+     "required": false,
+     "default": "info",
+     "choices": [
+      "error",
+      "warn",
+      "info",
+      "debug"
+     ],
+     "description": "Only those that matter at least so much."
+    },
+    {
+     "name": "lines",
+     "kind": "integer",
+     "required": false,
+     "default": 100,
+     "minimum": 1,
+     "maximum": 1000,
+     "description": "How many lines."
+    }
+   ],
+   "refused": {}
+  },
+  {
    "name": "hypervisor.look-again",
    "noun": "hypervisor",
    "verb": "look-again",
@@ -3016,6 +3086,26 @@ export const catalog: Catalog = {
      "kind": "text",
      "required": true,
      "description": "The machine."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.maintenance",
+   "noun": "hypervisor",
+   "verb": "maintenance",
+   "title": "Close a host for machines of other hosts, or open it again: nothing is moved, and what runs here goes on",
+   "description": "Close a host for machines of other hosts, or open it again: nothing is moved, and what runs here goes on. `hypervisor.drain` closes it and empties it too.",
+   "effect": "change",
+   "access": "admin",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "enabled",
+     "kind": "boolean",
+     "required": false,
+     "default": true,
+     "description": "Whether it is in maintenance."
     }
    ],
    "refused": {}

@@ -12,7 +12,7 @@ use crate::{
     BoxFuture, Bytes, DomainId, Fault, HypervisorName, NetworkId, PoolId,
     domain::{DomainFacts, DomainRecord, DomainState},
     host::{DomainChange, Host, HostChange, HostLink, HostObserver},
-    hypervisor::{HypervisorFacts, HypervisorPort, HypervisorState},
+    hypervisor::{HostInside, HypervisorFacts, HypervisorPort, HypervisorState, NodeDevice, NumaCell},
     network::{NetworkFacts, NetworkRecord, NetworkState},
     storage_pool::{PoolFacts, PoolRecord, PoolState},
     volume::{VolumeFacts, VolumeRecord},
@@ -440,6 +440,28 @@ impl HostLink for FakeHost {
 }
 
 impl HypervisorPort for FakeHost {
+    fn inside(&self) -> BoxFuture<'_, Result<HostInside, Fault>> {
+        self.call("hypervisor.inside", String::new(), |model| {
+            Ok(HostInside {
+                architecture: "x86_64".into(),
+                cpu_model: "fake".into(),
+                cpus: 8,
+                memory: model.memory,
+                numa: vec![NumaCell { cell: 0, memory: model.memory, cpus: "0-7".into() }],
+                machine_types: vec!["pc".into()],
+                libvirt_version: "9.0.0".into(),
+                hypervisor_version: "2.0.0".into(),
+                archipel_version: env!("CARGO_PKG_VERSION").into(),
+                ..HostInside::default()
+            })
+        })
+    }
+    fn devices(&self) -> BoxFuture<'_, Result<Vec<NodeDevice>, Fault>> {
+        self.call("hypervisor.devices", String::new(), |_| {
+            let device = |name: &str, kind: &str| NodeDevice { name: name.into(), kind: kind.into(), ..NodeDevice::default() };
+            Ok(vec![device("block_sda", "storage"), device("net_eth0", "net")])
+        })
+    }
     fn facts(&self) -> BoxFuture<'_, Result<HypervisorFacts, Fault>> {
         self.call("hypervisor.facts", String::new(), |_| {
             Ok(HypervisorFacts {

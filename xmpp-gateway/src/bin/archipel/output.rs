@@ -91,6 +91,17 @@ fn of_command(command: &str) -> Option<&'static [(&'static str, &'static str)]> 
         "domain.volumes" => &[("DISK", "device"), ("POOL", "pool"), ("VOLUME", "volume"), ("OTHERS", "others"), ("PATH", "path")],
         "storage-pool.orphans" => return of_noun("volume"),
         "domain.backups" => return of_noun("backup"),
+        "hypervisor.devices" => &[
+            ("NAME", "name"),
+            ("KIND", "kind"),
+            ("ADDRESS", "address"),
+            ("GROUP", "iommu_group"),
+            ("DRIVER", "driver"),
+            ("ALLOWED", "allowed"),
+            ("HELD BY", "held_by"),
+            ("PRODUCT", "product"),
+        ],
+        "hypervisor.log" => &[("AT", "at"), ("LEVEL", "level"), ("PART", "part"), ("TEXT", "text")],
         "volume.users" => &[
             ("NAME", "name"),
             ("HOST", "host"),
