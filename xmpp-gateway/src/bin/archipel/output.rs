@@ -258,6 +258,17 @@ fn shown(key: &str, value: Option<&Value>) -> String {
         Some(Value::Array(told)) if told.iter().all(|o| o.get("message").is_some_and(Value::is_string)) => {
             told.iter().filter_map(|o| o.get("message")?.as_str()).map(printable).collect::<Vec<_>>().join("; ")
         }
+        Some(Value::Array(rows)) if rows.iter().all(Value::is_object) => {
+            let fields = |row: &Value| {
+                let fields = row
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(key, value)| format!("{} {}", key.replace('_', " "), shown(key, Some(value))));
+                fields.collect::<Vec<_>>().join(", ")
+            };
+            rows.iter().map(fields).collect::<Vec<_>>().join("; ")
+        }
         Some(other) => printable(&other.to_string()),
     }
 }
