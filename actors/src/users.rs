@@ -17,7 +17,7 @@ use crate::{
 };
 use actix::prelude::*;
 use archipel_contract::{
-    Bytes, DomainId, Facts, Fault, HypervisorName, PoolId,
+    Bytes, DomainId, Facts, Fault, FaultKind, HypervisorName, PoolId,
     domain::{DomainSpec, Edit, volume_of},
     migration::ShelfNote,
     volume::{Answer, Attachment, CopySpec, FindUsers, Inquiry, Need, Place, Shelved, Unused, UsersThere, VolumeUser, disks_brought},
@@ -303,7 +303,12 @@ pub async fn of_edit(scope: &Scope, domain: DomainId, edit: &Edit) -> Result<Opt
 pub async fn of_definition(scope: &Scope, domain: DomainId, xml: &str) -> Result<Vec<Unused>, Fault> {
     let present = within(SHORT, scope.host.domains.xml(domain, true)).await?;
     let present = within(SHORT, scope.host.volumes.named(present)).await?;
-    let new = within(SHORT, scope.host.volumes.named(xml.to_owned())).await?;
+    // What people write may be no XML at all, and then it is not libvirt that is to blame.
+    let unreadable = |fault: Fault| match fault.kind {
+        FaultKind::Internal => Fault::invalid("the definition cannot be read; nothing was changed").because(fault),
+        _ => fault,
+    };
+    let new = within(SHORT, scope.host.volumes.named(xml.to_owned())).await.map_err(unreadable)?;
     let brought = disks_brought(new, &present).into_iter().map(|disk| {
         let (need, path) = (disk.need(), disk.paths.into_iter().next().unwrap_or_default());
         Wanted { name: path.clone(), path, need, but: Some(domain) }

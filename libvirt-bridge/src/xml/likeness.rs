@@ -144,7 +144,8 @@ fn told(device: &Element) -> String {
 fn disk(disk: &mut Element, own: &[(String, VolumeFacts)]) -> Result<(), Fault> {
     let target = disk.of("target", "dev").to_owned();
     if let Some((_, volume)) = own.iter().find(|(device, _)| *device == target) {
-        disk.take(|e| matches!(e.name.as_str(), "backingStore" | "mirror"));
+        // Nobody else has its own copy, and libvirt shares no qcow2.
+        disk.take(|e| matches!(e.name.as_str(), "backingStore" | "mirror" | "shareable"));
         edit::put_in(disk, volume);
         return Ok(());
     }

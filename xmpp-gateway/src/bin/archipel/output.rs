@@ -91,6 +91,7 @@ fn of_command(command: &str) -> Option<&'static [(&'static str, &'static str)]> 
         "domain.volumes" => &[("DISK", "device"), ("POOL", "pool"), ("VOLUME", "volume"), ("OTHERS", "others"), ("PATH", "path")],
         "storage-pool.orphans" => return of_noun("volume"),
         "domain.backups" => return of_noun("backup"),
+        "cell.members" => return of_noun("cell"),
         "hypervisor.devices" => &[
             ("NAME", "name"),
             ("KIND", "kind"),
