@@ -146,17 +146,26 @@ class Cluster:
         done = self.cell.cli("--json", "task", "show", task, check=False)
         return json.loads(done.stdout) if done.returncode == 0 else None
 
-    def ended(self, task, seconds=90):
-        """Waits for the end of a task."""
+    def ended(self, task, seconds=90, forgotten=lambda: False):
+        """Waits for the end of a task. None: nobody knows it any more, and that is right."""
         found = {}
         def over():
             found["t"] = self.task(task)
-            return found["t"] and found["t"]["progress_state"] != "running"
+            return found["t"]["progress_state"] != "running" if found["t"] else forgotten()
         try:
             until(over, seconds, f"the end of task {task}", pause=0.1)
         except Late as e:
             raise Late(f"{e}; it stands {found.get('t')}") from None
         return found["t"]
+
+    def arrived(self, name, source, to):
+        """Whether the cell has both hosts again and shows the machine at its target, not on its way."""
+        asked = [self.cell.cli("--json", noun, "list", check=False) for noun in ("hypervisor", "domain")]
+        if any(done.returncode for done in asked):
+            return False
+        hosts, machines = (json.loads(done.stdout) for done in asked)
+        connected = {h["name"] for h in hosts if h["state"] == "connected"}
+        return {source, to} <= connected and any(m["name"] == name and m["host"] == to and not m.get("moving_to") for m in machines)
 
     def under_way(self, name, seconds=20):
         """Waits until QEMU really sends memory, so that a break hits the transfer; gives back the source's host."""
