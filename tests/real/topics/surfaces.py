@@ -26,7 +26,7 @@ JOURNEY = [
     ("force-off", "domain.stopped", "shutoff", r"Stopped Destroyed"),
 ]
 ALLOWED_MS = 100
-# On a busy machine a reader may be scheduled late once; that is no lateness of ours, but it must stay the exception.
+# A busy machine may leave one of six changes waiting for a processor, and then all who are told of it wait; it must stay the exception.
 EXCEPTIONS, NEVER_MS = 1, 1000
 # How a state begins in the text of the presence, for people.
 SHOWN = {"running": "running", "paused": "paused", "shutoff": "shut off"}
@@ -82,7 +82,8 @@ def follow(p, act):
             p.host.booted("web1")
     lateness.sort()
     late = [f"{surface}: {ms:.0f} ms" for ms, surface in lateness if ms > ALLOWED_MS]
-    assert len(late) <= EXCEPTIONS and lateness[-1][0] <= NEVER_MS, f"more than {ALLOWED_MS} ms after virsh's own event came {late}"
+    changes = {surface.partition(" after ")[2] for ms, surface in lateness if ms > ALLOWED_MS}
+    assert len(changes) <= EXCEPTIONS and lateness[-1][0] <= NEVER_MS, f"more than {ALLOWED_MS} ms after virsh's own event came {late}"
     return f"after virsh: median {lateness[len(lateness) // 2][0]:.1f} ms, worst {lateness[-1][0]:.0f} ms ({lateness[-1][1]})"
 
 
