@@ -127,8 +127,10 @@ impl Manifest {
         if manifest.name != name {
             return Err(format!("its manifest is of another backup, {:?}", manifest.name.chars().take(80).collect::<String>()));
         }
-        // A file with a path in its name could be any file of the host.
-        match manifest.disks.iter().find(|d| check_volume_name(&d.file).is_err() || !d.file.ends_with(".qcow2")) {
+        // A file with a path in its name could be any file of the host, and one with a name of its own the disk of a machine: both would be
+        // deleted with the backup.
+        let own = |file: &str| file.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')) && file.ends_with(".qcow2");
+        match manifest.disks.iter().find(|d| check_volume_name(&d.file).is_err() || !own(&d.file)) {
             Some(disk) => Err(format!("its manifest names a file for {} that no backup has", disk.device.escape_debug())),
             None => Ok(manifest),
         }
@@ -281,7 +283,7 @@ mod tests {
         let text = |m: &Manifest| serde_json::to_vec(m).unwrap();
         assert_eq!(Manifest::read("web1.1.full", &text(&manifest)).as_ref(), Ok(&manifest));
         assert!(Manifest::read("web1.2.full", &text(&manifest)).unwrap_err().contains("another backup"));
-        for file in ["../../etc/shadow", "/etc/shadow", "", "a b", "x.archipel-part", "web1.raw"] {
+        for file in ["../../etc/shadow", "/etc/shadow", "", "a b", "x.archipel-part", "web1.raw", "web2.qcow2", "web1.1.fullvda.qcow2"] {
             let mut bad = manifest.clone();
             bad.disks[0].file = file.to_owned();
             assert!(Manifest::read("web1.1.full", &text(&bad)).is_err(), "{file:?}");
