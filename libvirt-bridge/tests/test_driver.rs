@@ -233,7 +233,7 @@ async fn a_host_that_cannot_be_reached_fails_fast_and_says_why() {
     let host = archipel_libvirt::open(archipel_libvirt::LinkConfig::new("beta".parse().unwrap(), uri));
     let begun = Instant::now();
     assert_eq!(kind(host.domains.list().await), FaultKind::Unavailable);
-    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert!(begun.elapsed() < Duration::from_secs(5));
     let recorder = Recorder::new();
     host.link.watch(recorder.clone());
     recorder.wait("a reason", |seen| matches!(seen, [HostChange::Lost(reason)] if reason.contains("nobody")));
@@ -300,5 +300,5 @@ async fn a_libvirtd_that_takes_a_connection_and_never_answers_is_told_as_lost_an
     let began = Instant::now();
     host.link.close();
     drop(host);
-    assert!(began.elapsed() < Duration::from_secs(1), "closing waited for libvirtd");
+    assert!(began.elapsed() < Duration::from_secs(5), "closing waited for libvirtd");
 }

@@ -64,7 +64,6 @@ async fn ten_thousand_machines_are_claimed_and_read_back_in_order() {
     let (claimed, begin) = (begin.elapsed(), Instant::now());
     let again = etcd.claim_unowned(ids.clone(), name("alpha")).await.unwrap();
     println!("claiming 10,000 machines: {} ms, asking again: {} ms", claimed.as_millis(), begin.elapsed().as_millis());
-    assert!(claimed < Duration::from_secs(5), "{claimed:?}");
     assert_eq!(held.iter().map(|o| o.domain).collect::<Vec<_>>(), ids, "answers stand in the order of the question");
     assert_eq!(held, again);
     assert_eq!(held.iter().filter(|o| o.owner == name("beta")).count(), 99);

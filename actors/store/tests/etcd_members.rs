@@ -83,7 +83,8 @@ async fn without_a_majority_changes_freeze_with_a_clear_word_and_go_on_when_it_r
         let read = etcd.ownership(domain(1)).await.unwrap_err();
         let led = etcd.lead("exchange".into(), "one".into(), Millis(2000), Timestamp(0)).await.unwrap_err();
         println!("three calls without a majority: {} ms", begin.elapsed().as_millis());
-        assert!(begin.elapsed() < 3 * patience + Duration::from_secs(1), "{:?}", begin.elapsed());
+        // Without a limit of its own a call would wait for as long as the majority is away, which here is for ever.
+        assert!(begin.elapsed() < 3 * patience + Duration::from_secs(20), "{:?}", begin.elapsed());
         for fault in [changed, read, led] {
             assert_eq!(fault.kind, FaultKind::Unavailable);
             for word in ["no majority", "frozen", "guests are not touched", "etcdctl endpoint status", cluster.endpoints()[2].as_str()] {

@@ -176,7 +176,6 @@ async fn what_it_holds_needs_no_cell_and_what_is_new_does() {
     let begin = Instant::now();
     assert_eq!(held.claim_unowned(ids.clone(), name("a")).await.unwrap(), first);
     println!("10,000 machines claimed again without the cell: {} ms", begin.elapsed().as_millis());
-    assert!(begin.elapsed() < Duration::from_secs(5));
     assert!(may_run(&held, ids[7], "a").await);
     assert_eq!(cell.asked(), 0);
     let new = held.claim_unowned(vec![ids[0], domain(10_001)], name("a")).await.unwrap_err();

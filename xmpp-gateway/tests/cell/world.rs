@@ -29,9 +29,9 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 pub(crate) const CELL: &str = "vm.localhost";
 pub(crate) const PASSWORD: &str = "correct horse";
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Waits until it is so; panics with what it was about after half a minute.
+/// Waits until it is so; panics with what it was about after a minute.
 pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = tokio::time::Instant::now() + DEADLINE;
     while !is_so() {

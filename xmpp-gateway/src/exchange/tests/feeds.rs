@@ -10,6 +10,7 @@ use crate::{
 };
 use archipel_contract::{Entity, domain::DomainState};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 async fn subscribe(client: &Client) {
     let answer = client.ask("set", Some(CELL), Ask::Subscribe { jid: client.jid() }.print()).await;
@@ -105,7 +106,6 @@ async fn ten_thousand_machines_are_read_page_by_page() {
     let world = World::new().await;
     world.host("alpha", (0..10_000).map(|n| machine(n, "alpha")).collect()).await;
     let admin = world.admin("web");
-    let begun = std::time::Instant::now();
     let (mut count, mut after, mut bytes) = (0, None, 0);
     loop {
         let ask = Ask::Items(PageRequest { max: None, after });
@@ -119,30 +119,34 @@ async fn ten_thousand_machines_are_read_page_by_page() {
         }
     }
     assert_eq!(count, 10_001);
-    // Parsing in the test included, and without optimisation: ten times what a release build takes.
-    let took = begun.elapsed();
-    println!("{count} entities, {bytes} bytes, {took:?}");
-    assert!(took < std::time::Duration::from_secs(10), "{took:?}");
+    println!("{count} entities, {bytes} bytes");
+}
+
+/// What one change costs with so many machines: the median of 500, from its announcement until its push is read.
+async fn cost_of_a_change(machines: u128) -> Duration {
+    let world = World::new().await;
+    let agent = world.host("alpha", (0..machines).map(|n| machine(n, "alpha")).collect()).await;
+    let admin = world.admin("web");
+    subscribe(&admin).await;
+    let mut vm = machine(machines - 1, "alpha");
+    let mut costs = Vec::new();
+    for n in 0..500 {
+        vm = next(&vm, if n % 2 == 0 { DomainState::Paused } else { DomainState::Running });
+        let one = event("domain.paused", &vm);
+        let begun = Instant::now();
+        agent.announce(&[one]);
+        assert_eq!(push(&admin).await.events.len(), 1);
+        costs.push(begun.elapsed());
+    }
+    costs.sort();
+    costs[costs.len() / 2]
 }
 
 #[tokio::test]
-async fn one_change_among_ten_thousand_machines_costs_little() {
-    let world = World::new().await;
-    let agent = world.host("alpha", (0..10_000).map(|n| machine(n, "alpha")).collect()).await;
-    let admin = world.admin("web");
-    subscribe(&admin).await;
-    let events: Vec<_> = (0..1000).map(|n| event("domain.paused", &next(&machine(n, "alpha"), DomainState::Paused))).collect();
-    let begun = std::time::Instant::now();
-    for one in events.chunks(1) {
-        agent.announce(one);
-        tokio::task::yield_now().await;
-    }
-    let mut seen = 0;
-    while seen < 1000 {
-        seen += push(&admin).await.events.len();
-    }
-    let each = begun.elapsed() / 1000;
-    println!("{each:?} for each change, without optimisation, printing and parsing in the test included");
-    // Walking all machines for each change would take ten times as long.
-    assert!(each < std::time::Duration::from_millis(5), "{each:?}");
+async fn one_change_among_ten_thousand_machines_costs_what_it_costs_among_ten() {
+    let few = cost_of_a_change(10).await;
+    let many = cost_of_a_change(10_000).await;
+    println!("one change among 10 machines: {few:?}, among 10,000: {many:?}");
+    // Walking all machines for each change would take more than ten times as long. The median does not mind a busy machine.
+    assert!(many < 5 * few, "{many:?} among 10,000, {few:?} among 10");
 }
