@@ -8,7 +8,7 @@ use archipel_contract::port::{Acceptance, Authority, Documents, Journal, Operati
 use archipel_contract::{DomainId, EntityId, Epoch, FaultKind, HypervisorName, Millis, OperationId, OwnershipStep, Role, Timestamp};
 use archipel_store::{Etcd, EtcdConfig};
 use etcd_cluster::Cluster;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use uuid::Uuid;
 
 fn name(text: &str) -> HypervisorName {

@@ -10,7 +10,7 @@ use archipel_contract::{
 use archipel_store::{Held, Store};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
