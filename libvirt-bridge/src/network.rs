@@ -14,8 +14,8 @@ use crate::{
 use archipel_contract::{
     BoxFuture, Fault, NetworkId,
     network::{
-        self as policy, AttachedCard, HostInterface, Lease, NetworkFacts, NetworkFilter, NetworkPort, NetworkRecord, NetworkSpec,
-        NetworkState, StaticHost,
+        self as policy, AttachedCard, DnsName, HostInterface, Lease, NetworkFacts, NetworkFilter, NetworkPort, NetworkRecord, NetworkSpec,
+        NetworkState, RemoveName, SetRange, StaticHost,
     },
 };
 use std::sync::Arc;
@@ -130,6 +130,22 @@ impl NetworkPort for Link {
 
     fn remove_host(&self, id: NetworkId, which: String) -> BoxFuture<'_, Result<(), Fault>> {
         self.call(Lane::Change, "taking a host's address back", move |session| session.remove_host(id, &which))
+    }
+
+    fn names(&self, id: NetworkId) -> BoxFuture<'_, Result<Vec<DnsName>, Fault>> {
+        self.call(Lane::Read, "reading a network", move |session| session.names_on(id))
+    }
+
+    fn add_name(&self, id: NetworkId, name: DnsName) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "giving a network a name to answer", move |session| session.add_name(id, &name))
+    }
+
+    fn remove_name(&self, id: NetworkId, which: RemoveName) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "taking a name from a network", move |session| session.remove_name(id, &which))
+    }
+
+    fn set_range(&self, id: NetworkId, range: SetRange) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "changing which addresses are given out", move |session| session.set_range(id, &range))
     }
 
     fn interfaces(&self) -> BoxFuture<'_, Result<Vec<HostInterface>, Fault>> {

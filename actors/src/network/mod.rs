@@ -161,3 +161,37 @@ impl Handler<Posted<Ask<ListHosts>>> for NetworkActor {
         look(self, posted, async |host: &Host, id, _| within(SHORT, host.networks.hosts(id)).await)
     }
 }
+
+impl Handler<Posted<Ask<ListNames>>> for NetworkActor {
+    type Result = Answer<ListNames>;
+    fn handle(&mut self, posted: Posted<Ask<ListNames>>, _: &mut Self::Context) -> Self::Result {
+        look(self, posted, async |host: &Host, id, _| within(SHORT, host.networks.names(id)).await)
+    }
+}
+
+impl Handler<Posted<Ask<AddName>>> for NetworkActor {
+    type Result = ResponseActFuture<Self, Result<Done, Fault>>;
+    fn handle(&mut self, posted: Posted<Ask<AddName>>, _: &mut Self::Context) -> Self::Result {
+        self.run(posted, async |host: &Host, id, AddName { name, value, kind }| {
+            within(SHORT, host.networks.add_name(id, DnsName { kind, name, value })).await.map(|()| "answers that name from now on")
+        })
+    }
+}
+
+impl Handler<Posted<Ask<RemoveName>>> for NetworkActor {
+    type Result = ResponseActFuture<Self, Result<Done, Fault>>;
+    fn handle(&mut self, posted: Posted<Ask<RemoveName>>, _: &mut Self::Context) -> Self::Result {
+        self.run(posted, async |host: &Host, id, which: RemoveName| {
+            within(SHORT, host.networks.remove_name(id, which)).await.map(|()| "answers that name no more")
+        })
+    }
+}
+
+impl Handler<Posted<Ask<SetRange>>> for NetworkActor {
+    type Result = ResponseActFuture<Self, Result<Done, Fault>>;
+    fn handle(&mut self, posted: Posted<Ask<SetRange>>, _: &mut Self::Context) -> Self::Result {
+        self.run(posted, async |host: &Host, id, range: SetRange| {
+            within(SHORT, host.networks.set_range(id, range)).await.map(|()| "gives out these addresses from now on")
+        })
+    }
+}

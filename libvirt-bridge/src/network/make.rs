@@ -11,8 +11,8 @@ use crate::{
 use archipel_contract::{
     DomainId, Fault, FaultKind, NetworkId,
     network::{
-        self as policy, AttachedCard, NetworkSpec, NetworkState, StaticHost, Subnet, check_no_overlap, check_static, check_unattached,
-        find_static,
+        self as policy, AttachedCard, DnsKind, DnsName, Given, NetworkSpec, NetworkState, Range, RemoveName, SetRange, StaticHost, Subnet,
+        check_answers, check_dns, check_no_overlap, check_static, check_unattached, find_dns, find_static, plan_range,
     },
 };
 use virt::{network::Network, sys};
@@ -122,22 +122,104 @@ impl Session {
         let (subnets, there) = self.hosts_on(&network)?;
         let host = check_static(asked, &network.name()?, &subnets, &there)?;
         let place = subnets.iter().position(|s| host.address.parse().is_ok_and(|a| s.holds(a)));
-        update(&network, sys::VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, place, &host)
+        update(&network, ADD, sys::VIR_NETWORK_SECTION_IP_DHCP_HOST, place, &xml::host(&host))
     }
 
     pub(super) fn remove_host(&self, id: NetworkId, which: &str) -> Result<(), Trouble> {
         let network = lookup(self, id)?;
         let (_, there) = self.hosts_on(&network)?;
         let host = find_static(&there, which, &network.name()?)?;
-        update(&network, sys::VIR_NETWORK_UPDATE_COMMAND_DELETE, None, host)
+        update(&network, DELETE, sys::VIR_NETWORK_SECTION_IP_DHCP_HOST, None, &xml::host(host))
+    }
+
+    pub(super) fn names_on(&self, id: NetworkId) -> Result<Vec<DnsName>, Trouble> {
+        Ok(shape(&lookup(self, id)?)?.names)
+    }
+
+    pub(super) fn add_name(&self, id: NetworkId, asked: &DnsName) -> Result<(), Trouble> {
+        let network = lookup(self, id)?;
+        let (title, now) = (network.name()?, shape(&network)?);
+        check_answers(&title, now.answers)?;
+        let name = check_dns(asked, &title, &now.names)?;
+        let beside = beside(&now.names, &name);
+        if beside.is_empty() {
+            return update(&network, ADD, section(name.kind), None, &xml::dns(&name));
+        }
+        let with: Vec<&str> = beside.iter().copied().chain([name.name.as_str()]).collect();
+        rename(&network, &name.value, &beside, &with)
+    }
+
+    pub(super) fn remove_name(&self, id: NetworkId, which: &RemoveName) -> Result<(), Trouble> {
+        let network = lookup(self, id)?;
+        let there = shape(&network)?.names;
+        let found = find_dns(&there, which.kind, &which.name, which.value.as_deref(), &network.name()?)?;
+        let beside = beside(&there, found);
+        if beside.is_empty() {
+            return update(&network, DELETE, section(found.kind), None, &xml::dns(found));
+        }
+        let with: Vec<&str> = beside.iter().copied().chain([found.name.as_str()]).collect();
+        rename(&network, &found.value, &with, &beside)
+    }
+
+    pub(super) fn set_range(&self, id: NetworkId, asked: &SetRange) -> Result<(), Trouble> {
+        let network = lookup(self, id)?;
+        let (title, now) = (network.name()?, shape(&network)?);
+        let leases = if ask(|| network.is_active())? { super::raw::leases(&network)? } else { Vec::new() };
+        let given = Given { network: &title, subnets: &now.subnets, ranges: &now.ranges, hosts: &now.hosts, leases: &leases };
+        let change = plan_range(asked, given)?;
+        let tell = |command, range: &Range| {
+            update(&network, command, sys::VIR_NETWORK_SECTION_IP_DHCP_RANGE, Some(range.place), &xml::range(range))
+        };
+        // The new one cannot stand beside an old one that has addresses in common with it, so the old ones go first. What went comes
+        // back when the rest is refused.
+        let mut gone = Vec::new();
+        let done = change.remove.iter().try_for_each(|range| tell(DELETE, range).map(|()| gone.push(range)));
+        let done = done.and_then(|()| change.add.iter().try_for_each(|range| tell(ADD, range)));
+        if done.is_err() {
+            gone.into_iter().try_for_each(|range| tell(ADD, range))?;
+        }
+        done
+    }
+}
+
+const ADD: sys::virNetworkUpdateCommand = sys::VIR_NETWORK_UPDATE_COMMAND_ADD_LAST;
+const DELETE: sys::virNetworkUpdateCommand = sys::VIR_NETWORK_UPDATE_COMMAND_DELETE;
+
+/// The other names of its address: libvirt has one entry of an address, and removes it as a whole.
+fn beside<'a>(there: &'a [DnsName], name: &DnsName) -> Vec<&'a str> {
+    let host = |n: &&DnsName| name.kind == DnsKind::Host && n.kind == name.kind && n.value == name.value && n.name != name.name;
+    there.iter().filter(host).map(|n| n.name.as_str()).collect()
+}
+
+/// Gives an address other names. libvirt takes no second entry of it, so the first goes, and comes back when the new one is refused.
+fn rename(network: &Network, address: &str, from: &[&str], to: &[&str]) -> Result<(), Trouble> {
+    let section = section(DnsKind::Host);
+    update(network, DELETE, section, None, &xml::dns_host(address, from))?;
+    let done = update(network, ADD, section, None, &xml::dns_host(address, to));
+    if done.is_err() {
+        update(network, ADD, section, None, &xml::dns_host(address, from))?;
+    }
+    done
+}
+
+fn section(kind: DnsKind) -> sys::virNetworkUpdateSection {
+    match kind {
+        DnsKind::Host => sys::VIR_NETWORK_SECTION_DNS_HOST,
+        DnsKind::Srv => sys::VIR_NETWORK_SECTION_DNS_SRV,
+        DnsKind::Txt => sys::VIR_NETWORK_SECTION_DNS_TXT,
     }
 }
 
 /// Now if it is active, and for the next start if it has a definition.
-fn update(network: &Network, command: sys::virNetworkUpdateCommand, place: Option<usize>, host: &StaticHost) -> Result<(), Trouble> {
+fn update(
+    network: &Network,
+    command: sys::virNetworkUpdateCommand,
+    section: sys::virNetworkUpdateSection,
+    place: Option<usize>,
+    text: &str,
+) -> Result<(), Trouble> {
     let live = if ask(|| network.is_active())? { sys::VIR_NETWORK_UPDATE_AFFECT_LIVE } else { 0 };
     let config = if ask(|| network.is_persistent())? { sys::VIR_NETWORK_UPDATE_AFFECT_CONFIG } else { 0 };
     let place = place.and_then(|p| i32::try_from(p).ok()).unwrap_or(-1);
-    let text = xml::host(host);
-    Ok(ask(|| network.update(command, sys::VIR_NETWORK_SECTION_IP_DHCP_HOST, place, &text, live | config))?)
+    Ok(ask(|| network.update(command, section, place, text, live | config))?)
 }

@@ -3,7 +3,7 @@
 use super::tree::{self, BadXml, Element, write};
 use archipel_contract::{
     Bytes,
-    network::{HostInterface, NetworkMode, NetworkSpec, StaticHost, Subnet},
+    network::{DnsKind, DnsName, HostInterface, NetworkMode, NetworkSpec, Range, StaticHost, Subnet, service_named, service_of},
 };
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -57,6 +57,61 @@ pub fn host(host: &StaticHost) -> String {
     write(&element.with("ip", host.address.as_str()))
 }
 
+/// A range of addresses that are given out, as `virNetworkUpdate` wants it.
+pub fn range(range: &Range) -> String {
+    write(&Element::new("range").with("start", range.start.to_string()).with("end", range.end.to_string()))
+}
+
+/// A name in DNS, as `virNetworkUpdate` wants it.
+pub fn dns(name: &DnsName) -> String {
+    write(&match name.kind {
+        DnsKind::Host => return dns_host(&name.value, &[&name.name]),
+        DnsKind::Txt => Element::new("txt").with("name", name.name.as_str()).with("value", quoted(&name.value)),
+        DnsKind::Srv => {
+            let (service, protocol, domain) = service_named(&name.name).unwrap_or_default();
+            let (target, port) = service_of(&name.value).unwrap_or_default();
+            let srv = Element::new("srv").with("service", service).with("protocol", protocol);
+            let srv = domain.into_iter().fold(srv, |srv, domain| srv.with("domain", domain));
+            srv.with("target", target).with("port", port.to_string())
+        }
+    })
+}
+
+/// An address with all its names: libvirt has one entry of an address.
+pub fn dns_host(address: &str, names: &[&str]) -> String {
+    let host = Element::new("host").with("ip", address);
+    write(&names.iter().fold(host, |host, name| host.holding(Element::new("hostname").saying(*name))))
+}
+
+/// The name server reads a comma as the end of a text and a # as the beginning of a comment, unless the text is in quotes.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '#']) { format!("\"{text}\"") } else { text.to_owned() }
+}
+
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
+}
+
+/// The names of a `dns` element. One address with several names is several of ours.
+fn names(dns: &Element) -> Vec<DnsName> {
+    let told = |e: &Element, name: &str| e.attribute(name).unwrap_or_default().to_owned();
+    let record = |kind, name: String, value: String| DnsName { kind, name, value };
+    let of = |e: &Element| match e.name.as_str() {
+        "host" => {
+            let named = e.elements().filter(|h| h.name == "hostname").map(|h| h.text().trim().to_owned());
+            named.map(|name| record(DnsKind::Host, name, told(e, "ip"))).collect()
+        }
+        "txt" => vec![record(DnsKind::Txt, told(e, "name"), unquoted(&told(e, "value")).to_owned())],
+        "srv" => {
+            let domain = e.attribute("domain").map(|d| format!(".{d}")).unwrap_or_default();
+            let name = format!("_{}._{}{domain}", told(e, "service"), told(e, "protocol"));
+            vec![record(DnsKind::Srv, name, format!("{}:{}", told(e, "target"), told(e, "port")))]
+        }
+        _ => Vec::new(),
+    };
+    dns.elements().flat_map(of).collect()
+}
+
 /// What of a network's description matters to others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shape {
@@ -66,25 +121,39 @@ pub struct Shape {
     pub subnets: Vec<Subnet>,
     /// Hosts that always get the same address.
     pub hosts: Vec<StaticHost>,
+    /// The addresses that are given out.
+    pub ranges: Vec<Range>,
+    /// The names that it answers beside those of its machines.
+    pub names: Vec<DnsName>,
+    /// Whether it has a name server: the host has an address on it, and nobody switched DNS off.
+    pub answers: bool,
 }
 
 /// Reads a network's description.
 pub fn shape(xml: &str) -> Result<Shape, BadXml> {
     let root = tree::parse(xml)?;
     let bridge = root.child("bridge").and_then(|b| b.attribute("name")).map(str::to_owned);
-    let mut shape = Shape { bridge, ..Shape::default() };
+    let names = root.elements().filter(|e| e.name == "dns").flat_map(names).collect();
+    let silent = root.elements().any(|e| e.name == "dns" && e.attribute("enable") == Some("no"));
+    let mut shape = Shape { bridge, names, ..Shape::default() };
     for ip in root.elements().filter(|e| e.name == "ip") {
         let Some(address) = ip.attribute("address").and_then(|a| a.parse::<IpAddr>().ok()) else { continue };
         let whole = if address.is_ipv6() { 64 } else { 24 };
         let mask = ip.attribute("netmask").and_then(|m| m.parse::<Ipv4Addr>().ok()).map(|m| u32::from(m).leading_ones() as u8);
         let prefix = ip.attribute("prefix").and_then(|p| p.parse().ok()).or(mask).unwrap_or(whole);
+        let place = shape.subnets.len();
         shape.subnets.push(Subnet { address, prefix });
+        for range in ip.child("dhcp").iter().flat_map(|d| d.elements()).filter(|e| e.name == "range") {
+            let end = |name: &str| range.attribute(name).and_then(|a| a.parse::<IpAddr>().ok());
+            shape.ranges.extend(end("start").zip(end("end")).map(|(start, end)| Range { place, start, end }));
+        }
         for host in ip.child("dhcp").iter().flat_map(|d| d.elements()).filter(|e| e.name == "host") {
             let told = |name: &str| host.attribute(name).unwrap_or_default().to_owned();
             let name = host.attribute("name").map(str::to_owned);
             shape.hosts.push(StaticHost { mac: told("mac"), address: told("ip"), name });
         }
     }
+    shape.answers = !silent && !shape.subnets.is_empty();
     Ok(shape)
 }
 
@@ -182,7 +251,23 @@ mod tests {
         let found = shape(text).unwrap();
         assert_eq!(found.bridge.as_deref(), Some("virbr3"));
         assert_eq!(found.subnets.iter().map(Subnet::to_string).collect::<Vec<_>>(), ["10.1.0.0/16", "fd00::/64"]);
+        assert_eq!(found.ranges, [Range { place: 0, start: "10.1.0.9".parse().unwrap(), end: "10.1.0.20".parse().unwrap() }]);
+        assert!(
+            found.answers
+                && !shape(&text.replace("<ip", "<dns enable='no'/><ip")).unwrap().answers
+                && !shape("<network/>").unwrap().answers
+        );
         assert_eq!(host(&found.hosts[0]), "<host mac='52:54:00:00:00:01' name='web' ip='10.1.0.5'/>");
+    }
+
+    #[test]
+    fn names_in_dns_are_written_as_they_are_read() {
+        let text = "<network><name>n</name><dns><forwarder addr='10.0.0.1'/><host ip='10.1.0.9'><hostname>git.lab</hostname></host>\
+            <srv service='sip' protocol='tcp' domain='lab.example' target='pbx.lab' port='5060'/><txt name='t' value='&quot;a &lt;b&gt;, c&quot;'/></dns></network>";
+        let found = shape(text).unwrap().names;
+        let written: String = found.iter().map(dns).collect();
+        assert_eq!(found.len(), 3);
+        assert!(text.contains(&written), "{written}");
     }
 
     #[test]

@@ -95,6 +95,21 @@ def test_a_guest_gets_an_address_and_keeps_its_network(p):
     on = {c["mac"]: c for c in p.daemon.json("network", "attached", "lab")}
     assert {c["name"] for c in on.values()} == {"any", "fixed"} and all(c["running"] and c["interface"] for c in on.values()), on
 
+    # What a machine has is not taken from it, unless that is asked for. A guest that comes later gets one of the new addresses; the network was never down.
+    new = ("network", "set-range", "lab", "10.77.1.150", "10.77.1.155")
+    said = refused(p, *new, code=75)
+    assert leases[mac]["address"].split("/")[0] in said and "10.77.1.77" not in said, said
+    assert "10.77.1.10 to 10.77.1.20" in refused(p, "network", "set-range", "lab", "10.77.1.5", "10.77.1.15", "--add", code=73)
+    p.daemon.cli(*new, "--drop-leases")
+    for xml in (p.host.virsh("net-dumpxml", "lab"), p.host.virsh("net-dumpxml", "lab", "--inactive")):
+        assert xml.count("<range") == 1 and "<range start='10.77.1.150' end='10.77.1.155'/>" in xml, xml
+    guest(p, "late", "lab", "52:54:00:77:00:03")
+    p.host.virsh("start", "late")
+    late = lambda: next((x["address"] for x in p.daemon.json("network", "leases", "lab") if x["mac"] == "52:54:00:77:00:03"), None)
+    assert until(late, 90, "a lease of the new range").startswith("10.77.1.15")
+    p.host.virsh("destroy", "late")
+    p.host.virsh("undefine", "late")
+
     said = refused(p, "network", "undefine", "lab", "--yes", code=75)
     assert "any, fixed" in said, said
     for name in ("any", "fixed"):
@@ -110,6 +125,50 @@ def test_a_guest_gets_an_address_and_keeps_its_network(p):
     p.daemon.cli("network", "undefine", "lab", "--yes")
     until(lambda: not shown(p, "lab"), 10, "it to be gone")
     assert "lab" not in names(p)
+
+
+# Asks the name server at the address one question, and prints what it answers, byte for byte.
+ASK = """import socket, sys
+name, kind = sys.argv[2], int(sys.argv[3])
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5)
+labels = b"".join(bytes([len(l)]) + l.encode() for l in name.split("."))
+s.sendto(b"\\x12\\x34\\x01\\x00\\x00\\x01" + bytes(6) + labels + b"\\0" + bytes([0, kind, 0, 1]), (sys.argv[1], 53))
+sys.stdout.write(s.recv(4096).hex())"""
+A, TXT, SRV = 1, 16, 33
+
+
+def answered(p, name, kind):
+    """What the network's name server says, and how many answers that are; -1 while it does not speak (libvirt restarts it for some changes)."""
+    done = subprocess.run(p.host.inside("python3", "-c", ASK, "10.85.1.1", name, str(kind)), capture_output=True, text=True)
+    told = bytes.fromhex(done.stdout)
+    return told, int.from_bytes(told[6:8], "big") if told else -1
+
+
+def test_names_are_answered_at_once_and_forgotten_at_once(p):
+    define(p, "named", "--address", "10.85.1.1/24", "--domain", "lab.example", "--start")
+    until(lambda: shown(p, "named")["state"] == "active", 30, "it to be active")
+    add, remove = ("network", "add-name", "named"), ("network", "remove-name", "named")
+    p.daemon.cli(*add, "git.lab.example", "10.85.1.60")
+    p.daemon.cli(*add, "www.lab.example", "10.85.1.60")
+    p.daemon.cli(*add, "_sip._tcp", "pbx.lab.example:5060", "--kind", "srv")
+    p.daemon.cli(*add, "about.lab.example", "a <b> & c, #d", "--kind", "txt")
+    for name in ("git", "www"):
+        until(lambda: bytes([10, 85, 1, 60]) in answered(p, f"{name}.lab.example", A)[0], 30, f"the address of {name}")
+    until(lambda: b"a <b> & c, #d" in answered(p, "about.lab.example", TXT)[0], 30, "the text")
+    until(lambda: answered(p, "_sip._tcp.lab.example", SRV)[1] == 1, 30, "the service")
+    assert sorted(n["kind"] for n in p.daemon.json("network", "names", "named")) == ["host", "host", "srv", "txt"]
+    assert "answers git.lab.example" in refused(p, *add, "git.lab.example", "10.85.1.61", code=73)
+    for name, value, kind in (("a b", "10.85.1.61", "host"), ("x", "nonsense", "host"), ("sip", "pbx:1", "srv"), ("'/><x y='", "a", "txt")):
+        refused(p, *add, name, value, "--kind", kind, code=64)
+    p.daemon.cli(*remove, "git.lab.example")
+    until(lambda: answered(p, "git.lab.example", A)[1] == 0, 30, "the name to be forgotten")
+    until(lambda: answered(p, "www.lab.example", A)[1] == 1, 30, "the other name of its address")
+    refused(p, *remove, "git.lab.example", code=66)
+    for start, end in (("10.85.1.9", "10.85.1.5"), ("10.86.1.5", "10.86.1.9"), ("10.85.1.1", "10.85.1.9")):
+        refused(p, "network", "set-range", "named", start, end, code=64)
+    both = p.host.virsh("net-dumpxml", "named") + p.host.virsh("net-dumpxml", "named", "--inactive")
+    assert both.count("about.lab.example") == 2 and "git.lab" not in both and "<range" not in both, both
+    p.daemon.cli("network", "undefine", "named", "--yes")
 
 
 def test_each_mode_starts(p):

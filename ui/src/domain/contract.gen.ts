@@ -106,6 +106,7 @@ export interface CommandArguments {
   'hypervisor.yield': { domain: string; saga: string; off?: boolean };
   'interface.list': { kind?: string };
   'network.add-host': { address: string; mac: string; name?: string };
+  'network.add-name': { name: string; value: string; kind?: 'host' | 'srv' | 'txt' };
   'network.attached': Record<string, never>;
   'network.autostart': { enabled?: boolean };
   'network.define': { name: string; address?: string; autostart?: boolean; bridge?: string; dhcp_end?: string; dhcp_start?: string; domain?: string; inbound?: number | string; mode?: 'nat' | 'isolated' | 'route' | 'open' | 'bridge' | 'ovs'; outbound?: number | string; start?: boolean; vlan?: number };
@@ -113,7 +114,10 @@ export interface CommandArguments {
   'network.info': Record<string, never>;
   'network.leases': Record<string, never>;
   'network.list': { host?: string; name?: string };
+  'network.names': Record<string, never>;
   'network.remove-host': { which: string };
+  'network.remove-name': { name: string; kind?: 'host' | 'srv' | 'txt'; value?: string };
+  'network.set-range': { first: string; last: string; add?: boolean; drop_leases?: boolean };
   'network.start': Record<string, never>;
   'network.stop': Record<string, never>;
   'network.undefine': Record<string, never>;
@@ -3476,6 +3480,43 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "network.add-name",
+   "noun": "network",
+   "verb": "add-name",
+   "title": "Let a network answer a name in DNS, from now on and when it starts again",
+   "description": "Let a network answer a name in DNS, from now on and when it starts again.",
+   "effect": "change",
+   "access": "admin",
+   "target": "network",
+   "arguments": [
+    {
+     "name": "name",
+     "kind": "text",
+     "required": true,
+     "description": "The name: git.lab.example, or a service such as _sip._tcp."
+    },
+    {
+     "name": "value",
+     "kind": "text",
+     "required": true,
+     "description": "An address, a text, or the host and port of a service such as pbx.lab.example:5060."
+    },
+    {
+     "name": "kind",
+     "kind": "choice",
+     "required": false,
+     "default": "host",
+     "choices": [
+      "host",
+      "srv",
+      "txt"
+     ],
+     "description": "The kind of record."
+    }
+   ],
+   "refused": {}
+  },
+  {
    "name": "network.attached",
    "noun": "network",
    "verb": "attached",
@@ -3669,6 +3710,18 @@ export const catalog: Catalog = {
    "refused": {}
   },
   {
+   "name": "network.names",
+   "noun": "network",
+   "verb": "names",
+   "title": "List the names that a network answers in DNS beside those of its machines",
+   "description": "List the names that a network answers in DNS beside those of its machines.",
+   "effect": "read",
+   "access": "viewer",
+   "target": "network",
+   "arguments": [],
+   "refused": {}
+  },
+  {
    "name": "network.remove-host",
    "noun": "network",
    "verb": "remove-host",
@@ -3683,6 +3736,82 @@ export const catalog: Catalog = {
      "kind": "text",
      "required": true,
      "description": "Which one: its MAC, its address or its name."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "network.remove-name",
+   "noun": "network",
+   "verb": "remove-name",
+   "title": "Let a network answer a name in DNS no more",
+   "description": "Let a network answer a name in DNS no more.",
+   "effect": "change",
+   "access": "admin",
+   "target": "network",
+   "arguments": [
+    {
+     "name": "name",
+     "kind": "text",
+     "required": true,
+     "description": "The name."
+    },
+    {
+     "name": "kind",
+     "kind": "choice",
+     "required": false,
+     "default": "host",
+     "choices": [
+      "host",
+      "srv",
+      "txt"
+     ],
+     "description": "The kind of record."
+    },
+    {
+     "name": "value",
+     "kind": "text",
+     "required": false,
+     "description": "Only the record with this value: a service may be at several hosts."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "network.set-range",
+   "noun": "network",
+   "verb": "set-range",
+   "title": "Change which addresses a network gives out by DHCP, from now on and when it starts again",
+   "description": "Change which addresses a network gives out by DHCP, from now on and when it starts again. Refused while a machine has one that would not be given out any more.",
+   "effect": "change",
+   "access": "admin",
+   "target": "network",
+   "arguments": [
+    {
+     "name": "first",
+     "kind": "text",
+     "required": true,
+     "description": "The first address that is given out."
+    },
+    {
+     "name": "last",
+     "kind": "text",
+     "required": true,
+     "description": "The last address that is given out."
+    },
+    {
+     "name": "add",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Give them out beside those that are given out already, instead of those."
+    },
+    {
+     "name": "drop_leases",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Also when machines have addresses that are not among them: they get others when their leases end."
     }
    ],
    "refused": {}

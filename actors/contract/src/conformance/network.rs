@@ -5,7 +5,7 @@ use super::host::kind_of;
 use crate::{
     FaultKind, Millis,
     host::{Host, HostChange, NetworkChange},
-    network::{DefineNetwork, NetworkMode, NetworkState, StaticHost},
+    network::{DefineNetwork, DnsKind, DnsName, NetworkMode, NetworkState, RemoveName, SetRange, StaticHost},
 };
 
 const SOON: Millis = Millis::seconds(20);
@@ -56,6 +56,39 @@ pub async fn network_definition(host: &Host, tag: &str, subnet: &str) {
     assert_eq!(kind_of(networks.remove_host(id, "nobody".into()).await), FaultKind::NotFound);
     networks.remove_host(id, web.mac.clone()).await.expect("remove a host");
     assert_eq!(networks.hosts(id).await.expect("hosts"), []);
+
+    let git = DnsName { kind: DnsKind::Host, name: "git.lab".into(), value: format!("{subnet}.1.60") };
+    let sip = DnsName { kind: DnsKind::Srv, name: "_sip._tcp".into(), value: "pbx.lab:5060".into() };
+    let text = DnsName { kind: DnsKind::Txt, name: "about".into(), value: "a & b".into() };
+    for name in [&git, &sip, &text] {
+        networks.add_name(id, name.clone()).await.expect("add a name");
+        assert_eq!(kind_of(networks.add_name(id, name.clone()).await), FaultKind::Conflict, "{name:?}");
+    }
+    let told = networks.names(id).await.expect("names");
+    assert!([&git, &sip, &text].iter().all(|n| told.contains(n)) && told.len() == 3, "{told:?}");
+    let second = DnsName { name: "git2.lab".into(), ..git.clone() };
+    networks.add_name(id, second.clone()).await.expect("a second name of one address");
+    let spare = DnsName { value: "pbx2.lab:5060".into(), ..sip.clone() };
+    networks.add_name(id, spare.clone()).await.expect("a second host of one service");
+    let which =
+        |name: &DnsName, value: Option<&str>| RemoveName { kind: name.kind, name: name.name.clone(), value: value.map(str::to_owned) };
+    assert_eq!(kind_of(networks.remove_name(id, which(&sip, None)).await), FaultKind::Conflict, "which of the two");
+    networks.remove_name(id, which(&sip, Some(&sip.value))).await.expect("remove a service");
+    networks.remove_name(id, which(&git, None)).await.expect("remove a name");
+    assert_eq!(kind_of(networks.remove_name(id, which(&git, None)).await), FaultKind::NotFound);
+    let told = networks.names(id).await.expect("names");
+    assert!([&second, &spare, &text].iter().all(|n| told.contains(n)) && told.len() == 3, "{told:?}");
+    let range = |start: &str, end: &str, add| SetRange {
+        first: format!("{subnet}.1.{start}"),
+        last: format!("{subnet}.1.{end}"),
+        add,
+        drop_leases: false,
+    };
+    networks.set_range(id, range("20", "30", false)).await.expect("another range");
+    networks.set_range(id, range("40", "50", true)).await.expect("one more range");
+    networks.set_range(id, range("40", "50", true)).await.expect("it is so already");
+    assert_eq!(kind_of(networks.set_range(id, range("30", "35", true)).await), FaultKind::Conflict);
+    assert_eq!(kind_of(networks.set_range(id, range("9", "300", false)).await), FaultKind::InvalidRequest);
 
     assert_eq!(networks.attached(id).await.expect("attached"), []);
     networks.start(id).await.expect("start");

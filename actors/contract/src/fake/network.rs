@@ -6,8 +6,9 @@ use crate::{
     BoxFuture, Fault, FaultKind, NetworkId,
     host::{HostChange, NetworkChange},
     network::{
-        AttachedCard, HostInterface, Lease, NetworkFacts, NetworkFilter, NetworkMode, NetworkPort, NetworkRecord, NetworkSpec,
-        NetworkState, StaticHost, Subnet, check_no_overlap, check_static, check_unattached, find_static,
+        AttachedCard, DnsName, Given, HostInterface, Lease, NetworkFacts, NetworkFilter, NetworkMode, NetworkPort, NetworkRecord,
+        NetworkSpec, NetworkState, Range, RemoveName, SetRange, StaticHost, Subnet, check_answers, check_dns, check_no_overlap,
+        check_static, check_unattached, find_dns, find_static, plan_range,
     },
 };
 use uuid::Uuid;
@@ -17,6 +18,8 @@ use uuid::Uuid;
 pub(super) struct Plan {
     subnet: Option<Subnet>,
     hosts: Vec<StaticHost>,
+    names: Vec<DnsName>,
+    ranges: Vec<Range>,
 }
 
 /// The one bridge that the host has.
@@ -53,7 +56,8 @@ fn define(model: &mut Model, spec: NetworkSpec) -> Result<NetworkId, Fault> {
         autostart: false,
     };
     model.networks.insert(id, NetworkRecord { id, name: spec.name.into(), facts });
-    model.plans.insert(id, Plan { subnet: spec.subnet, hosts: Vec::new() });
+    let ranges = spec.range.map(|(start, end)| Range { place: 0, start, end }).into_iter().collect();
+    model.plans.insert(id, Plan { subnet: spec.subnet, ranges, ..Plan::default() });
     model.tell(HostChange::Network(id, NetworkChange::Defined));
     Ok(id)
 }
@@ -144,6 +148,43 @@ impl NetworkPort for FakeHost {
             let plan = model.plans.entry(id).or_default();
             let gone = find_static(&plan.hosts, &which, &name)?.clone();
             plan.hosts.retain(|h| *h != gone);
+            Ok(())
+        })
+    }
+    fn names(&self, id: NetworkId) -> BoxFuture<'_, Result<Vec<DnsName>, Fault>> {
+        self.call("network.names", id.to_string(), move |model| {
+            find(model, id)?;
+            Ok(model.plans.get(&id).map(|p| p.names.clone()).unwrap_or_default())
+        })
+    }
+    fn add_name(&self, id: NetworkId, name: DnsName) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call("network.add-name", id.to_string(), move |model| {
+            let network = find(model, id)?.name.clone();
+            let plan = model.plans.entry(id).or_default();
+            check_answers(&network, plan.subnet.is_some())?;
+            let name = check_dns(&name, &network, &plan.names)?;
+            plan.names.push(name);
+            Ok(())
+        })
+    }
+    fn remove_name(&self, id: NetworkId, which: RemoveName) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call("network.remove-name", id.to_string(), move |model| {
+            let network = find(model, id)?.name.clone();
+            let plan = model.plans.entry(id).or_default();
+            let gone = find_dns(&plan.names, which.kind, &which.name, which.value.as_deref(), &network)?.clone();
+            plan.names.retain(|n| *n != gone);
+            Ok(())
+        })
+    }
+    fn set_range(&self, id: NetworkId, range: SetRange) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call("network.set-range", id.to_string(), move |model| {
+            let network = find(model, id)?.name.clone();
+            let plan = model.plans.entry(id).or_default();
+            let subnets: Vec<Subnet> = plan.subnet.into_iter().collect();
+            let given = Given { network: &network, subnets: &subnets, ranges: &plan.ranges, hosts: &plan.hosts, leases: &[] };
+            let change = plan_range(&range, given)?;
+            plan.ranges.retain(|r| !change.remove.contains(r));
+            plan.ranges.extend(change.add);
             Ok(())
         })
     }

@@ -9,10 +9,14 @@
 //! ```
 
 mod interface;
+mod names;
+mod range;
 mod spec;
 mod subnet;
 
 pub use interface::*;
+pub use names::*;
+pub use range::*;
 pub use spec::{DefineNetwork, DefinedNetwork, NetworkMode, NetworkSpec};
 pub use subnet::{Subnet, check_no_overlap, check_static, find_static};
 
@@ -268,6 +272,14 @@ pub trait NetworkPort: Send + Sync {
     fn add_host(&self, id: NetworkId, host: StaticHost) -> BoxFuture<'_, Result<(), Fault>>;
     /// One less, by its MAC, its address or its name.
     fn remove_host(&self, id: NetworkId, which: String) -> BoxFuture<'_, Result<(), Fault>>;
+    /// The names that it answers in DNS beside those of its machines.
+    fn names(&self, id: NetworkId) -> BoxFuture<'_, Result<Vec<DnsName>, Fault>>;
+    /// One more, now and when it starts again (`virNetworkUpdate`). `wrong-state` when it has no name server.
+    fn add_name(&self, id: NetworkId, name: DnsName) -> BoxFuture<'_, Result<(), Fault>>;
+    /// One less.
+    fn remove_name(&self, id: NetworkId, which: RemoveName) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Gives out these addresses, now and when it starts again (`virNetworkUpdate`). `busy` while machines have others.
+    fn set_range(&self, id: NetworkId, range: SetRange) -> BoxFuture<'_, Result<(), Fault>>;
     /// The interfaces of the host itself (`virConnectListAllInterfaces`).
     fn interfaces(&self) -> BoxFuture<'_, Result<Vec<HostInterface>, Fault>>;
     /// All network filters (`virConnectListAllNWFilters`).

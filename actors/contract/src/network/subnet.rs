@@ -90,18 +90,18 @@ impl Subnet {
 
     /// A range of it that can be given out.
     pub fn range(&self, start: &str, end: &str) -> Result<(IpAddr, IpAddr), String> {
-        let read = |field: &str, text: &str| -> Result<IpAddr, String> {
+        let read = |text: &str| -> Result<IpAddr, String> {
             let shown: String = text.chars().take(60).collect();
-            let address: IpAddr = text.parse().map_err(|_| format!("{field} {shown:?} is no address"))?;
+            let address: IpAddr = text.parse().map_err(|_| format!("{shown:?} is no address"))?;
             match self.usable(address) {
                 true => Ok(address),
-                false => Err(format!("{field} {address} is outside of {self}, or that of the subnet itself or of all in it")),
+                false => Err(format!("{address} is outside of {self}, or that of the subnet itself or of all in it")),
             }
         };
-        let (start, end) = (read("dhcp_start", start)?, read("dhcp_end", end)?);
+        let (start, end) = (read(start)?, read(end)?);
         let (from, to, own) = (number(start).0, number(end).0, number(self.address).0);
         if from > to {
-            return Err(format!("dhcp_end {end} is before dhcp_start {start}"));
+            return Err(format!("{end} is before {start}"));
         }
         if (from..=to).contains(&own) {
             return Err(format!("{start} to {end} has the host's own address {} in it", self.address));

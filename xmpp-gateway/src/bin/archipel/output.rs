@@ -113,6 +113,7 @@ fn of_command(command: &str) -> Option<&'static [(&'static str, &'static str)]> 
         ],
         "network.attached" => &[("NAME", "name"), ("MAC", "mac"), ("RUNNING", "running"), ("INTERFACE", "interface"), ("UUID", "id")],
         "network.hosts" => &[("NAME", "name"), ("ADDRESS", "address"), ("MAC", "mac")],
+        "network.names" => &[("KIND", "kind"), ("NAME", "name"), ("VALUE", "value")],
         "network.leases" => &[("ADDRESS", "address"), ("MAC", "mac"), ("NAME", "name"), ("EXPIRES", "expires")],
         "interface.list" => &[("NAME", "name"), ("STATE", "state"), ("KIND", "kind"), ("MAC", "mac"), ("MEMBERS", "members")],
         "nwfilter.list" => &[("NAME", "name"), ("UUID", "id")],
