@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import uuid
@@ -133,7 +134,7 @@ class LibvirtHost:
         log = open(self.work / "log/stdout", "a")
         daemon = self.inside("tini", "-s", "--", "libvirtd", *self.LIBVIRTD_OPTIONS, "--pid-file", "/run/libvirt/libvirtd.pid")
         self.libvirtd = subprocess.Popen(daemon, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        until(self.answers, 30, f"libvirtd of {self.name} (its log: {self.work}/log/libvirtd.log)", pause=0.05)
+        until(self.answers, 60, f"libvirtd of {self.name} (its log: {self.work}/log/libvirtd.log)", pause=0.05)
 
     def inside(self, *command):
         """The command line that runs something on this host, in all its namespaces."""
@@ -142,7 +143,27 @@ class LibvirtHost:
     def answers(self):
         ended = self.libvirtd.poll()
         assert ended is None, f"libvirtd of {self.name} ended with {ended}: {tail(self.work / 'log/stdout', 5)}\n{tail(self.work / 'log/libvirtd.log', 8)}"
-        return (self.work / "run/libvirt-sock").exists() and self._virsh("version").returncode == 0
+        if not (self.work / "run/libvirt-sock").exists():
+            return False
+        try:
+            return self._virsh("version", timeout=5).returncode == 0
+        except subprocess.TimeoutExpired:
+            self.wake_probes()
+            return False
+
+    def wake_probes(self):
+        """libvirtd asks QEMU what it can do, and now and then (one start of 500 on a busy machine) QEMU 7.2 stands still before it answers: its
+        main thread accepts a connection that its monitor's thread has taken already. A second connection lets it go on."""
+        for directory in (self.work / "lib/qemu").glob("qmp-*"):
+            try:
+                # The whole path may be too long for the address of a socket.
+                place = os.open(directory, os.O_PATH)
+                with socket.socket(socket.AF_UNIX) as second:
+                    second.settimeout(1)
+                    second.connect(f"/proc/self/fd/{place}/qmp.monitor")
+                os.close(place)
+            except OSError:
+                pass
 
     def stop(self, how=signal.SIGTERM):
         """Stops libvirtd; guests run on."""
@@ -169,8 +190,8 @@ class LibvirtHost:
 
     # ------------------------------------------------------------ virsh
 
-    def _virsh(self, *arguments):
-        return subprocess.run(["virsh", "-q", "-c", self.uri, *arguments], capture_output=True, text=True, timeout=60)
+    def _virsh(self, *arguments, timeout=60):
+        return subprocess.run(["virsh", "-q", "-c", self.uri, *arguments], capture_output=True, text=True, timeout=timeout)
 
     def virsh(self, *arguments):
         """Runs virsh and gives back what it says."""
