@@ -18,9 +18,12 @@ use crate::{
 use actix::prelude::*;
 use archipel_contract::{
     Bytes, DomainId, Facts, Fault, FaultKind, HypervisorName, PoolId,
+    backup::{Archive, Manifest},
     domain::{DomainSpec, Edit, volume_of},
     migration::ShelfNote,
-    volume::{Answer, Attachment, CopySpec, FindUsers, Inquiry, Need, Place, Shelved, Unused, UsersThere, VolumeUser, disks_brought},
+    volume::{
+        Answer, Attachment, CopySpec, FindUsers, Inquiry, Need, Place, Shelved, Unused, UsedDisk, UsersThere, VolumeUser, disks_brought,
+    },
     work::Follower,
 };
 use parking_lot::Mutex;
@@ -62,6 +65,14 @@ struct Wanted {
     need: Need,
     /// The machine that it is for, or that goes with it.
     but: Option<DomainId>,
+    /// What may be built on it.
+    above: Vec<String>,
+}
+
+impl Wanted {
+    fn at(path: &str, need: Need, but: Option<DomainId>) -> Wanted {
+        Wanted { name: path.to_owned(), path: path.to_owned(), need, but, above: Vec::new() }
+    }
 }
 
 /// The words for what is being done, for another host's people.
@@ -91,13 +102,13 @@ async fn asked(scope: &Scope, wanted: Vec<Wanted>, everybody: bool) -> Result<Ve
     let told: Vec<_> = wanted.iter().zip(&places).map(tell).collect();
     let answers = answers(scope, &places, own, everybody).await?;
     let judge = |(at, ((w, place), told))| {
-        let Wanted { name, need, but, .. } = w;
+        let Wanted { name, need, but, above, .. } = w;
         let of = |(host, same_machine, said): &(Option<HypervisorName>, bool, Result<Vec<UsersThere>, Fault>)| Answer {
             host: host.clone(),
             same_machine: *same_machine,
             said: said.clone().map(|all| all.get(at).cloned().unwrap_or_default()),
         };
-        Inquiry { name, place, need, but }.judge(&answers.iter().map(of).collect::<Vec<_>>(), told)
+        Inquiry { name, place, need, but, above }.judge(&answers.iter().map(of).collect::<Vec<_>>(), told)
     };
     wanted.into_iter().zip(places).zip(told).enumerate().map(judge).collect()
 }
@@ -230,13 +241,13 @@ async fn path(scope: &Scope, pool: PoolId, name: &str) -> Result<String, Fault> 
 
 /// The proof for one volume. `but` is the machine that goes with it.
 pub async fn of_volume(scope: &Scope, pool: PoolId, name: &str, need: Need, but: Option<DomainId>) -> Result<Unused, Fault> {
-    let wanted = Wanted { name: name.to_owned(), path: path(scope, pool, name).await?, need, but };
+    let wanted = Wanted { name: name.to_owned(), ..Wanted::at(&path(scope, pool, name).await?, need, but) };
     only(asked(scope, vec![wanted], true).await?)
 }
 
 /// The same for a volume that was just made here and that nobody else has been told of: only this host is asked.
 async fn of_new_volume(scope: &Scope, pool: PoolId, name: &str, need: Need) -> Result<Unused, Fault> {
-    let wanted = Wanted { name: name.to_owned(), path: path(scope, pool, name).await?, need, but: None };
+    let wanted = Wanted { name: name.to_owned(), ..Wanted::at(&path(scope, pool, name).await?, need, None) };
     only(asked(scope, vec![wanted], false).await?)
 }
 
@@ -248,7 +259,7 @@ fn only(proofs: Vec<Unused>) -> Result<Unused, Fault> {
 pub async fn of_volumes(scope: &Scope, volumes: &[(PoolId, String)], but: Option<DomainId>) -> Result<Vec<Unused>, Fault> {
     let mut wanted = Vec::new();
     for (pool, name) in volumes {
-        wanted.push(Wanted { name: name.clone(), path: path(scope, *pool, name).await?, need: Need::Gone, but });
+        wanted.push(Wanted { name: name.clone(), ..Wanted::at(&path(scope, *pool, name).await?, Need::Gone, but) });
     }
     asked(scope, wanted, true).await
 }
@@ -259,7 +270,7 @@ pub async fn of_named(scope: &Scope, named: &str, need: Need, domain: Option<Dom
     let pools = within(SHORT, scope.host.pools.list()).await?;
     let found = pools.into_iter().find(|p| *p.name == *pool);
     let pool = found.ok_or_else(|| Fault::not_found(format!("there is no storage pool {pool}; list them again")))?;
-    let wanted = Wanted { name: named.to_owned(), path: path(scope, pool.id, &volume).await?, need, but: domain };
+    let wanted = Wanted { name: named.to_owned(), ..Wanted::at(&path(scope, pool.id, &volume).await?, need, domain) };
     only(asked(scope, vec![wanted], true).await?)
 }
 
@@ -309,11 +320,72 @@ pub async fn of_definition(scope: &Scope, domain: DomainId, xml: &str) -> Result
         _ => fault,
     };
     let new = within(SHORT, scope.host.volumes.named(xml.to_owned())).await.map_err(unreadable)?;
-    let brought = disks_brought(new, &present).into_iter().map(|disk| {
-        let (need, path) = (disk.need(), disk.paths.into_iter().next().unwrap_or_default());
-        Wanted { name: path.clone(), path, need, but: Some(domain) }
-    });
-    asked(scope, brought.collect(), true).await
+    asked(scope, brought(new, &present, Some(domain)), true).await
+}
+
+fn brought(new: Vec<UsedDisk>, present: &[UsedDisk], but: Option<DomainId>) -> Vec<Wanted> {
+    let wanted = |disk: UsedDisk| Some(Wanted::at(disk.paths.first()?, disk.need(), but));
+    disks_brought(new, present).into_iter().filter_map(wanted).collect()
+}
+
+/// The proofs for what the definition in a backup names beside the disks that come back with it. `domain` is the machine that is taken
+/// back; a new one has nothing yet, and gets firmware variables of its own.
+pub async fn of_backup(scope: &Scope, newest: &Manifest, domain: Option<DomainId>) -> Result<Vec<Unused>, Fault> {
+    let comes = |device: &str| newest.disks.iter().any(|d| d.device == device) || (domain.is_none() && device == "nvram");
+    let mut named = within(SHORT, scope.host.volumes.named(newest.definition.clone())).await?;
+    named.retain(|disk| !comes(&disk.device));
+    let present = match domain {
+        None => Vec::new(),
+        Some(id) => {
+            let xml = within(SHORT, scope.host.domains.xml(id, true)).await?;
+            within(SHORT, scope.host.volumes.named(xml)).await?
+        }
+    };
+    asked(scope, brought(named, &present, domain), true).await
+}
+
+/// The proofs that the files of these backups may go, in their order, and with each other.
+pub async fn of_backups(scope: &Scope, pool: PoolId, archive: &Archive, going: &[Manifest]) -> Result<Vec<Vec<Unused>>, Fault> {
+    let dir = within(SHORT, scope.host.pools.read(pool)).await?.facts.path.unwrap_or_default();
+    let there = |m: &Manifest| m.disks.iter().map(|d| d.file.clone()).filter(|f| archive.files.contains_key(f)).collect::<Vec<_>>();
+    let files: Vec<Vec<String>> = going.iter().map(there).collect();
+    let above: Vec<String> = files.iter().flatten().cloned().collect();
+    let wanted = |file: &String| Wanted {
+        name: file.clone(),
+        above: above.clone(),
+        ..Wanted::at(&format!("{}/{file}", dir.trim_end_matches('/')), Need::Gone, None)
+    };
+    let mut proofs = asked(scope, files.iter().flatten().map(wanted).collect(), true).await?.into_iter();
+    Ok(files.iter().map(|of_one| proofs.by_ref().take(of_one.len()).collect()).collect())
+}
+
+/// The proofs for what making a pool anew would write over.
+pub async fn of_ground(scope: &Scope, pool: PoolId) -> Result<Vec<Unused>, Fault> {
+    let ground = within(SHORT, scope.host.pools.ground(pool)).await?;
+    asked(scope, ground.iter().map(|path| Wanted::at(path, Need::Gone, None)).collect(), true).await
+}
+
+/// Where a machine's own disk is, nearest layer first, and what the layers above the one below are called.
+async fn own(scope: &Scope, domain: DomainId, device: &str) -> Result<(Vec<String>, Vec<String>), Fault> {
+    let all = within(SHORT, scope.host.volumes.landscape()).await?;
+    let layers = all.layers(domain, device);
+    if layers.is_empty() {
+        return Err(Fault::not_found(format!("it has no disk {device}; list its devices")));
+    }
+    Ok((layers.iter().map(ToString::to_string).collect(), all.names(&layers)))
+}
+
+/// The proof that a machine's own disk may change its size: nobody else runs with it.
+pub async fn of_own_disk(scope: &Scope, domain: DomainId, device: &str) -> Result<Unused, Fault> {
+    let (layers, _) = own(scope, domain, device).await?;
+    only(asked(scope, layers.first().map(|path| Wanted::at(path, Need::Still, Some(domain))).into_iter().collect(), true).await?)
+}
+
+/// The proofs that a machine's own layers may be merged downwards, `depth` of them: what is written to is the `depth` below the newest.
+pub async fn of_layers(scope: &Scope, domain: DomainId, device: &str, depth: usize) -> Result<Vec<Unused>, Fault> {
+    let (layers, above) = own(scope, domain, device).await?;
+    let wanted = |path: &String| Wanted { above: above.clone(), ..Wanted::at(path, Need::Sole, Some(domain)) };
+    asked(scope, layers.iter().skip(1).take(depth).map(wanted).collect(), true).await
 }
 
 /// Everybody in the cell who uses a volume, and the hosts that could not be asked.

@@ -355,8 +355,8 @@ impl DefinitionPort for Link {
         self.call(Lane::Read, "looking for a MAC", move |session| owner_of(&session.connect, &mac, except))
     }
 
-    fn resize_disk(&self, id: DomainId, disk: String, size: Bytes) -> BoxFuture<'_, Result<(), Fault>> {
-        self.call(Lane::Change, "making a disk larger", move |session| block::resize(session, id, &disk, size))
+    fn resize_disk(&self, id: DomainId, disk: String, size: Bytes, unused: Unused) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "making a disk larger", move |session| block::resize(session, id, &disk, size, &unused))
     }
 
     fn copy_disk(&self, id: DomainId, copy: CopyDisk, unused: Unused, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>> {
@@ -379,8 +379,10 @@ impl DefinitionPort for Link {
         })
     }
 
-    fn commit_disk(&self, id: DomainId, disk: String, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>> {
-        self.apart("merging a disk", move |connect| block::commit(connect, id, &disk, &*follower))
+    fn commit_disk(&self, id: DomainId, disk: String, below: Unused, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>> {
+        let uri = self.config().uri.clone();
+        // Others are told of it until libvirt has ended: the proof goes with the work.
+        self.apart("merging a disk", move |connect| block::commit(connect, &uri, id, &disk, &below, &*follower))
     }
 }
 

@@ -5,14 +5,19 @@ use crate::{
     count::ask,
     domain::unreadable,
     fault,
+    hypervisor::is_local_qemu,
     xml::{read, storage},
 };
 use archipel_contract::{
     BoxFuture, Bytes, Fault, FaultKind, PoolId,
     storage_pool::{self as policy, PoolFacts, PoolPort, PoolRecord, PoolSpec, PoolState},
-    volume::{Need, Unused, check_empty_pool},
+    volume::{Attachment, Need, Place, Unused, check_empty_pool},
 };
-use std::sync::Arc;
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::{FileTypeExt, OpenOptionsExt},
+    sync::Arc,
+};
 use virt::{error::Error, storage_pool::StoragePool, sys};
 
 pub(crate) fn lookup(session: &Session, id: PoolId) -> Result<StoragePool, Error> {
@@ -116,17 +121,15 @@ impl PoolPort for Link {
         })
     }
 
-    fn build(&self, id: PoolId, overwrite: bool) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on_pool(Lane::Long, id, "storage-pool.build", "making the place of a storage pool", move |pool| {
-            let (kind, _) = read::pool(&pool.xml_desc(0)?).unwrap_or_default();
-            // Only these put something of their own onto a device, and look first whether something is there.
-            let flags = match (overwrite, kind.as_str()) {
-                (false, "fs" | "logical" | "disk") => sys::VIR_STORAGE_POOL_BUILD_NO_OVERWRITE,
-                (true, "fs" | "logical" | "disk") => sys::VIR_STORAGE_POOL_BUILD_OVERWRITE,
-                _ => sys::VIR_STORAGE_POOL_BUILD_NEW,
-            };
-            pool.build(flags)
+    fn ground(&self, id: PoolId) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+        self.call(Lane::Read, "looking what a storage pool is made of", move |session| {
+            let xml = ask(|| lookup(session, id)?.xml_desc(0))?;
+            Ok(read::ground(&xml).map_err(|e| unreadable("a storage pool", e))?)
         })
+    }
+
+    fn build(&self, id: PoolId, overwrite: bool, unused: Vec<Unused>) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Long, "making the place of a storage pool", move |session| session.build_pool(id, overwrite, &unused))
     }
 
     fn delete(&self, id: PoolId, with_volumes: bool, unused: Vec<Unused>) -> BoxFuture<'_, Result<(), Fault>> {
@@ -138,7 +141,48 @@ impl PoolPort for Link {
     }
 }
 
+/// Refuses a device that this host's kernel has given to somebody: a file system that is mounted, a volume group, an array.
+fn idle(device: &str) -> Result<(), Fault> {
+    let open = OpenOptions::new().read(true).custom_flags(libc::O_EXCL | libc::O_NONBLOCK).open(device);
+    match open {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+            let text =
+                format!("{device} is mounted on this host or is part of something that is in use; nothing was written. Free it first");
+            Err(Fault::busy(text))
+        }
+        // That it cannot be opened otherwise is found out by whoever writes to it.
+        _ => Ok(()),
+    }
+}
+
 impl Session {
+    fn build_pool(&self, id: PoolId, overwrite: bool, unused: &[Unused]) -> Result<(), Trouble> {
+        let pool = lookup(self, id)?;
+        let now = record(&pool)?;
+        policy::may("storage-pool.build", &now.facts).check(&format!("the storage pool {}", now.name))?;
+        // Only these put something of their own onto a device, and look first whether something is there.
+        let writes = matches!(&*now.facts.pool_type, "fs" | "logical" | "disk");
+        if !writes || !overwrite {
+            let flags = if writes { sys::VIR_STORAGE_POOL_BUILD_NO_OVERWRITE } else { sys::VIR_STORAGE_POOL_BUILD_NEW };
+            return Ok(ask(|| pool.build(flags))?);
+        }
+        let xml = ask(|| pool.xml_desc(0))?;
+        let all = self.landscape()?;
+        for path in read::ground(&xml).map_err(|e| unreadable("a storage pool", e))? {
+            Unused::among(unused, &path, Need::Gone)?;
+            let place = Place::unknown(&*path);
+            let used: Vec<&Attachment> =
+                all.attachments.iter().filter(|a| a.paths.iter().any(|p| *p == path || place.may_hold(&Place::unknown(&**p)))).collect();
+            if let Some(user) = used.first() {
+                return Err(Fault::busy(format!("{path} is used by {} ({}); take it from there first", user.name, user.device)).into());
+            }
+            if is_local_qemu(&self.uri) && std::fs::metadata(&path).is_ok_and(|m| m.file_type().is_block_device()) {
+                idle(&path)?;
+            }
+        }
+        Ok(ask(|| pool.build(sys::VIR_STORAGE_POOL_BUILD_OVERWRITE))?)
+    }
+
     /// Empties a pool and removes its place. When the place does not go the pool is started again.
     fn delete_pool(&self, id: PoolId, with_volumes: bool, unused: &[Unused]) -> Result<(), Trouble> {
         let pool = lookup(self, id)?;

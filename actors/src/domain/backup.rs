@@ -18,7 +18,7 @@ use crate::{
     noun,
     scope::{LONG, SHORT, Scope, within},
     storage_pool::{Pool, listed_backups},
-    work,
+    users, work,
 };
 use actix::prelude::*;
 use archipel_contract::{
@@ -137,8 +137,12 @@ command!(RestoreDomain, Event, [], |turn, command| {
     let occupied = turn.occupy("is being taken back to a backup", may_while_off);
     let words = format!("taking {machine} back to {}", command.backup);
     Ok(begin::<RestoreDomain, _, _>(turn, occupied, words, async move |scope, follower| {
+        let disks = match chain.last() {
+            Some(newest) => users::of_backup(&scope, newest, Some(id)).await?,
+            None => Vec::new(),
+        };
         let order = RestoreOrder { pool, chain, into: command.into.clone(), restore_as: RestoreAs::InPlace(id), now };
-        let restored = scope.host.backups.restore(order, follower).await;
+        let restored = scope.host.backups.restore(order, disks, follower).await;
         let there = match &command.into {
             Some(into) => pool_named(&scope, into).await.unwrap_or(pool),
             None => pool,

@@ -137,7 +137,8 @@ impl Handler<Posted<Ask<ListDevices>>> for DomainActor {
 command!(ResizeDisk, Read, ["domain.changed"], |turn, command| {
     command.check()?;
     let ResizeDisk { disk, size } = command;
-    within(LONG, turn.scope.host.definitions.resize_disk(turn.id, disk.clone(), size)).await?;
+    let still = users::of_own_disk(&turn.scope, turn.id, &disk).await?;
+    within(LONG, turn.scope.host.definitions.resize_disk(turn.id, disk.clone(), size, still)).await?;
     Ok(Done::new(format!("{disk} of {} has {size} now", turn.name())))
 });
 
@@ -153,7 +154,9 @@ command!(CopyDisk, Event, ["domain.block-job"], |turn, command| {
 command!(CommitDisk, Event, ["domain.block-job"], |turn, command| {
     command.check()?;
     let (name, id, port) = (turn.name(), turn.id, turn.scope.host.definitions.clone());
+    let nothing = || Fault::wrong_state(format!("{} has one layer only, so there is nothing to merge", command.disk));
+    let below = users::of_layers(&turn.scope, id, &command.disk, 1).await?.pop().ok_or_else(nothing)?;
     let words = format!("merging the newest layer of {} of {name}", command.disk);
-    let doing = move |follower| async move { port.commit_disk(id, command.disk, follower).await };
+    let doing = move |follower| async move { port.commit_disk(id, command.disk, below, follower).await };
     Ok(work::begin(&turn.scope, id.into(), CommitDisk::NAME, &name, &turn.caller, words, doing))
 });

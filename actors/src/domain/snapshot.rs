@@ -13,10 +13,12 @@ use crate::{
     board::{Change, Draft},
     life::Posted,
     scope::{SHORT, Scope, within},
-    work,
+    users, work,
 };
 use actix::prelude::*;
-use archipel_contract::{Caller, Command, DomainId, EntityId, Fault, FaultKind, backup, command::Started, domain::*, event::Cause};
+use archipel_contract::{
+    Caller, Command, DomainId, EntityId, Fault, FaultKind, backup, command::Started, domain::*, event::Cause, volume::Unused,
+};
 use std::rc::Rc;
 
 /// Tells everybody that the snapshots of a machine are others now; the machine itself is as it was.
@@ -109,10 +111,12 @@ fn none_where_unknown(fault: Fault) -> Result<Vec<backup::Checkpoint>, Fault> {
 }
 
 command!(DeleteSnapshot, Event, [], |turn, command| {
-    known(&turn.scope, turn.id, &command.snapshot).await?;
+    let written_to = merged(turn, &known(&turn.scope, turn.id, &command.snapshot).await?).await?;
     let (id, machine, caller) = (turn.id, turn.name(), turn.caller.clone());
     let words = format!("deleting the snapshot {} of {machine}", command.snapshot);
     Ok(begin::<DeleteSnapshot, _, _>(turn, words, async move |scope, _| {
+        // Others are told of it until libvirt has ended.
+        let _written_to = written_to;
         scope.host.snapshots.delete(id, command.snapshot.clone(), command.children).await?;
         tell(&scope, id, &caller, format!("{} deleted", command.snapshot));
         Ok(format!("the snapshot {} was deleted", command.snapshot))
@@ -133,11 +137,29 @@ command!(DiscardSaved, Event, [], |turn, _| {
     Ok(turn.done("starts cold next time: its saved memory was thrown away"))
 });
 
-/// Refuses a snapshot that is not there while whoever asked still listens.
-async fn known(scope: &Scope, id: DomainId, name: &str) -> Result<(), Fault> {
+/// The proofs for the layers that deleting a snapshot may write to: libvirt merges what lies in files of its own, and a clone may be built
+/// on what was below it.
+async fn merged(turn: &Turn, all: &[Snapshot]) -> Result<Vec<Unused>, Fault> {
+    let outside: Vec<&Snapshot> = all.iter().filter(|s| s.external).collect();
+    let mut devices: Vec<&String> = outside.iter().flat_map(|s| &s.disks).collect();
+    devices.sort();
+    devices.dedup();
+    let mut proofs = Vec::new();
+    for device in devices {
+        match users::of_layers(&turn.scope, turn.id, device, outside.len()).await {
+            // It was detached since.
+            Err(fault) if fault.kind == FaultKind::NotFound => {}
+            asked => proofs.extend(asked?),
+        }
+    }
+    Ok(proofs)
+}
+
+/// All snapshots. Refuses one that is not there while whoever asked still listens.
+async fn known(scope: &Scope, id: DomainId, name: &str) -> Result<Vec<Snapshot>, Fault> {
     let all = within(SHORT, scope.host.snapshots.list(id)).await?;
     if all.iter().any(|s| s.name == name) {
-        return Ok(());
+        return Ok(all);
     }
     let shown: String = name.chars().take(80).collect();
     let names: Vec<&str> = all.iter().map(|s| s.name.as_str()).collect();

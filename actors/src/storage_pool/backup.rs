@@ -8,6 +8,7 @@ use crate::{
     ask::Ask,
     life::Posted,
     scope::{LONG, SHORT, Scope, within},
+    users,
 };
 use actix::prelude::*;
 use archipel_contract::{Bytes, Entity, Fault, FaultKind, PoolId, backup::*, command::Started, domain::check_name, host::Host};
@@ -119,8 +120,12 @@ impl Handler<Posted<Ask<RestoreBackup>>> for PoolActor {
                         let host = &scope.host;
                         let chain = chain(host, pool, &name).await?;
                         let restore_as = RestoreAs::New(to.clone());
-                        let restored =
-                            host.backups.restore(RestoreOrder { pool, chain, into: command.into, restore_as, now }, follower).await?;
+                        let disks = match chain.last() {
+                            Some(newest) => users::of_backup(scope, newest, None).await?,
+                            None => Vec::new(),
+                        };
+                        let order = RestoreOrder { pool, chain, into: command.into, restore_as, now };
+                        let restored = host.backups.restore(order, disks, follower).await?;
                         Ok(format!("{to} is made from {name}, off, with a UUID and MACs of its own, on {}", restored.made.join(", ")))
                     })
                 }),
@@ -137,8 +142,9 @@ impl Handler<Posted<Ask<DeleteBackup>>> for PoolActor {
             let archive = within(SHORT, host.backups.archive(pool)).await?;
             let going: Vec<Manifest> = archive.going(&command.backup, command.with_later)?.into_iter().cloned().collect();
             let names: Vec<String> = going.iter().map(|m| m.name.clone()).collect();
-            for manifest in going {
-                within(LONG, host.backups.remove(pool, manifest)).await?;
+            let proofs = users::of_backups(scope, pool, &archive, &going).await?;
+            for (manifest, unused) in going.into_iter().zip(proofs) {
+                within(LONG, host.backups.remove(pool, manifest, unused)).await?;
             }
             Ok(format!("deleted: {}", names.join(", ")))
         })

@@ -51,7 +51,7 @@ impl Handler<Posted<Ask<DefinePool>>> for HypervisorActor {
 async fn prepare(scope: &Scope, id: PoolId, command: &DefinePool) -> Result<(), Fault> {
     let pools = &scope.host.pools;
     if command.build {
-        within(LONG, pools.build(id, false)).await?;
+        within(LONG, pools.build(id, false, Vec::new())).await?;
     }
     if command.autostart {
         within(SHORT, pools.set_autostart(id, true)).await?;

@@ -97,8 +97,10 @@ impl Handler<Posted<Ask<ShowPool>>> for PoolActor {
 impl Handler<Posted<Ask<BuildPool>>> for PoolActor {
     type Result = ResponseActFuture<Self, Result<Done, Fault>>;
     fn handle(&mut self, posted: Posted<Ask<BuildPool>>, _: &mut Self::Context) -> Self::Result {
-        self.run(posted, async |host: &Host, id, command: BuildPool| {
-            within(LONG, host.pools.build(id, command.overwrite)).await.map(|()| "has its place now; start it to use it")
+        let scope = self.scope().clone();
+        self.run(posted, async move |host: &Host, id, command: BuildPool| {
+            let unused = if command.overwrite { users::of_ground(&scope, id).await? } else { Vec::new() };
+            within(LONG, host.pools.build(id, command.overwrite, unused)).await.map(|()| "has its place now; start it to use it")
         })
     }
 }

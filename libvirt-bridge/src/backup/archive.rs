@@ -15,7 +15,7 @@ use crate::{
 use archipel_contract::{
     Bytes, Fault, FaultKind, PoolId,
     backup::{Archive, BackupDisk, MANIFEST, MANIFEST_BYTES, Manifest},
-    volume::{UNFINISHED, VolumeFormat},
+    volume::{self, Inquiry, Landscape, Need, UNFINISHED, Unused, VolumeFormat},
     work::{Follower, percent},
 };
 use sha2::{Digest, Sha256};
@@ -169,6 +169,32 @@ impl Place {
         Ok(())
     }
 
+    /// Refuses a name of a file that is there, whoever it belongs to.
+    pub(super) fn unwritten(&self, file: &str) -> Result<(), Trouble> {
+        // A link that leads nowhere is there too.
+        match fs::symlink_metadata(self.path(file)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            _ => {
+                let text = format!("there is a file {file} in {} already, which nothing is written over; move it away", self.name);
+                Err(Fault::new(FaultKind::Conflict, text).into())
+            }
+        }
+    }
+
+    /// Refuses to delete files of a backup that somebody on this host uses, or of whom the cell was not asked.
+    pub(super) fn free_of_users(&self, all: &Landscape, manifest: &Manifest, unused: &[Unused]) -> Result<(), Trouble> {
+        for disk in &manifest.disks {
+            let path = self.path(&disk.file);
+            let text = path.to_string_lossy().into_owned();
+            if fs::symlink_metadata(&path).is_ok() {
+                Unused::among(unused, &text, Need::Gone)?;
+                let place = volume::Place::unknown(text);
+                Inquiry { name: disk.file.clone(), place, need: Need::Gone, but: None, above: Vec::new() }.check_here(all)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the files of a draft and the draft; what became a backup meanwhile stays. Says what was removed.
     pub(super) fn discard(&self, draft: &Manifest) -> Vec<String> {
         let mut gone = Vec::new();
@@ -178,10 +204,12 @@ impl Place {
             }
         };
         for disk in &draft.disks {
-            remove(format!("{}{UNFINISHED}", disk.file));
-            if !self.manifest(&draft.name).exists() {
+            let part = format!("{}{UNFINISHED}", disk.file);
+            // As long as ours is there, what has the name is somebody else's.
+            if !self.path(&part).exists() && !self.manifest(&draft.name).exists() {
                 remove(disk.file.clone());
             }
+            remove(part);
         }
         remove(self.draft(&draft.name));
         self.look();

@@ -18,12 +18,13 @@ use crate::{
     connection::{Lane, Link, Trouble},
     count::ask,
     definition, domain, fault, migration,
+    volume::landscape::landscape,
     xml::backup as xml,
 };
 use archipel_contract::{
     BoxFuture, DomainId, Fault, PoolId,
     backup::{Archive, BackupDisk, BackupOrder, BackupPort, Checkpoint, Manifest, RestoreOrder, Restored},
-    volume::VolumeFormat,
+    volume::{Unused, VolumeFormat},
     work::Follower,
 };
 use archive::Place;
@@ -130,14 +131,18 @@ impl BackupPort for Link {
         })
     }
 
-    fn restore(&self, order: RestoreOrder, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<Restored, Fault>> {
+    fn restore(&self, order: RestoreOrder, disks: Vec<Unused>, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<Restored, Fault>> {
         let uri = self.config().uri.clone();
-        self.apart("restoring a backup", move |connect| restore::restore(connect, &uri, &order, &*follower))
+        self.apart("restoring a backup", move |connect| restore::restore(connect, &uri, &order, &disks, &*follower))
     }
 
-    fn remove(&self, pool: PoolId, manifest: Manifest) -> BoxFuture<'_, Result<(), Fault>> {
+    fn remove(&self, pool: PoolId, manifest: Manifest, unused: Vec<Unused>) -> BoxFuture<'_, Result<(), Fault>> {
         let uri = self.config().uri.clone();
-        self.apart("deleting a backup", move |connect| Place::open(connect, &uri, pool)?.remove(&manifest))
+        self.apart("deleting a backup", move |connect| {
+            let place = Place::open(connect, &uri, pool)?;
+            place.free_of_users(&landscape(connect, &uri)?, &manifest, &unused)?;
+            place.remove(&manifest)
+        })
     }
 
     fn abandon(&self, id: DomainId) -> BoxFuture<'_, Result<Vec<String>, Fault>> {

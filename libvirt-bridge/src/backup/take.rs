@@ -151,6 +151,9 @@ impl Making<'_> {
         let kind = if base.is_ok() { BackupKind::Incremental } else { BackupKind::Full };
         let name = backup_name(machine, self.order.at, kind);
         self.place.free(&name)?;
+        for disk in &self.taking.disks {
+            self.place.unwritten(&format!("{name}.{}.qcow2", disk.device))?;
+        }
         let noted = running && self.taking.disks.iter().any(|d| d.format == VolumeFormat::Qcow2);
         let mut left_out = self.taking.left_out.clone();
         for (disk, kind) in self.taking.disks.iter().zip(&kinds) {

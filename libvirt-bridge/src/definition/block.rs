@@ -12,6 +12,7 @@ use super::{INACTIVE, SECURE, define_on, raw, tree};
 use crate::{
     connection::{Session, Trouble},
     count::ask,
+    volume::landscape::landscape,
     xml::{
         edit,
         read::VolumeFacts,
@@ -21,6 +22,7 @@ use crate::{
 use archipel_contract::{
     Bytes, DomainId, Fault, FaultKind,
     domain::CopyDisk,
+    volume::{Inquiry, Landscape, Need, Place, Unused},
     work::{Follower, percent},
 };
 use std::{
@@ -44,7 +46,18 @@ fn source_of(disk: &Element) -> &str {
     source.and_then(|s| s.attribute("file").or(s.attribute("dev"))).unwrap_or_default()
 }
 
-pub(super) fn resize(session: &Session, id: DomainId, disk: &str, size: Bytes) -> Result<(), Trouble> {
+/// Refuses to change a layer of a machine's disk that others on this host have, or of whom the cell was not asked.
+fn its_own(all: &Landscape, id: DomainId, disk: &str, depth: usize, need: Need, unused: &Unused) -> Result<(), Fault> {
+    let layers = all.layers(id, disk);
+    let Some(path) = layers.get(depth).copied() else {
+        return Err(Fault::not_found(format!("it has no such layer of a disk {disk}; list its devices")));
+    };
+    unused.covers(path, need)?;
+    let above = all.names(&layers);
+    Inquiry { name: path.to_owned(), place: Place::unknown(path), need, but: Some(id), above }.check_here(all)
+}
+
+pub(super) fn resize(session: &Session, id: DomainId, disk: &str, size: Bytes, unused: &Unused) -> Result<(), Trouble> {
     let domain = session.domain(id)?;
     let root = tree(&ask(|| domain.xml_desc(0))?)?;
     let device = disk_of(&root, disk)?;
@@ -59,6 +72,7 @@ pub(super) fn resize(session: &Session, id: DomainId, disk: &str, size: Bytes) -
     if size.0 == now {
         return Ok(());
     }
+    its_own(&session.landscape()?, id, disk, 0, Need::Still, unused)?;
     if ask(|| domain.is_active())? {
         ask(|| domain.block_resize(disk, size.0, sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES))?;
         return Ok(());
@@ -116,7 +130,14 @@ pub(super) fn copy(
     Ok(format!("{disk} is on {} now; what it had before stays as it is: {before}", ask_for.to))
 }
 
-pub(super) fn commit(connect: &Connect, id: DomainId, disk: &str, follower: &dyn Follower) -> Result<String, Trouble> {
+pub(super) fn commit(
+    connect: &Connect,
+    uri: &str,
+    id: DomainId,
+    disk: &str,
+    unused: &Unused,
+    follower: &dyn Follower,
+) -> Result<String, Trouble> {
     let domain = running(connect, id)?;
     let root = tree(&ask(|| domain.xml_desc(0))?)?;
     let device = disk_of(&root, disk)?;
@@ -128,7 +149,10 @@ pub(super) fn commit(connect: &Connect, id: DomainId, disk: &str, follower: &dyn
     match device.child("mirror") {
         Some(mirror) if mirror.attribute("job") == Some("active-commit") => {}
         Some(_) => return Err(Fault::busy(format!("{disk} is being copied already; wait until that has ended")).into()),
-        None => ask(|| raw::commit(&domain, disk))?,
+        None => {
+            its_own(&landscape(connect, uri)?, id, disk, 1, Need::Sole, unused)?;
+            ask(|| raw::commit(&domain, disk))?;
+        }
     }
     follow(&domain, disk, "merging", follower)?;
     settle(connect, &domain, disk, &below)?;

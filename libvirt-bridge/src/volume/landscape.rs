@@ -33,7 +33,7 @@ fn unless_gone<T>(answer: Result<T, Trouble>) -> Result<Option<T>, Trouble> {
 }
 
 /// All volumes of all running pools, and all disks of all machines.
-pub(super) fn landscape(connect: &Connect, uri: &str) -> Result<Landscape, Trouble> {
+pub(crate) fn landscape(connect: &Connect, uri: &str) -> Result<Landscape, Trouble> {
     let mut all = Landscape::default();
     for pool in ask(|| connect.list_all_storage_pools(sys::VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE))? {
         let (id, name) = (PoolId(pool.uuid()?), pool.name()?.into());

@@ -13,7 +13,7 @@
 pub(crate) mod change;
 pub(crate) mod copy;
 mod import;
-mod landscape;
+pub(crate) mod landscape;
 mod place;
 mod raw;
 mod transfer;
@@ -62,6 +62,24 @@ fn record(connect: &Connect, uri: &str, volume: &StorageVol) -> Result<VolumeRec
     })
 }
 
+/// The disks that a definition names, and where they are.
+pub(crate) fn disks_named(connect: &Connect, definition: &str) -> Result<Vec<UsedDisk>, Trouble> {
+    let place = |source: storage::Source| match source {
+        storage::Source::Path(path) => path,
+        storage::Source::Volume(pool, volume) => {
+            let there = ask(|| connect.lookup_storage_pool_by_name(&pool));
+            let there = there.and_then(|p| ask(|| p.lookup_storage_vol_by_name(&volume))).and_then(|v| ask(|| v.path()));
+            there.unwrap_or_else(|_| format!("{pool}/{volume}"))
+        }
+    };
+    let used = storage::used(definition).map_err(|e| unreadable("a virtual machine", e))?;
+    let one = |u: storage::Used| {
+        let storage::Used { device, read_only, shareable, chain } = u;
+        UsedDisk { device, read_only, shareable, paths: chain.into_iter().map(place).collect() }
+    };
+    Ok(used.into_iter().map(one).collect())
+}
+
 impl Session {
     /// What libvirt says about the volume a disk is to be. The path is libvirt's, never the caller's.
     pub(crate) fn volume_for_disk(&self, pool: &str, volume: &str) -> Result<read::VolumeFacts, Trouble> {
@@ -80,22 +98,9 @@ impl Session {
         }
     }
 
-    /// The disks that a definition names, and where they are.
+    /// The same for the connection of this session.
     pub(crate) fn disks_named(&self, definition: &str) -> Result<Vec<UsedDisk>, Trouble> {
-        let place = |source: storage::Source| match source {
-            storage::Source::Path(path) => path,
-            storage::Source::Volume(pool, volume) => {
-                let there = ask(|| self.connect.lookup_storage_pool_by_name(&pool));
-                let there = there.and_then(|p| ask(|| p.lookup_storage_vol_by_name(&volume))).and_then(|v| ask(|| v.path()));
-                there.unwrap_or_else(|_| format!("{pool}/{volume}"))
-            }
-        };
-        let used = storage::used(definition).map_err(|e| unreadable("a virtual machine", e))?;
-        let one = |u: storage::Used| {
-            let storage::Used { device, read_only, shareable, chain } = u;
-            UsedDisk { device, read_only, shareable, paths: chain.into_iter().map(place).collect() }
-        };
-        Ok(used.into_iter().map(one).collect())
+        disks_named(&self.connect, definition)
     }
 
     /// Everything needed to say who uses what.

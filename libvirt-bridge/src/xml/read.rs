@@ -188,6 +188,18 @@ pub fn pool(xml: &str) -> Result<(String, Option<String>), BadXml> {
     Ok((root.attribute("type").unwrap_or("unknown").to_owned(), path))
 }
 
+/// What making a pool's place writes to, where it puts something of its own onto a device: the devices, and where it will be.
+pub fn ground(xml: &str) -> Result<Vec<String>, BadXml> {
+    let root = tree::parse(xml)?;
+    if !matches!(root.attribute("type"), Some("fs" | "logical" | "disk")) {
+        return Ok(Vec::new());
+    }
+    let devices = root.elements().filter(|e| e.name == "source").flat_map(|s| s.elements()).filter(|e| e.name == "device");
+    let mut all: Vec<String> = devices.filter_map(|d| d.attribute("path")).map(str::to_owned).collect();
+    all.extend(pool(xml)?.1);
+    Ok(all)
+}
+
 /// A volume as its description tells it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VolumeFacts {

@@ -173,3 +173,154 @@ fn of_two_hosts_that_begin_at_once_at_most_one_goes_on() {
         lab.ask("beta", b, "volume.delete", delete).await.expect("alpha has ended what it did");
     });
 }
+
+/// Machines on both hosts have a disk of that name, and only now it turns out to be one and the same.
+async fn one_disk_of_two(lab: &mut Lab) -> (DomainId, DomainId) {
+    lab.begin_all().await;
+    let (mine, theirs) = (define(lab, "alpha", "web1").await.unwrap(), define(lab, "beta", "web2").await.unwrap());
+    lab.until("both are known", |lab| lab.entity("alpha", mine).is_some() && lab.entity("beta", theirs).is_some()).await;
+    for at in ["alpha", "beta"] {
+        lab.fake(at).share(POOL, "nas:/images");
+    }
+    (mine, theirs)
+}
+
+#[test]
+fn a_disk_keeps_its_size_while_another_machine_runs_with_it() {
+    story(&["alpha", "beta"], async |lab| {
+        let (mine, theirs) = one_disk_of_two(lab).await;
+        let larger = json!({"disk": "vda", "size": "128MiB"});
+        lab.ask("alpha", mine, "domain.start", json!({})).await.unwrap();
+        lab.ask("alpha", mine, "domain.resize-disk", larger.clone()).await.expect("nobody else runs with it");
+        lab.ask("beta", theirs, "domain.start", json!({})).await.unwrap();
+        let fault = lab.refused("alpha", mine, "domain.resize-disk", larger.clone()).await;
+        assert!(fault.kind == FaultKind::Busy && fault.message.contains("web2 (vda) on beta"), "{fault}");
+        lab.board.silence(&"beta".parse().unwrap(), true);
+        let fault = lab.refused("alpha", mine, "domain.resize-disk", larger).await;
+        assert!(fault.kind == FaultKind::Unavailable, "{fault}");
+        assert_eq!(lab.fake("alpha").script.calls("domain.resize-disk"), 1, "libvirt was not asked again");
+    });
+}
+
+/// A machine of its own layer on a base that both hosts have.
+async fn layered(lab: &Lab, at: &str, name: &str) -> DomainId {
+    let (pool, volume) = (pool(lab, at).await, format!("{name}.qcow2"));
+    lab.ask(at, pool, "volume.create", json!({"volume": volume, "backing": "default/disk.qcow2"})).await.unwrap();
+    let answer = lab.ask(at, hv(at), "domain.define", json!({"name": name, "disk": format!("default/{volume}")})).await.unwrap();
+    let id = serde_json::from_value(answer["id"].clone()).unwrap();
+    lab.until("it is known", |lab| lab.entity(at, id).is_some()).await;
+    id
+}
+
+#[test]
+fn nothing_is_merged_into_what_a_machine_of_another_host_is_built_on() {
+    story(&["alpha", "beta"], async |lab| {
+        for at in ["alpha", "beta"] {
+            lab.fake(at).share(POOL, "nas:/images");
+        }
+        lab.begin_all().await;
+        let mine = layered(lab, "alpha", "web1").await;
+        lab.ask("alpha", mine, "domain.start", json!({})).await.unwrap();
+        let task = lab.started("alpha", mine, "snapshot.create", json!({"name": "outside", "external": true})).await;
+        assert_eq!(lab.ends("alpha", task).await["progress_state"], "done");
+        let task = lab.started("alpha", mine, "domain.commit-disk", json!({"disk": "vda"})).await;
+        assert_eq!(lab.ends("alpha", task).await["progress_state"], "done", "only its own layer is built on it");
+
+        let theirs = layered(lab, "beta", "web2").await;
+        let fault = lab.refused("alpha", mine, "domain.commit-disk", json!({"disk": "vda"})).await;
+        assert!(fault.message.contains("web2 (vda, built on it as /fake/images/web2.qcow2) on beta"), "{fault}");
+        let fault = lab.refused("alpha", mine, "snapshot.delete", json!({"snapshot": "outside"})).await;
+        assert!(fault.message.contains("web2 (vda, built on it as"), "{fault}");
+        // The machine is forgotten, and its layer stays.
+        lab.ask("beta", theirs, "domain.undefine", json!({})).await.unwrap();
+        let fault = lab.refused("alpha", mine, "domain.commit-disk", json!({"disk": "vda"})).await;
+        assert!(fault.message.contains("web2.qcow2 on beta is built on"), "{fault}");
+        lab.ask("beta", pool(lab, "beta").await, "volume.delete", json!({"volume": "web2.qcow2"})).await.unwrap();
+        let task = lab.started("alpha", mine, "snapshot.delete", json!({"snapshot": "outside"})).await;
+        assert_eq!(lab.ends("alpha", task).await["progress_state"], "done");
+    });
+}
+
+async fn backup(lab: &Lab, at: &str, id: DomainId) -> String {
+    let task = lab.started(at, id, "backup.create", json!({"pool": "default"})).await;
+    assert_eq!(lab.ends(at, task).await["progress_state"], "done");
+    let all = lab.ask(at, id, "domain.backups", json!({})).await.unwrap();
+    all.as_array().unwrap().last().unwrap()["name"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_backup_whose_file_a_machine_of_another_host_uses_stays() {
+    story(&["alpha", "beta"], async |lab| {
+        for at in ["alpha", "beta"] {
+            lab.fake(at).share(POOL, "nas:/images");
+        }
+        lab.begin_all().await;
+        let mine = define(lab, "alpha", "web1").await.unwrap();
+        lab.until("web1 is known", |lab| lab.entity("alpha", mine).is_some()).await;
+        let (name, id) = (backup(lab, "alpha", mine).await, pool(lab, "alpha").await);
+        let file = format!("{name}.vda.qcow2");
+        // Somebody on beta looks into it with a machine.
+        lab.ask("beta", pool(lab, "beta").await, "volume.create", json!({"volume": file, "capacity": "64MiB"})).await.unwrap();
+        let theirs =
+            lab.ask("beta", hv("beta"), "domain.define", json!({"name": "web2", "disk": format!("default/{file}")})).await.unwrap();
+        let theirs: DomainId = serde_json::from_value(theirs["id"].clone()).unwrap();
+        lab.until("web2 is known", |lab| lab.entity("beta", theirs).is_some()).await;
+        let fault = lab.refused("alpha", id, "backup.delete", json!({"backup": name})).await;
+        assert!(fault.kind == FaultKind::Busy && fault.message.contains("web2 (vda) on beta"), "{fault}");
+        assert_eq!(lab.fake("alpha").script.calls("backup.remove"), 0);
+        lab.ask("beta", theirs, "domain.undefine", json!({})).await.unwrap();
+        lab.ask("alpha", id, "backup.delete", json!({"backup": name})).await.unwrap();
+    });
+}
+
+#[test]
+fn a_backup_does_not_bring_back_a_disk_that_another_machine_has_now() {
+    story(&["alpha", "beta"], async |lab| {
+        for at in ["alpha", "beta"] {
+            lab.fake(at).share(POOL, "nas:/images");
+        }
+        lab.begin_all().await;
+        let mine = define(lab, "alpha", "web1").await.unwrap();
+        lab.until("web1 is known", |lab| lab.entity("alpha", mine).is_some()).await;
+        for at in ["alpha", "beta"] {
+            lab.ask(at, pool(lab, at).await, "volume.create", json!({"volume": "data", "capacity": "1MiB"})).await.unwrap();
+        }
+        // What is plugged in is in the definition of a backup and not among its files, as a whole device would be.
+        lab.ask("alpha", mine, "domain.attach-disk", json!({"volume": "default/data", "device": "vdb"})).await.unwrap();
+        let name = backup(lab, "alpha", mine).await;
+        let into = json!({"backup": name, "to": "web3"});
+        let task = lab.started("alpha", pool(lab, "alpha").await, "backup.restore", into).await;
+        let end = lab.ends("alpha", task).await;
+        assert!(end["message"].as_str().unwrap().contains("is a disk of web1"), "a new machine has no part in it: {end}");
+        let task = lab.started("alpha", mine, "domain.restore", json!({"backup": name})).await;
+        assert_eq!(lab.ends("alpha", task).await["progress_state"], "done", "it has that disk now");
+
+        lab.ask("alpha", mine, "domain.detach-disk", json!({"disk": "vdb"})).await.unwrap();
+        let arguments = json!({"name": "web2", "disk": "default/data"});
+        lab.ask("beta", hv("beta"), "domain.define", arguments).await.unwrap();
+        let task = lab.started("alpha", mine, "domain.restore", json!({"backup": name})).await;
+        let end = lab.ends("alpha", task).await;
+        assert!(end["message"].as_str().unwrap().contains("is a disk of web2 (vda) on beta"), "{end}");
+    });
+}
+
+#[test]
+fn no_pool_is_built_over_what_a_machine_of_another_host_has() {
+    story(&["alpha", "beta"], async |lab| {
+        let web1 = shared(lab).await;
+        let asked = json!({"name": "again", "type": "fs", "path": POOL, "source_device": "/dev/sdx1", "source_format": "ext4"});
+        let made = lab.ask("alpha", hv("alpha"), "storage-pool.define", asked).await.unwrap();
+        let again: archipel_contract::PoolId = serde_json::from_value(made["id"].clone()).unwrap();
+        lab.until("it is known", |lab| lab.entity("alpha", again).is_some()).await;
+        lab.ask("alpha", again, "storage-pool.build", json!({})).await.expect("libvirt itself looks whether something is there");
+        let over = json!({"overwrite": true});
+        let fault = lab.refused("alpha", again, "storage-pool.build", over.clone()).await;
+        assert!(fault.message.contains("web1 (vda) on beta"), "{fault}");
+        lab.ask("beta", web1, "domain.undefine", json!({})).await.unwrap();
+        lab.until("web1 is gone", |lab| lab.entity("beta", web1).is_none()).await;
+        lab.board.silence(&"beta".parse().unwrap(), true);
+        assert_eq!(lab.refused("alpha", again, "storage-pool.build", over.clone()).await.kind, FaultKind::Unavailable);
+        lab.board.silence(&"beta".parse().unwrap(), false);
+        lab.ask("alpha", again, "storage-pool.build", over).await.expect("nobody has anything there");
+    });
+}

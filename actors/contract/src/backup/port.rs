@@ -1,7 +1,7 @@
 //! What the inside needs of a hypervisor to back machines up and bring them back.
 
 use super::{Archive, Checkpoint, Manifest};
-use crate::{BoxFuture, Bytes, DomainId, Fault, PoolId, Timestamp, work::Follower};
+use crate::{BoxFuture, Bytes, DomainId, Fault, PoolId, Timestamp, volume::Unused, work::Follower};
 use std::sync::Arc;
 
 /// A backup to be made.
@@ -65,10 +65,11 @@ pub trait BackupPort: Send + Sync {
     fn take(&self, id: DomainId, order: BackupOrder, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<Manifest, Fault>>;
     /// Reads the files of these backups through: `wrong-state` when one is not what was written.
     fn verify(&self, pool: PoolId, chain: Vec<Manifest>, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Brings one back.
-    fn restore(&self, order: RestoreOrder, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<Restored, Fault>>;
-    /// Deletes the manifest, so that it is no backup any more, and then its files.
-    fn remove(&self, pool: PoolId, manifest: Manifest) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Brings one back. Nothing that is there is written over. What its definition names beside the disks that come back, and the machine
+    /// does not have now, needs its proof.
+    fn restore(&self, order: RestoreOrder, disks: Vec<Unused>, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<Restored, Fault>>;
+    /// Deletes the manifest, so that it is no backup any more, and then its files. Each file that is there needs its proof.
+    fn remove(&self, pool: PoolId, manifest: Manifest, unused: Vec<Unused>) -> BoxFuture<'_, Result<(), Fault>>;
     /// Gives up what an earlier life of this process had begun for that machine; says what it cleared up.
     fn abandon(&self, id: DomainId) -> BoxFuture<'_, Result<Vec<String>, Fault>>;
     /// The checkpoints of a machine (`virDomainListAllCheckpoints`), oldest first.

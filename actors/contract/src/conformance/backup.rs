@@ -78,7 +78,8 @@ pub async fn backup_life(host: &Host, pool: PoolId, volume: &str, tag: &str) {
     host.backups.verify(pool, chain.clone(), nobody()).await.expect("verify");
 
     let restore = async |restore_as| {
-        host.backups.restore(RestoreOrder { pool, chain: chain.clone(), into: None, restore_as, now: Timestamp(9000) }, nobody()).await
+        let order = RestoreOrder { pool, chain: chain.clone(), into: None, restore_as, now: Timestamp(9000) };
+        host.backups.restore(order, Vec::new(), nobody()).await
     };
     let name = format!("back-{tag}");
     let made = restore(RestoreAs::New(name.clone())).await.expect("a new machine");
@@ -94,8 +95,14 @@ pub async fn backup_life(host: &Host, pool: PoolId, volume: &str, tag: &str) {
     assert!(back.id == id && back.made.len() == 1 && back.before.len() == 1, "{back:?}");
     assert!(checkpoints(host, id).await.is_empty(), "its disks are others now");
     assert!(host.backups.abandon(id).await.expect("nothing is half done").is_empty());
+    assert_eq!(kind_of(host.backups.remove(pool, part.clone(), Vec::new()).await), FaultKind::Conflict, "nobody was asked");
+    assert_eq!(names(host, pool).await.len(), 3, "it is whole still");
     for manifest in [part, full, off] {
-        host.backups.remove(pool, manifest).await.expect("remove");
+        let mut proofs = Vec::new();
+        for disk in &manifest.disks {
+            proofs.push(super::unused(host, pool, &disk.file, Need::Gone).await);
+        }
+        host.backups.remove(pool, manifest, proofs).await.expect("remove");
     }
     assert!(names(host, pool).await.is_empty());
     assert!(volumes(host, pool).await.iter().all(|v| !v.contains("Z.full") && !v.contains("Z.inc")), "their files are gone");

@@ -1,7 +1,10 @@
 //! What every hypervisor must do with edits of a definition: make the one change, say when it applies, refuse the rest whole.
 
-use super::host::{kind_of, right, spec};
-use crate::{Bytes, DomainId, FaultKind, domain::*, host::Host, work::Unfollowed};
+use super::{
+    alone,
+    host::{kind_of, right, spec},
+};
+use crate::{Bytes, DomainId, FaultKind, domain::*, host::Host, volume::Need, work::Unfollowed};
 use std::sync::Arc;
 
 const MAC: &str = "52:54:00:c0:4f:01";
@@ -88,8 +91,11 @@ pub async fn edits_of_an_unknown_machine(host: &Host) {
     let edits = &host.definitions;
     assert_eq!(kind_of(edits.devices(id).await), FaultKind::NotFound);
     assert_eq!(kind_of(edits.edit(id, card(MAC), When::Both, None).await), FaultKind::NotFound);
-    assert_eq!(kind_of(edits.resize_disk(id, "vda".into(), Bytes::GIB).await), FaultKind::NotFound);
-    assert_eq!(kind_of(edits.commit_disk(id, "vda".into(), Arc::new(Unfollowed)).await), FaultKind::NotFound);
+    assert_eq!(kind_of(edits.resize_disk(id, "vda".into(), Bytes::GIB, alone("/nowhere", Need::Still)).await), FaultKind::NotFound);
+    assert_eq!(
+        kind_of(edits.commit_disk(id, "vda".into(), alone("/nowhere", Need::Sole), Arc::new(Unfollowed)).await),
+        FaultKind::NotFound
+    );
     assert_eq!(
         kind_of(edits.replace(id, format!("<domain><name>x</name><uuid>{id}</uuid></domain>"), Vec::new()).await),
         FaultKind::NotFound

@@ -65,7 +65,7 @@ impl Probe {
 
 /// The proof that nobody uses what lies there, of a host that belongs to no cell.
 pub fn alone(path: &str, need: Need) -> Unused {
-    let asked = Inquiry { name: path.to_owned(), place: Place::unknown(path), need, but: None };
+    let asked = Inquiry { name: path.to_owned(), place: Place::unknown(path), need, but: None, above: Vec::new() };
     asked.judge(&[], Box::new(())).expect("nobody was asked")
 }
 

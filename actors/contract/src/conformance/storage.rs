@@ -45,10 +45,10 @@ pub async fn pool_definition(host: &Host, tag: &str, dir: &str) {
     let record = pools.read(id).await.expect("read");
     assert_eq!((&*record.name, record.facts.state, record.facts.path.as_deref()), (&*name, PoolState::Inactive, Some(dir)));
     assert_eq!(kind_of(pools.delete(id, false, Vec::new()).await), FaultKind::WrongState, "nobody can see whether it is empty");
-    pools.build(id, false).await.expect("build");
+    pools.build(id, false, Vec::new()).await.expect("build");
     pools.start(id).await.expect("start");
     at = probe.wait(at, SOON, "started", |c| *c == HostChange::StoragePool(id, PoolChange::Started));
-    assert_eq!(kind_of(pools.build(id, false).await), FaultKind::WrongState);
+    assert_eq!(kind_of(pools.build(id, false, Vec::new()).await), FaultKind::WrongState);
     assert_eq!(kind_of(pools.undefine(id).await), FaultKind::WrongState, "what runs is not forgotten");
 
     host.volumes.create(id, new("a", VolumeFormat::Raw)).await.expect("create");

@@ -193,12 +193,13 @@ pub trait DefinitionPort: Send + Sync {
     fn liken(&self, id: DomainId, likeness: Likeness) -> BoxFuture<'_, Result<Likened, Fault>>;
     /// The name of the machine on this host that has a card with that address, if there is one besides `except`.
     fn owner_of_mac(&self, mac: String, except: Option<DomainId>) -> BoxFuture<'_, Result<Option<String>, Fault>>;
-    /// Makes a disk larger; a running guest sees it at once.
-    fn resize_disk(&self, id: DomainId, disk: String, size: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Makes a disk larger; a running guest sees it at once. Needs the proof that no other machine runs with it.
+    fn resize_disk(&self, id: DomainId, disk: String, size: Bytes, unused: Unused) -> BoxFuture<'_, Result<(), Fault>>;
     /// Copies a disk of a running machine to a volume that exists, and lets it go on with the copy. Answers what was done.
     fn copy_disk(&self, id: DomainId, copy: CopyDisk, target: Unused, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>>;
-    /// Merges the newest layer of a running machine's disk into the one below. Answers what was done.
-    fn commit_disk(&self, id: DomainId, disk: String, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>>;
+    /// Merges the newest layer of a running machine's disk into the one below, which needs the proof that nobody else has it and nothing
+    /// else is built on it. Answers what was done.
+    fn commit_disk(&self, id: DomainId, disk: String, below: Unused, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>>;
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::{
     backup::*,
     domain::{DomainFacts, DomainRecord, DomainState},
     host::DomainChange,
-    volume::{UNFINISHED, VolumeFacts, VolumeFormat, VolumeRecord},
+    volume::{Inquiry, Need, Place, UNFINISHED, Unused, VolumeFacts, VolumeFormat, VolumeRecord, disks_brought},
     work::Follower,
 };
 use std::collections::BTreeMap;
@@ -110,7 +110,7 @@ impl BackupPort for FakeHost {
                 quiesced: order.quiesce,
                 disks: disks.iter().map(disk).collect(),
                 left_out: Vec::new(),
-                definition: String::new(),
+                definition: super::volume::lines_of(model, id),
                 name,
             };
             for disk in &manifest.disks {
@@ -135,7 +135,7 @@ impl BackupPort for FakeHost {
         })
     }
 
-    fn restore(&self, order: RestoreOrder, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<Restored, Fault>> {
+    fn restore(&self, order: RestoreOrder, unused: Vec<Unused>, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<Restored, Fault>> {
         self.call("backup.restore", order.pool.to_string(), move |model| {
             let Some(newest) = order.chain.last() else {
                 return Err(Fault::internal("an empty chain was to be restored; please report this"));
@@ -151,6 +151,15 @@ impl BackupPort for FakeHost {
                     found.ok_or_else(|| Fault::not_found(format!("there is no storage pool {into}; list them again")))?
                 }
             };
+            let present = match &order.restore_as {
+                RestoreAs::New(_) => String::new(),
+                RestoreAs::InPlace(id) => super::volume::lines_of(model, *id),
+            };
+            let named = super::volume::named_disks(&newest.definition).into_iter();
+            let stay = named.filter(|d| !newest.disks.iter().any(|n| n.device == d.device)).collect();
+            for disk in disks_brought(stay, &super::volume::named_disks(&present)) {
+                Unused::among(&unused, &disk.paths[0], disk.need())?;
+            }
             let (id, stem) = match &order.restore_as {
                 RestoreAs::New(name) => {
                     if model.domains.values().any(|d| *d.name == **name) {
@@ -203,8 +212,15 @@ impl BackupPort for FakeHost {
         })
     }
 
-    fn remove(&self, pool: PoolId, manifest: Manifest) -> BoxFuture<'_, Result<(), Fault>> {
+    fn remove(&self, pool: PoolId, manifest: Manifest, unused: Vec<Unused>) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("backup.remove", pool.to_string(), move |model| {
+            let all = super::volume::landscape(model);
+            let here = |v: &&VolumeRecord| manifest.disks.iter().any(|d| d.file == v.name);
+            for path in model.volumes.get(&pool).into_iter().flatten().filter(here).map(|v| v.facts.path.clone()) {
+                Unused::among(&unused, &path, Need::Gone)?;
+                let place = Place::unknown(&*path);
+                Inquiry { name: path, place, need: Need::Gone, but: None, above: Vec::new() }.check_here(&all)?;
+            }
             model.vault.manifests.entry(pool).or_default().retain(|m| m.name != manifest.name);
             let files: Vec<&String> = manifest.disks.iter().map(|d| &d.file).collect();
             model.volumes.entry(pool).or_default().retain(|v| !files.contains(&&v.name));

@@ -325,10 +325,14 @@ impl DefinitionPort for FakeHost {
         self.call("domain.owner-of-mac", mac.clone(), move |model| Ok(holder(model, "nic", |d| d.name.eq_ignore_ascii_case(&mac), except)))
     }
 
-    fn resize_disk(&self, id: DomainId, disk: String, _size: Bytes) -> BoxFuture<'_, Result<(), Fault>> {
+    fn resize_disk(&self, id: DomainId, disk: String, _size: Bytes, unused: Unused) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("domain.resize-disk", id.to_string(), move |model| {
-            let has = model.workshop.get(&id).is_some_and(|b| b.config.iter().any(|d| d.name == disk));
-            if has { Ok(()) } else { Err(Fault::not_found(format!("it has no disk {disk}; list its devices"))) }
+            machine(model, id)?;
+            let all = super::volume::landscape(model);
+            let Some(path) = all.layers(id, &disk).first().copied() else {
+                return Err(Fault::not_found(format!("it has no disk {disk}; list its devices")));
+            };
+            unused.covers(path, Need::Still)
         })
     }
 
@@ -345,9 +349,14 @@ impl DefinitionPort for FakeHost {
         })
     }
 
-    fn commit_disk(&self, id: DomainId, disk: String, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>> {
+    fn commit_disk(&self, id: DomainId, disk: String, below: Unused, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<String, Fault>> {
         self.call("domain.commit-disk", id.to_string(), move |model| {
             machine(model, id)?;
+            let all = super::volume::landscape(model);
+            let Some(path) = all.layers(id, &disk).get(1).copied() else {
+                return Err(Fault::wrong_state(format!("{disk} has one layer only, so there is nothing to merge")));
+            };
+            below.covers(path, Need::Sole)?;
             follower.advance(percent(1, 2), "merging");
             Ok(format!("{disk} has one layer less"))
         })

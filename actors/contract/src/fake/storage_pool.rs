@@ -5,7 +5,7 @@ use crate::{
     BoxFuture, Bytes, Fault, FaultKind, PoolId,
     host::{HostChange, PoolChange},
     storage_pool::{PoolFacts, PoolPort, PoolRecord, PoolSpec, PoolState},
-    volume::Unused,
+    volume::{Need, Unused},
 };
 use uuid::Uuid;
 
@@ -82,9 +82,15 @@ impl PoolPort for FakeHost {
             Ok(id)
         })
     }
-    fn build(&self, id: PoolId, _overwrite: bool) -> BoxFuture<'_, Result<(), Fault>> {
+    fn ground(&self, id: PoolId) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+        self.call("storage-pool.ground", id.to_string(), move |model| Ok(ground(&find(model, id)?.facts)))
+    }
+    fn build(&self, id: PoolId, overwrite: bool, unused: Vec<Unused>) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("storage-pool.build", id.to_string(), move |model| {
             inactive(model, id)?;
+            if overwrite {
+                ground(&find(model, id)?.facts).iter().try_for_each(|path| Unused::among(&unused, path, Need::Gone))?;
+            }
             model.tell(HostChange::StoragePool(id, PoolChange::Defined));
             Ok(())
         })
@@ -108,6 +114,12 @@ impl PoolPort for FakeHost {
             Ok(())
         })
     }
+}
+
+/// Only a pool on a device of its own writes over anything.
+fn ground(facts: &PoolFacts) -> Vec<String> {
+    let writes = matches!(&*facts.pool_type, "fs" | "logical" | "disk");
+    facts.path.iter().filter(|_| writes).map(ToString::to_string).collect()
 }
 
 fn inactive(model: &mut Model, id: PoolId) -> Result<(), Fault> {

@@ -43,7 +43,7 @@ fn path(model: &mut Model, pool: PoolId, name: &str) -> Result<String, Fault> {
     Ok(format!("{dir}/{name}"))
 }
 
-fn landscape(model: &Model) -> Landscape {
+pub(super) fn landscape(model: &Model) -> Landscape {
     let known = model.attachments.iter().filter_map(|a| {
         let record = model.domains.get(&a.domain)?;
         Some(Attachment { name: record.name.clone(), running: record.facts.state.is_active(), ..a.clone() })

@@ -207,8 +207,11 @@ pub trait PoolPort: Send + Sync {
     fn set_autostart(&self, id: PoolId, enabled: bool) -> BoxFuture<'_, Result<(), Fault>>;
     /// Defines a new one (`virStoragePoolDefineXML`). `conflict` when the name is taken.
     fn define(&self, spec: PoolSpec) -> BoxFuture<'_, Result<PoolId, Fault>>;
-    /// Makes its place (`virStoragePoolBuild`); over something else that is there only with `overwrite`.
-    fn build(&self, id: PoolId, overwrite: bool) -> BoxFuture<'_, Result<(), Fault>>;
+    /// What making its place would write to: its devices, and where it is.
+    fn ground(&self, id: PoolId) -> BoxFuture<'_, Result<Vec<String>, Fault>>;
+    /// Makes its place (`virStoragePoolBuild`); over something else that is there only with `overwrite`, and then all of its
+    /// [`PoolPort::ground`] needs its proof.
+    fn build(&self, id: PoolId, overwrite: bool, unused: Vec<Unused>) -> BoxFuture<'_, Result<(), Fault>>;
     /// Stops it and removes its place (`virStoragePoolDelete`). `wrong-state` when it has volumes, unless they shall go too; `busy` when
     /// a machine uses one of them. Each volume that goes needs its proof.
     fn delete(&self, id: PoolId, with_volumes: bool, unused: Vec<Unused>) -> BoxFuture<'_, Result<(), Fault>>;

@@ -69,8 +69,9 @@ impl Landscape {
     /// Who here uses what may be in that place. `known` is where each of [`Landscape::paths`] lies.
     pub fn users_at(&self, place: &Place, known: &HashMap<String, Place>) -> UsersThere {
         let mut found = UsersThere::default();
+        let one = |other: &Place| place.may_be(other) || place.may_hold(other);
         // A path that was not looked up may be anything.
-        let is_it = |path: &String| known.get(path).map_or_else(|| place.may_be(&Place::unknown(path.as_str())), |k| place.may_be(k));
+        let is_it = |path: &String| known.get(path).map_or_else(|| one(&Place::unknown(path.as_str())), one);
         for path in self.paths().iter().filter(|p| is_it(p)) {
             found.users.extend(self.users(path));
             found.built.extend(self.built_on(path).into_iter().map(|v| v.volume.name.clone()).filter(|n| !n.ends_with(UNFINISHED)));
@@ -127,6 +128,8 @@ pub struct Inquiry {
     pub need: Need,
     /// The machine that it is for, or that goes with it.
     pub but: Option<DomainId>,
+    /// Names of volumes that may be built on it: layers of that machine's own disk, or what goes with it.
+    pub above: Vec<String>,
 }
 
 /// The proof that every host was asked about a volume and nobody stands against what was to be done with it. Only
@@ -194,6 +197,13 @@ impl Inquiry {
         Ok(Unused { path: self.place.path, need: self.need, _told: told })
     }
 
+    /// The same for this host alone, in the very call that makes the change.
+    pub fn check_here(&self, all: &Landscape) -> Result<(), Fault> {
+        let path = &self.place.path;
+        let built = all.built_on(path).into_iter().map(|v| v.volume.name.clone()).filter(|n| !n.ends_with(UNFINISHED)).collect();
+        self.check(&UsersThere { users: all.users(path), built, changing: Vec::new() }, "")
+    }
+
     fn check(&self, there: &UsersThere, on: &str) -> Result<(), Fault> {
         let name = &self.name;
         let users = there.users.iter().filter(|u| Some(u.id) != self.but);
@@ -219,8 +229,9 @@ impl Inquiry {
             });
         }
         let writes = matches!(self.need, Need::Gone | Need::Still | Need::Sole);
-        if let (true, false) = (writes, there.built.is_empty()) {
-            let built = there.built.join(", ");
+        let built: Vec<&str> = there.built.iter().map(String::as_str).filter(|name| !self.above.iter().any(|own| own == name)).collect();
+        if let (true, false) = (writes, built.is_empty()) {
+            let built = built.join(", ");
             return Err(Fault::busy(match self.need {
                 Need::Still => format!("{built}{on} is built on {name}, whose size therefore stays"),
                 Need::Sole => format!("{built}{on} is built on {name} and breaks when {name} is written to; use a clone of it"),
@@ -270,7 +281,7 @@ mod tests {
 
     fn ask(need: Need, alone: bool, but: Option<DomainId>, answers: &[Answer]) -> Result<Unused, Fault> {
         let place = Place { alone, ..Place::unknown("/i/a") };
-        Inquiry { name: "a".into(), place, need, but }.judge(answers, Box::new(()))
+        Inquiry { name: "a".into(), place, need, but, above: Vec::new() }.judge(answers, Box::new(()))
     }
 
     fn on(host: &str, said: Result<UsersThere, Fault>) -> Answer {
@@ -311,6 +322,18 @@ mod tests {
             let said = words(ask(need, true, None, &[on("beta", Ok(changing.clone()))]));
             assert_eq!(said, "a is being attached on beta right now; ask again when that has ended");
         }
+    }
+
+    #[test]
+    fn a_machines_own_layers_may_be_built_on_what_it_merges_them_into() {
+        let built = |names: &[&str]| UsersThere { built: names.iter().map(ToString::to_string).collect(), ..UsersThere::default() };
+        let ask = |there: UsersThere| {
+            let above = vec!["own".to_owned()];
+            Inquiry { name: "base".into(), place: Place::unknown("/i/base"), need: Need::Sole, but: None, above }
+                .judge(&[on("beta", Ok(there))], Box::new(()))
+        };
+        assert!(ask(built(&["own"])).is_ok());
+        assert!(words(ask(built(&["clone", "own"]))).starts_with("clone on beta is built on base"));
     }
 
     #[test]

@@ -101,6 +101,32 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Whether what another host names may lie in this: below a directory, or on a part of a device.
+    pub fn may_hold(&self, other: &Place) -> bool {
+        if let (Ground::Share(a), Ground::Share(b)) | (Ground::Named(a), Ground::Named(b)) = (&self.ground, &other.ground)
+            && b.strip_prefix(a.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        {
+            return true;
+        }
+        if let (Ground::Device(a), Ground::Device(b)) = (&self.ground, &other.ground)
+            && b.strip_prefix(a.as_str()).is_some_and(|rest| rest.starts_with(" part "))
+        {
+            return true;
+        }
+        let elsewhere = self.kernel.is_some() && other.kernel.is_some() && self.kernel != other.kernel;
+        if self.alone && elsewhere {
+            return false;
+        }
+        let Some(rest) = other.path.strip_prefix(self.path.as_str()).filter(|_| self.path.starts_with('/')) else { return false };
+        // sdb1 of sdb, nvme0n1p2 of nvme0n1, scsi-x-part1 of scsi-x; a logical volume that is called web1 is no part of one called web.
+        let whole = self.path.rsplit_once('/').is_some_and(|(dir, _)| dir == "/dev" || dir.starts_with("/dev/disk/"));
+        let number = rest.strip_prefix("-part").or(rest.strip_prefix('p')).unwrap_or(rest);
+        let is_part = whole && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        rest.starts_with('/') || is_part
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +193,28 @@ mod tests {
                 let mine = place("/i/a", "x", inode, ground.clone());
                 assert!(mine.may_be(&mine) && Place::unknown("/i/a").may_be(&Place { kernel: None, ..mine.clone() }), "{mine:?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_lies_in_a_place_counts_as_it() {
+        use Ground::Local;
+        let alone = |place: Place| Place { alone: true, ..place };
+        let cases = [
+            (place("/srv/vms", "x", 7, Local), place("/srv/vms/a.qcow2", "x", 9, Local), true),
+            (place("/srv/vms", "x", 7, Local), place("/srv/vms2/a.qcow2", "x", 9, Local), false),
+            (alone(place("/srv/vms", "x", 7, Local)), place("/srv/vms/a.qcow2", "y", 9, Local), false),
+            (place("/m", "x", 7, share("nfs nas:/e")), place("/n/a", "y", 9, share("nfs nas:/e/a")), true),
+            (place("/m", "x", 7, share("nfs nas:/e")), place("/n/a", "y", 9, share("nfs nas:/else/a")), false),
+            (place("/dev/sdb", "x", 7, device("wwn-1")), place("/dev/sdc2", "y", 9, device("wwn-1 part 2")), true),
+            (place("/dev/sdb", "x", 7, Ground::Unknown), place("/dev/sdb1", "x", 9, Ground::Unknown), true),
+            (place("/dev/disk/by-id/d", "x", 7, Ground::Unknown), place("/dev/disk/by-id/d-part1", "x", 9, Ground::Unknown), true),
+            (place("/dev/vg/web", "x", 7, Ground::Unknown), place("/dev/vg/web1", "x", 9, Ground::Unknown), false),
+            (place("/dev/vg", "x", 0, Ground::Unknown), place("/dev/vg/web1", "y", 9, device("LVM-1")), true),
+            (place("vms", "x", 0, named("vms")), place("vms/a", "y", 0, named("vms/a")), true),
+        ];
+        for (whole, part, holds) in cases {
+            assert_eq!(whole.may_hold(&part), holds, "{whole:?} and {part:?}");
         }
     }
 }

@@ -145,6 +145,21 @@ impl Landscape {
         chain
     }
 
+    /// Where the disk of a machine is, as it runs if it does, and after it what it is built on.
+    pub fn layers(&self, domain: DomainId, device: &str) -> Vec<&str> {
+        let of = |running: bool| self.attachments.iter().find(|a| a.domain == domain && a.device == device && a.running == running);
+        match of(true).or_else(|| of(false)).map(|a| a.paths.as_slice()) {
+            Some([only]) => self.chain(only),
+            Some(paths) => paths.iter().map(String::as_str).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// The names of the volumes at these paths.
+    pub fn names(&self, paths: &[&str]) -> Vec<String> {
+        paths.iter().filter_map(|path| self.at(path)).map(|v| v.volume.name.clone()).collect()
+    }
+
     fn reaches(&self, attachment: &Attachment, path: &str) -> bool {
         attachment.paths.iter().any(|own| self.chain(own).contains(&path))
     }
