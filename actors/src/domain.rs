@@ -17,6 +17,7 @@
 //! | `clone` | copies of it, and templates |
 //! | `reading` | how what libvirt says gets onto the board |
 //! | `backup` | backups of it, the way back to one, checkpoints |
+//! | `saved` | saved memory that is older than what its disks hold |
 //! | `stall` | why it stands still when a disk cannot be written |
 //! | [`change`] | what a report of libvirt means: pure |
 //! | `turn` | commands of one machine run one after the other |
@@ -32,6 +33,7 @@ mod guest;
 mod history;
 mod lifecycle;
 mod reading;
+pub(crate) mod saved;
 mod snapshot;
 mod stall;
 pub(crate) mod turn;

@@ -22,7 +22,8 @@ use archipel_contract::{
     domain::{DomainSpec, Edit, volume_of},
     migration::ShelfNote,
     volume::{
-        Answer, Attachment, CopySpec, FindUsers, Inquiry, Need, Place, Shelved, Unused, UsedDisk, UsersThere, VolumeUser, disks_brought,
+        Answer, Attachment, CopySpec, FindUsers, Inquiry, Landscape, Need, Place, Shelved, Unused, UsedDisk, UsersThere, VolumeUser,
+        disks_brought,
     },
     work::Follower,
 };
@@ -363,6 +364,12 @@ pub async fn of_backups(scope: &Scope, pool: PoolId, archive: &Archive, going: &
 pub async fn of_ground(scope: &Scope, pool: PoolId) -> Result<Vec<Unused>, Fault> {
     let ground = within(SHORT, scope.host.pools.ground(pool)).await?;
     asked(scope, ground.iter().map(|path| Wanted::at(path, Need::Gone, None)).collect(), true).await
+}
+
+/// The proofs that nobody else in the cell uses what a machine writes to, or builds on it.
+pub async fn of_machine(scope: &Scope, all: &Landscape, domain: DomainId) -> Result<Vec<Unused>, Fault> {
+    let own = all.of_domain(domain).into_iter().filter(|v| !v.read_only);
+    asked(scope, own.map(|v| Wanted::at(&v.path, Need::Gone, Some(domain))).collect(), true).await
 }
 
 /// Where a machine's own disk is, nearest layer first, and what the layers above the one below are called.

@@ -13,7 +13,7 @@ use archipel_contract::{
     work::Follower,
 };
 use std::sync::Arc;
-use virt::{connect::Connect, domain::Domain, sys};
+use virt::{connect::Connect, domain::Domain, error::ErrorNumber, sys};
 
 fn machine(connect: &Connect, id: DomainId) -> Result<Domain, Trouble> {
     Ok(ask(|| connect.lookup_domain_by_uuid(id.0))?)
@@ -103,6 +103,14 @@ impl SnapshotPort for Link {
             Ok(ask(|| domain.managed_save(0))?)
         });
         followed(self, id, follower, "saving the memory".to_owned(), saving)
+    }
+
+    fn is_saved(&self, id: DomainId) -> BoxFuture<'_, Result<bool, Fault>> {
+        self.call(Lane::Read, "looking for saved memory", move |session| match ask(|| session.domain(id)?.has_managed_save(0)) {
+            // A driver that saves nothing has nothing saved.
+            Err(error) if error.code().known() == Some(ErrorNumber::NoSupport) => Ok(false),
+            told => Ok(told?),
+        })
     }
 
     fn discard_saved(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {

@@ -12,6 +12,7 @@ use crate::{
     life::Posted,
     making::{self, Making},
     scope::{LONG, SHORT, within},
+    users,
 };
 use actix::Handler;
 use archipel_contract::{
@@ -97,10 +98,15 @@ async fn volumes(making: &mut Making, disks: &[ClonedDisk], linked: bool) -> Res
 
 command!(TemplateDomain, Read, ["domain.changed"], |turn, command| {
     let enabled = command.enabled;
-    if !enabled {
+    // Nobody in the cell builds on its disks from here until it is a machine that writes to them.
+    let _alone = if enabled {
+        Vec::new()
+    } else {
         let landscape = within(SHORT, turn.scope.host.volumes.landscape()).await?;
         check_unused(&landscape, turn.id, &turn.name())?;
-    }
+        let stays = |fault: Fault| Fault { message: format!("{} stays a template: {}", turn.name(), fault.message), ..fault };
+        users::of_machine(&turn.scope, &landscape, turn.id).await.map_err(stays)?
+    };
     let autostart = turn.entity()?.domain().is_some_and(|f| f.autostart);
     if enabled && autostart {
         within(SHORT, turn.scope.host.domains.set_autostart(turn.id, false)).await?;

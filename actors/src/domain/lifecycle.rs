@@ -1,6 +1,6 @@
 //! What brings a machine up and down. `domain.start` is the one place where the right to run is used.
 
-use super::{After, Answer, DomainActor, command, turn::Turn};
+use super::{After, Answer, DomainActor, command, saved, turn::Turn};
 use crate::{
     ask::Ask,
     life::Posted,
@@ -22,6 +22,7 @@ pub(super) async fn right_to_run(scope: &Rc<Scope>, id: DomainId, name: &Arc<str
     let held = rightful(scope, held).await?;
     let right = held.right_to_run(&scope.host.name).ok_or_else(|| no_right(name, &held))?;
     not_elsewhere(scope, id, name).await?;
+    saved::check(scope, id, name).await?;
     Ok(right)
 }
 

@@ -10,6 +10,7 @@
 use super::{
     DomainActor,
     change::{self, Reaction},
+    saved,
 };
 use crate::{
     board::{Change, Draft},
@@ -20,8 +21,11 @@ use crate::{
 };
 use actix::prelude::*;
 use archipel_contract::{
-    Condition, DomainId, Entity, EntityId, Epoch, Facts, Fault, FaultKind, Hold, Ownership, domain::DomainRecord, event::Cause,
-    host::DomainChange, hypervisor::HypervisorState,
+    Condition, DomainId, Entity, EntityId, Epoch, Facts, Fault, FaultKind, Hold, Ownership,
+    domain::{DomainRecord, DomainState},
+    event::Cause,
+    host::DomainChange,
+    hypervisor::HypervisorState,
 };
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -137,6 +141,10 @@ impl DomainActor {
                 self.told();
                 if super::stall::stalls(&change) {
                     self.explain(ctx);
+                }
+                if matches!(change, DomainChange::State(DomainState::Shutoff, "saved")) {
+                    let (scope, id) = (self.scope.clone(), self.id);
+                    ctx.spawn(async move { saved::forget(&scope, id).await }.into_actor(self));
                 }
                 if vanishes {
                     self.gone(&entity);
@@ -295,6 +303,7 @@ pub fn forget(scope: &Rc<Scope>, entity: &Entity, cause: Cause) {
                 tracing::debug!(domain = %id, %fault, "ownership not forgotten");
             }
             origin::erase(&scope, id, epoch).await;
+            saved::forget(&scope, id).await;
         });
     }
 }

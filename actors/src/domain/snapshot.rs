@@ -6,6 +6,7 @@
 use super::{
     After, Answer, DomainActor, command, in_control,
     lifecycle::right_to_run,
+    saved,
     turn::{self, Turn},
 };
 use crate::{
@@ -128,12 +129,14 @@ command!(SaveDomain, Event, ["domain.stopped"], |turn, _| {
     let words = format!("saving the memory of {machine}");
     Ok(begin::<SaveDomain, _, _>(turn, words, async move |scope, follower| {
         scope.host.snapshots.save(id, follower).await?;
+        saved::forget(&scope, id).await;
         Ok(format!("{machine} is off with its memory saved; its next start goes on from there"))
     }))
 });
 
 command!(DiscardSaved, Event, [], |turn, _| {
     within(SHORT, turn.scope.host.snapshots.discard_saved(turn.id)).await?;
+    saved::forget(&turn.scope, turn.id).await;
     Ok(turn.done("starts cold next time: its saved memory was thrown away"))
 });
 

@@ -7,13 +7,13 @@
 //!     |---off on both, or moved away from here--> left alone
 //!     +---runs on both, or its owner is silent--> stays a stranger, and is asked about again
 //! ```
-//! Nothing is started or stopped for that. A stranger that is adopted by nobody is shown with its hypervisor and alarmed by the auditor.
+//! Nothing is started or stopped for that. Memory that is saved here of a machine of another host is noted (`domain/saved`) before it is claimed. A stranger that is adopted by nobody is shown with its hypervisor and alarmed by the auditor.
 
 use super::arrival::{self, Wish};
 use super::{PEER, ask, asker, done};
 use crate::{
     board::Change,
-    domain::turn,
+    domain::{saved, turn},
     scope::{SHORT, Scope, within},
     strangers,
 };
@@ -174,6 +174,9 @@ async fn look(scope: &Rc<Scope>, id: DomainId) -> Result<(), Unsettled> {
         operations: Vec::new(),
         cause: Cause::Libvirt,
     };
+    if standing != Standing::Absent && held.as_ref().is_some_and(|h| h.owner != *me) {
+        saved::suspect(scope, id).await?;
+    }
     match (judge(standing, held.as_ref(), me), held) {
         (Verdict::Ours, _) => scope.keeper.start(EntityId::Domain(id)),
         (Verdict::Claim(saga), Some(held)) => drop(arrival::claim(scope, wish(&held, saga, held.epoch)).await?),

@@ -121,3 +121,56 @@ fn a_copy_becomes_the_machine_when_its_owner_removes_its_own() {
         lab.until("it is no stranger any more", |l| l.strangers("beta").is_empty()).await;
     });
 }
+
+#[test]
+fn a_copy_with_old_memory_is_not_started_before_that_is_thrown_away() {
+    story(&["alpha", "beta"], async |lab| {
+        let id = lab.lent("beta", "alpha").await;
+        lab.fake("beta").keep_memory(id);
+        lab.fake("beta").set_silently(id, |r| r.facts.autostart = true);
+        lab.begin_all().await;
+        lab.seen("beta", id, "domain.migrated");
+        assert!(!lab.fake("beta").domain(id).unwrap().facts.autostart, "libvirt would go on from it when the host boots");
+        let refused = async |lab: &Lab| {
+            let fault = lab.refused("beta", id, "domain.start", json!({})).await;
+            assert!(fault.kind == FaultKind::WrongState && fault.message.contains("domain discard-saved"), "{fault}");
+        };
+        refused(lab).await;
+        lab.end("beta").await;
+        lab.begin_again("beta").await;
+        lab.until("it is known again", |lab| lab.entity("beta", id).is_some()).await;
+        refused(lab).await;
+        assert_eq!(lab.fake("beta").script.calls("domain.start"), 0, "libvirt was not even asked");
+        lab.ask("beta", id, "domain.discard-saved", json!({})).await.unwrap();
+        lab.ask("beta", id, "domain.start", json!({})).await.unwrap();
+        // What is saved here from now on is its own.
+        lab.until("it runs", |lab| lab.entity("beta", id).is_some_and(|e| e.state() == "running")).await;
+        let task = lab.started("beta", id, "domain.save", json!({})).await;
+        assert_eq!(lab.ends("beta", task).await["progress_state"], "done");
+        lab.until("it is off", |lab| lab.entity("beta", id).is_some_and(|e| e.state() == "shutoff")).await;
+        lab.ask("beta", id, "domain.start", json!({})).await.unwrap();
+    });
+}
+
+#[test]
+fn old_memory_counts_no_more_when_it_is_gone_or_saved_anew() {
+    story(&["alpha", "beta"], async |lab| {
+        let id = lab.lent("beta", "alpha").await;
+        lab.fake("beta").keep_memory(id);
+        lab.begin_all().await;
+        lab.seen("beta", id, "domain.migrated");
+        // Somebody goes on from it with other tools, and saves it so.
+        lab.fake("beta").enter(id, DomainState::Running, "restored");
+        lab.seen("beta", id, "domain.started");
+        lab.fake("beta").host().snapshots.save(id, Arc::new(archipel_contract::work::Unfollowed)).await.unwrap();
+        lab.seen("beta", id, "domain.stopped");
+        let noted = async || lab.site("beta").local.documents("agent/beta/stale-memory/".into()).await.unwrap();
+        let forgotten = async {
+            while !noted().await.is_empty() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(SOON, forgotten).await.expect("it is the machine's own now");
+        lab.ask("beta", id, "domain.start", json!({})).await.unwrap();
+    });
+}

@@ -324,3 +324,28 @@ fn no_pool_is_built_over_what_a_machine_of_another_host_has() {
         lab.ask("alpha", again, "storage-pool.build", over).await.expect("nobody has anything there");
     });
 }
+
+#[test]
+fn a_template_stays_one_while_a_machine_of_another_host_is_built_on_it() {
+    story(&["alpha", "beta"], async |lab| {
+        for at in ["alpha", "beta"] {
+            lab.fake(at).share(POOL, "nas:/images");
+        }
+        lab.begin_all().await;
+        let mine = define(lab, "alpha", "web1").await.unwrap();
+        lab.until("web1 is known", |lab| lab.entity("alpha", mine).is_some()).await;
+        lab.ask("alpha", mine, "domain.template", json!({})).await.unwrap();
+        let theirs = layered(lab, "beta", "web2").await;
+        let back = json!({"enabled": false});
+        let fault = lab.refused("alpha", mine, "domain.template", back.clone()).await;
+        assert!(fault.message.starts_with("web1 stays a template: ") && fault.message.contains("web2 (vda, built on it"), "{fault}");
+        lab.ask("beta", theirs, "domain.undefine", json!({"with_volumes": "all"})).await.unwrap();
+        lab.until("web2 is gone", |lab| lab.entity("beta", theirs).is_none()).await;
+        lab.board.silence(&"beta".parse().unwrap(), true);
+        let fault = lab.refused("alpha", mine, "domain.template", back.clone()).await;
+        assert!(fault.kind == FaultKind::Unavailable && fault.message.contains("stays a template"), "{fault}");
+        lab.board.silence(&"beta".parse().unwrap(), false);
+        lab.ask("alpha", mine, "domain.template", back).await.unwrap();
+        lab.ask("alpha", mine, "domain.start", json!({})).await.unwrap();
+    });
+}

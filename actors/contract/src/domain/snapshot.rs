@@ -168,6 +168,8 @@ pub trait SnapshotPort: Send + Sync {
     fn delete(&self, id: DomainId, name: String, children: bool) -> BoxFuture<'_, Result<(), Fault>>;
     /// Saves the memory and stops the guest (`virDomainManagedSave`).
     fn save(&self, id: DomainId, follower: Arc<dyn Follower>) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Whether memory of it is saved (`virDomainHasManagedSaveImage`).
+    fn is_saved(&self, id: DomainId) -> BoxFuture<'_, Result<bool, Fault>>;
     /// Throws saved memory away (`virDomainManagedSaveRemove`); `wrong-state` when there is none.
     fn discard_saved(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
 }

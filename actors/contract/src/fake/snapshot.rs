@@ -23,6 +23,13 @@ impl Album {
     }
 }
 
+impl FakeHost {
+    /// Memory of a machine that is off was saved here some time ago.
+    pub fn keep_memory(&self, id: DomainId) {
+        self.change(|model| drop(model.album.saved.insert(id)));
+    }
+}
+
 fn machine(model: &mut Model, id: DomainId) -> Result<&mut DomainRecord, Fault> {
     model.domains.get_mut(&id).ok_or_else(|| Fault::not_found(format!("there is no virtual machine {id}; list them again")))
 }
@@ -123,6 +130,10 @@ impl SnapshotPort for FakeHost {
             model.enter(id, DomainState::Shutoff, "saved");
             Ok(())
         })
+    }
+
+    fn is_saved(&self, id: DomainId) -> BoxFuture<'_, Result<bool, Fault>> {
+        self.call("domain.is-saved", id.to_string(), move |model| machine(model, id).map(drop).map(|()| model.album.saved.contains(&id)))
     }
 
     fn discard_saved(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
