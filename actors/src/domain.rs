@@ -51,7 +51,7 @@ use archipel_contract::{Command, Condition, DomainId, Entity, EntityId, Fault, M
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use turn::{Desk, Turn};
+use turn::{Desk, Turn, outliving};
 
 /// Messages that may wait for one machine. What does not fit makes the machine be read again.
 const MAILBOX: usize = 64;
@@ -109,26 +109,30 @@ impl DomainActor {
         let begun = async move {
             let queued = turn.queue()?;
             let place = turn.desk.turn.clone().lock_owned().await;
-            turn.check(C::NAME)?;
-            turn.expect(topics, Millis(u64::MAX));
-            let answer = work(&turn, command).await;
-            match &answer {
-                Ok(_) => turn.still_expect(if C::NAME == ShutdownDomain::NAME { Millis::seconds(3600) } else { CONSEQUENCE }),
-                Err(_) => turn.expect_nothing(),
-            }
-            answer.map(|reply| (reply, turn, (queued, place)))
+            // Whoever still waits for their turn goes with this actor; whoever has it keeps it until libvirt has ended.
+            let carried_out = async move {
+                turn.check(C::NAME)?;
+                turn.expect(topics, Millis(u64::MAX));
+                let answer = work(&turn, command).await;
+                match &answer {
+                    Ok(_) => turn.still_expect(if C::NAME == ShutdownDomain::NAME { Millis::seconds(3600) } else { CONSEQUENCE }),
+                    Err(_) => turn.expect_nothing(),
+                }
+                let reply = answer?;
+                // Answered at once; the next command's turn comes when everybody can see what this one did.
+                actix_rt::spawn(async move {
+                    let _place = (queued, place);
+                    turn.settled(C::NAME, &wanted).await;
+                });
+                Ok(reply)
+            };
+            outliving(carried_out).await
         };
         Box::pin(begun.into_actor(self).map(move |done, this: &mut Self, ctx| {
-            let (reply, turn, place) = done?;
+            let reply = done?;
             if after == After::Read {
                 this.observe(DomainChange::Changed("asked"), ctx);
             }
-            // Answered at once; the next command's turn comes when everybody can see what this one did.
-            let settled = async move {
-                let _place = place;
-                turn.settled(C::NAME, &wanted).await;
-            };
-            ctx.spawn(settled.into_actor(this));
             Ok(reply)
         }))
     }

@@ -5,9 +5,11 @@
 //!                |  cancel: the port is told, cleans up, and answers
 //!                +--------------------> cancelled      (done, if the work was quicker)
 //! ```
-//! The work belongs to the task's actor: if that fails, or the daemon does, the task is told as failed and nothing is run again.
+//! The work belongs to the task's actor: if that fails, or the daemon does, the task is told as failed and nothing is run again. What its
+//! port has begun goes on to its end.
 
 use crate::{
+    domain::turn::outliving,
     migration::departure::Ending,
     scope::Scope,
     task::{self, Plan},
@@ -103,7 +105,8 @@ impl Follower for Reins {
 /// Does the work and tells how far it is until it has ended.
 pub(crate) async fn drive(scope: Rc<Scope>, id: TaskId, reins: Arc<Reins>, doing: Doing) -> Ending {
     let mut told = reins.told.subscribe();
-    let mut work = doing(id, reins.clone());
+    // A task whose actor dies is told as interrupted; but what it has begun goes on, and what it keeps away is kept away until that has ended.
+    let mut work = std::pin::pin!(outliving(doing(id, reins.clone())));
     loop {
         tokio::select! {
             biased;

@@ -351,6 +351,15 @@ impl DefinitionPort for Link {
         self.call(Lane::Change, "defining a machine like another", move |session| likeness::make(session, id, &likeness))
     }
 
+    fn macs(&self, definition: String) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+        let read = parse(&definition).map(|root| {
+            let cards = edit::devices(&root).filter(|d| d.name == "interface").map(|card| card.of("mac", "address").to_ascii_lowercase());
+            cards.filter(|mac| !mac.is_empty()).collect()
+        });
+        let read = read.map_err(|e| Fault::invalid("the definition cannot be read; nothing was changed").because(e));
+        Box::pin(std::future::ready(read))
+    }
+
     fn owner_of_mac(&self, mac: String, except: Option<DomainId>) -> BoxFuture<'_, Result<Option<String>, Fault>> {
         self.call(Lane::Read, "looking for a MAC", move |session| owner_of(&session.connect, &mac, except))
     }

@@ -8,7 +8,9 @@
 //! always be stopped.
 
 use super::{
-    After, Answer, DomainActor, command, in_control,
+    After, Answer, DomainActor, command,
+    edit::{and_unasked, nobody_has_those_of},
+    in_control,
     turn::{Occupied, Turn},
 };
 use crate::{
@@ -96,6 +98,7 @@ command!(CreateBackup, Event, [], |turn, command| {
     Ok(begin::<CreateBackup, _, _>(turn, occupied, words, async move |scope, follower| {
         // What an earlier life of this agent had begun and did not end.
         scope.host.backups.abandon(id).await?;
+        forget_outlived(&scope, id).await?;
         let base = base(&scope, id, pool, command.kind).await?;
         let strict = command.kind == WantedKind::Incremental;
         let order = BackupOrder { pool, at, base, strict, quiesce: command.quiesce, limit: command.limit };
@@ -115,6 +118,29 @@ command!(CreateBackup, Event, [], |turn, command| {
         Ok(message)
     }))
 });
+
+/// Forgets checkpoints of images that the machine has no more. They are there when a daemon died after it had taken the machine back to a
+/// backup, and before they were forgotten.
+async fn forget_outlived(scope: &Scope, id: DomainId) -> Result<(), Fault> {
+    let port = &scope.host.backups;
+    let checkpoints = within(SHORT, port.checkpoints(id)).await?;
+    if checkpoints.is_empty() {
+        return Ok(());
+    }
+    let mut manifests = Vec::new();
+    for pool in within(SHORT, scope.host.pools.list()).await? {
+        // One that is stopped has none to show.
+        let Ok(archive) = within(SHORT, port.archive(pool.id)).await else { continue };
+        manifests.extend(archive.manifests.into_iter().filter(|m| m.uuid == id));
+    }
+    let xml = within(SHORT, scope.host.domains.xml(id, false)).await?;
+    let disks = within(SHORT, scope.host.volumes.named(xml)).await?;
+    for name in outlived(&checkpoints, &manifests, &disks) {
+        tracing::info!(domain = %id, checkpoint = name, "of images that the machine has no more; it is forgotten");
+        within(LONG, port.delete_checkpoint(id, name.to_owned())).await?;
+    }
+    Ok(())
+}
 
 /// What the next backup builds on, or why on nothing.
 async fn base(scope: &Scope, id: DomainId, pool: PoolId, kind: WantedKind) -> Result<Result<Manifest, String>, Fault> {
@@ -137,10 +163,11 @@ command!(RestoreDomain, Event, [], |turn, command| {
     let occupied = turn.occupy("is being taken back to a backup", may_while_off);
     let words = format!("taking {machine} back to {}", command.backup);
     Ok(begin::<RestoreDomain, _, _>(turn, occupied, words, async move |scope, follower| {
-        let disks = match chain.last() {
-            Some(newest) => users::of_backup(&scope, newest, Some(id)).await?,
-            None => Vec::new(),
-        };
+        let (mut disks, mut unasked) = (Vec::new(), Vec::new());
+        if let Some(newest) = chain.last() {
+            disks = users::of_backup(&scope, newest, Some(id)).await?;
+            unasked = nobody_has_those_of(&scope, id, &newest.definition).await?;
+        }
         let order = RestoreOrder { pool, chain, into: command.into.clone(), restore_as: RestoreAs::InPlace(id), now };
         let restored = scope.host.backups.restore(order, disks, follower).await;
         let there = match &command.into {
@@ -150,12 +177,13 @@ command!(RestoreDomain, Event, [], |turn, command| {
         noun::reported::<Pool>(&scope, there, PoolChange::Volumes);
         let restored = restored?;
         tell(&scope, id, &caller, format!("taken back to {}", command.backup));
-        Ok(format!(
+        let message = format!(
             "{machine} is what it was in {}, on {}; what it had before is not used any more and stays until you delete it: {}",
             command.backup,
             restored.made.join(", "),
             restored.before.join(", ")
-        ))
+        );
+        Ok(and_unasked(message, &unasked))
     }))
 });
 

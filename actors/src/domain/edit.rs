@@ -15,7 +15,7 @@ use crate::{
     users, work,
 };
 use actix::prelude::*;
-use archipel_contract::{Command, Fault, FaultKind, command::Done, domain::*, volume::Need};
+use archipel_contract::{Command, DomainId, Fault, FaultKind, command::Done, domain::*, volume::Need};
 
 macro_rules! edits {
     ($($command:ty),* $(,)?) => {
@@ -58,9 +58,7 @@ async fn edit<C: Editing>(turn: &Turn, command: C) -> Result<Edited, Fault> {
     let applied = within(LONG, turn.scope.host.definitions.edit(turn.id, edit, when, disk)).await?;
     history::keep(turn, C::NAME, &applied).await;
     let mut edited = told(&turn.name(), &applied);
-    if !unasked.is_empty() {
-        edited.message = format!("{}; whether machines on {} have that MAC could not be asked", edited.message, unasked.join(" and "));
-    }
+    edited.message = and_unasked(edited.message, &unasked);
     Ok(edited)
 }
 
@@ -101,6 +99,33 @@ async fn nobody_has(scope: &Scope, mac: &str) -> Result<Vec<String>, Fault> {
         }
     }
     Ok(unasked)
+}
+
+/// Refuses a new definition of a machine with a MAC that another machine has and this one does not have now; answers the hosts that could
+/// not be asked.
+pub(super) async fn nobody_has_those_of(scope: &Scope, id: DomainId, xml: &str) -> Result<Vec<String>, Fault> {
+    let port = &scope.host.definitions;
+    let mut new = within(SHORT, port.macs(xml.to_owned())).await?;
+    let present = within(SHORT, scope.host.domains.xml(id, true)).await?;
+    let present = within(SHORT, port.macs(present)).await?;
+    new.retain(|mac| !present.contains(mac));
+    let mut unasked = Vec::new();
+    for mac in new {
+        if let Some(machine) = within(SHORT, port.owner_of_mac(mac.clone(), Some(id))).await? {
+            let text = format!("{machine} has a card {mac} already; choose another MAC, or none for a new one");
+            return Err(Fault::new(FaultKind::Conflict, text));
+        }
+        unasked = nobody_has(scope, &mac).await?;
+    }
+    Ok(unasked)
+}
+
+/// What is said of hosts that could not be asked who has a MAC.
+pub(super) fn and_unasked(message: String, unasked: &[String]) -> String {
+    match unasked {
+        [] => message,
+        hosts => format!("{message}; whether machines on {} have its MACs could not be asked", hosts.join(" and ")),
+    }
 }
 
 impl Handler<Posted<Ask<FindMac>>> for HypervisorActor {

@@ -8,7 +8,12 @@
 //! The first version is what was found before the first change. What is kept here does not go with a machine that moves: its new
 //! host begins with what it finds.
 
-use super::{After, Answer, DomainActor, command, in_control, turn::Turn};
+use super::{
+    After, Answer, DomainActor, command,
+    edit::{and_unasked, nobody_has_those_of},
+    in_control,
+    turn::Turn,
+};
 use crate::{
     ask::{Ask, bare, ending},
     life::Posted,
@@ -98,6 +103,7 @@ impl DomainActor {
 
 async fn put(turn: &Turn, what: &str, xml: String) -> Result<Replaced, Fault> {
     let disks = users::of_definition(&turn.scope, turn.id, &xml).await?;
+    let unasked = nobody_has_those_of(&turn.scope, turn.id, &xml).await?;
     let applied = within(LONG, turn.scope.host.definitions.replace(turn.id, xml, disks)).await?;
     keep(turn, what, &applied).await;
     let diff = unified(&applied.before, &applied.after, ("before", "after"));
@@ -106,7 +112,7 @@ async fn put(turn: &Turn, what: &str, xml: String) -> Result<Replaced, Fault> {
         Applies::Nothing => format!("the definition of {name} was so already"),
         _ => format!("the definition of {name} is replaced ({}); it applies at the next boot", counted(&applied.before, &applied.after)),
     };
-    Ok(Replaced { message, applies: applied.applies, diff })
+    Ok(Replaced { message: and_unasked(message, &unasked), applies: applied.applies, diff })
 }
 
 command!(EditDomainXml, Read, ["domain.changed"], |turn, command| {

@@ -28,7 +28,9 @@ pub(super) async fn right_to_run(scope: &Rc<Scope>, id: DomainId, name: &Arc<str
 
 command!(StartDomain, Event, ["domain.started", "domain.paused"], |turn, command| {
     let right = right_to_run(&turn.scope, turn.id, &turn.name()).await?;
-    within(LONG, turn.scope.host.domains.start(right, command.paused)).await?;
+    let domains = turn.scope.host.domains.clone();
+    let start = async move { domains.start(right, command.paused).await };
+    turn.bring_up(LONG, "is still being started by libvirt", start).await?;
     Ok(turn.done(if command.paused { "is started and paused" } else { "is started" }))
 });
 

@@ -7,6 +7,9 @@
 //! ```
 //! While a machine is copied, which takes long, its turn is free and commands are refused when theirs comes: nobody waits for hours.
 //!
+//! libvirt goes on with a call when the actor that asked for it dies. So what is carried out outlives the actor and keeps the turn ([`outliving`]);
+//! a start that nobody waits for any more keeps the machine occupied until libvirt has ended it ([`Turn::bring_up`]).
+//!
 //! What is no command and must not meet one half-way takes the turn as well: giving a machine up, and telling the authority that it
 //! leaves. Else a start that was found rightful could reach libvirt when the right is another host's already.
 //!
@@ -16,11 +19,11 @@
 
 use super::in_control;
 use crate::board::Board;
-use crate::scope::{SHORT, Scope};
+use crate::scope::{SHORT, Scope, within};
 use archipel_contract::{
     Caller, Command, DomainId, Entity, EntityId, Fault, Millis,
     command::Done,
-    domain::{CloneDomain, DomainRecord, Settled, may, settle},
+    domain::{CloneDomain, DomainRecord, ForceOffDomain, Settled, may, settle},
     port::Operation,
 };
 use serde_json::Value;
@@ -130,6 +133,24 @@ pub(crate) async fn take(scope: &Scope, id: DomainId) -> Result<Taken, Fault> {
     }
 }
 
+/// Goes on when whoever waits for it is gone: libvirt does not stop because an actor of ours died, and what is held (a turn, a machine that is
+/// occupied) is held until it has ended. A panic in it is that of whoever waits.
+pub(crate) async fn outliving<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
+    match actix_rt::spawn(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends, and everybody with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// What goes through while libvirt has not ended a call that brings the machine up: only what stops it.
+fn may_while_it_comes_up(command: &str) -> bool {
+    command == ForceOffDomain::NAME
+}
+
 /// The event that a command will cause, so that it can be told who caused it.
 pub(crate) struct Consequence {
     pub(crate) person: Arc<str>,
@@ -182,6 +203,21 @@ impl Turn {
     pub(crate) fn occupy(&self, words: &'static str, lets_through: fn(&str) -> bool) -> Occupied {
         *self.desk.occupied.borrow_mut() = Some(Occupation { words, lets_through });
         Occupied(self.desk.clone())
+    }
+
+    /// The answer of a call that brings the machine up. Whoever waited longer than that is told so, and has the turn no more; but until libvirt
+    /// has ended the call, nothing that must not meet it begins.
+    pub(crate) async fn bring_up<T, C>(&self, limit: Duration, words: &'static str, call: C) -> Result<T, Fault>
+    where
+        T: 'static,
+        C: Future<Output = Result<T, Fault>> + 'static,
+    {
+        let occupied = self.occupy(words, may_while_it_comes_up);
+        let call = async move {
+            let _occupied = occupied;
+            call.await
+        };
+        within(limit, outliving(call)).await
     }
 
     pub(crate) fn check(&self, command: &str) -> Result<(), Fault> {

@@ -133,3 +133,83 @@ fn an_actor_that_fails_while_control_is_lost_stays_unknown() {
         assert_eq!(lab.told(id, "domain.known").after.unwrap().state(), "running");
     });
 }
+
+/// The actor of this machine panics and is begun anew.
+async fn dies(lab: &Lab, id: DomainId) {
+    let before = lab.agent().restarts().len();
+    lab.fake.script.panic("domain.read", &id.to_string());
+    lab.fake.report(id, DomainChange::Changed("metadata"));
+    let died = async {
+        while lab.agent().restarts().len() == before {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(SOON, died).await.expect("it dies");
+    lab.fake.script.calm();
+    let lives = async {
+        while lab.entity(id).is_none_or(|e| e.condition != Condition::Ok) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(SOON, lives).await.expect("it is begun anew");
+}
+
+async fn called(lab: &Lab, what: &str) {
+    let called = async {
+        while lab.fake.script.calls(what) == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(SOON, called).await.unwrap_or_else(|_| panic!("{what} is not called"));
+}
+
+#[test]
+fn a_start_keeps_the_machines_turn_when_its_actor_dies() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Shutoff, true);
+        let other = lab.fake.add_domain("web2", DomainState::Shutoff, true);
+        lab.begin().await;
+        lab.fake.script.hold("domain.start", &id.to_string());
+        let held = async {
+            called(lab, "domain.start").await;
+            dies(lab, id).await;
+            // Whoever asks now waits until libvirt has ended the first start.
+            let mut again = std::pin::pin!(lab.ask(id, "domain.start", json!({})));
+            let mut undefine = std::pin::pin!(lab.ask(id, "domain.undefine", json!({})));
+            assert!(futures::poll!(&mut again).is_pending() && futures::poll!(&mut undefine).is_pending());
+            lab.done(other, "domain.start").await;
+            assert!(futures::poll!(&mut again).is_pending() && futures::poll!(&mut undefine).is_pending());
+            assert_eq!((lab.fake.script.calls("domain.start"), lab.fake.script.calls("domain.undefine")), (2, 0), "one for each machine");
+            lab.fake.script.release();
+            let fault = again.await.unwrap_err();
+            assert!(fault.kind == FaultKind::WrongState && fault.message.contains("running"), "{fault}");
+            drop(undefine.await);
+        };
+        let (first, ()) = futures::join!(lab.ask(id, "domain.start", json!({})), held);
+        assert_eq!(first.unwrap_err().kind, FaultKind::Unavailable, "its actor died");
+        assert_eq!(lab.fake.domain(id).unwrap().facts.state, DomainState::Running);
+    });
+}
+
+#[test]
+fn going_back_to_a_snapshot_keeps_the_machines_turn_when_its_task_dies() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Running, true);
+        lab.begin().await;
+        let task = lab.started(id, "snapshot.create", json!({"name": "fresh"})).await;
+        lab.told(task, "task.finished");
+        lab.done(id, "domain.force-off").await;
+        lab.fake.script.hold("snapshot.revert", &id.to_string());
+        lab.started(id, "snapshot.revert", json!({"snapshot": "fresh", "discard": true})).await;
+        called(lab, "snapshot.revert").await;
+        dies(lab, id).await;
+        let mut start = std::pin::pin!(lab.ask(id, "domain.start", json!({})));
+        assert!(futures::poll!(&mut start).is_pending());
+        lab.ask(hv(), "hypervisor.info", json!({})).await.unwrap();
+        assert!(futures::poll!(&mut start).is_pending());
+        assert_eq!(lab.fake.script.calls("domain.start"), 0);
+        lab.fake.script.release();
+        let fault = start.await.unwrap_err();
+        assert!(fault.message.contains("running"), "{fault}");
+    });
+}

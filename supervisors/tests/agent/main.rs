@@ -1,6 +1,7 @@
 //! The whole agent against the fakes: supervisors, actors, routes and journal, on a thread of its own as in the daemon.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod backups;
 mod clones;
 mod consoles;
 mod creation;

@@ -104,3 +104,25 @@ fn only_the_host_a_machine_came_from_asks_for_it_back_and_only_for_somebody_who_
         lab.at_rest(id, "gamma").await;
     });
 }
+
+#[test]
+fn a_definition_by_hand_has_no_mac_of_a_machine_of_another_host() {
+    story(&["alpha", "beta"], async |lab| {
+        let mine = lab.fake("alpha").add_domain("web1", DomainState::Shutoff, true);
+        let theirs = lab.fake("beta").add_domain("web2", DomainState::Shutoff, true);
+        lab.begin_all().await;
+        lab.ask("beta", theirs, "domain.attach-nic", json!({"network": "default", "mac": "52:54:00:aa:bb:cc"})).await.unwrap();
+        let xml = lab.ask("alpha", mine, "domain.xml", json!({})).await.unwrap()["text"].as_str().unwrap().to_owned();
+        let with = |mac: &str| json!({"xml": xml.replace("</domain>", &format!("<interface><mac address='{mac}'/></interface></domain>"))});
+        let edit = async |lab: &Lab, mac: &str| {
+            let raw = Caller { role: Role::AdminRaw, ..admin() };
+            lab.as_caller("alpha", raw, mine, "domain.edit-xml", with(mac)).await
+        };
+        let fault = edit(lab, "52:54:00:AA:bb:cc").await.unwrap_err();
+        assert!(fault.kind == FaultKind::Conflict && fault.message.contains("web2 on beta has a card 52:54:00:aa:bb:cc"), "{fault}");
+        edit(lab, "52:54:00:aa:bb:cd").await.unwrap();
+        lab.board.silence(&"beta".parse().unwrap(), true);
+        let said = edit(lab, "52:54:00:aa:bb:ce").await.unwrap();
+        assert!(said["message"].as_str().unwrap().contains("whether machines on beta have its MACs could not be asked"), "{said}");
+    });
+}

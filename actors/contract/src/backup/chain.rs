@@ -6,8 +6,11 @@
 //!      vdb: full, full, inc -->  layers of vdb: the last two      (a raw disk, or one that grew, is taken whole each time)
 //! ```
 
-use super::{BackupKind, MANIFEST, Manifest};
-use crate::{Bytes, DomainId, Fault, FaultKind, volume::VolumeFormat};
+use super::{BackupDisk, BackupKind, Checkpoint, MANIFEST, Manifest};
+use crate::{
+    Bytes, DomainId, Fault, FaultKind,
+    volume::{UsedDisk, VolumeFormat},
+};
 use std::collections::BTreeMap;
 
 /// Longer chains are not followed: whoever made one wants to make a full backup now and then.
@@ -150,6 +153,18 @@ impl Archive {
         going.reverse();
         Ok(going)
     }
+}
+
+/// The checkpoints of a machine that are of images it has no more: it was taken back to a backup, and whoever did that died before it had
+/// forgotten them. `disks` is what it has now. Of a checkpoint that no backup tells of, and of disks that are gone, nobody can say that.
+pub fn outlived<'a>(checkpoints: &'a [Checkpoint], manifests: &[Manifest], disks: &[UsedDisk]) -> Vec<&'a str> {
+    let other = |disk: &BackupDisk| {
+        let now = disks.iter().find(|d| d.device == disk.device);
+        disk.source.starts_with('/') && now.is_some_and(|now| !now.paths.contains(&disk.source))
+    };
+    let of = |name: &str| manifests.iter().find(|m| m.checkpoint.as_deref() == Some(name));
+    let is_outlived = |name: &&str| of(name).is_some_and(|m| !m.disks.is_empty() && m.disks.iter().all(other));
+    checkpoints.iter().map(|c| c.name.as_str()).filter(is_outlived).collect()
 }
 
 /// What brings each disk of the last of these back; they are one chain, oldest first.
@@ -334,5 +349,36 @@ pub(super) mod tests {
         assert_eq!(kind("vda", "/images/vda", size + 512, VolumeFormat::Qcow2), BackupKind::Full);
         assert_eq!(kind("vdc", "/images/vdc", size, VolumeFormat::Qcow2), BackupKind::Full);
         assert_eq!(disk_kind(None, "vda", "/images/vda", Bytes(size), VolumeFormat::Qcow2), BackupKind::Full);
+    }
+
+    #[test]
+    fn a_checkpoint_is_outlived_when_the_machine_has_none_of_its_images() {
+        let note = |name: &str| Checkpoint {
+            name: name.to_owned(),
+            parent: None,
+            created: Timestamp(0),
+            disks: vec!["vda".into(), "vdb".into()],
+            description: None,
+        };
+        let has = |disks: &[(&str, &[&str])]| -> Vec<UsedDisk> {
+            let one = |(device, paths): &(&str, &[&str])| UsedDisk {
+                device: device.to_string(),
+                paths: paths.iter().map(ToString::to_string).collect(),
+                ..UsedDisk::default()
+            };
+            disks.iter().map(one).collect()
+        };
+        let notes = [note("a"), note("unknown")];
+        let gone = |disks: &[(&str, &[&str])]| outlived(&notes, &[full("a", 1)], &has(disks)).len();
+        assert_eq!(gone(&[("vda", &["/images/vda"]), ("vdb", &["/images/vdb"])]), 0);
+        assert_eq!(gone(&[("vda", &["/new/vda"]), ("vdb", &["/new/vdb"])]), 1);
+        assert_eq!(gone(&[("vda", &["/new/vda"]), ("vdb", &["/images/vdb"])]), 0, "one of them is still noted in");
+        assert_eq!(
+            gone(&[("vda", &["/snap/vda", "/images/vda"]), ("vdb", &["/snap/vdb", "/images/vdb"])]),
+            0,
+            "a layer on top changes nothing"
+        );
+        assert_eq!(gone(&[("vda", &["/new/vda"])]), 0, "of a disk that is gone nothing is said");
+        assert_eq!(gone(&[]), 0);
     }
 }

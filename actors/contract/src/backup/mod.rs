@@ -15,7 +15,7 @@ mod chain;
 mod port;
 
 pub use ask::*;
-pub use chain::{Archive, Layers, disk_kind, layers};
+pub use chain::{Archive, Layers, disk_kind, layers, outlived};
 pub use port::{BackupOrder, BackupPort, RestoreAs, RestoreOrder, Restored};
 
 use crate::{

@@ -191,6 +191,8 @@ pub trait DefinitionPort: Send + Sync {
     /// Defines a new machine that is like this one: with those disks, with a UUID, MACs and everything else that may be there once of its
     /// own, and without what belongs to the original alone. `conflict` when the name is taken.
     fn liken(&self, id: DomainId, likeness: Likeness) -> BoxFuture<'_, Result<Likened, Fault>>;
+    /// The MACs that a definition names, in lower case.
+    fn macs(&self, definition: String) -> BoxFuture<'_, Result<Vec<String>, Fault>>;
     /// The name of the machine on this host that has a card with that address, if there is one besides `except`.
     fn owner_of_mac(&self, mac: String, except: Option<DomainId>) -> BoxFuture<'_, Result<Option<String>, Fault>>;
     /// Makes a disk larger; a running guest sees it at once. Needs the proof that no other machine runs with it.

@@ -51,6 +51,13 @@ fn verify(model: &Model, chain: &[Manifest]) -> Result<(), Fault> {
 }
 
 impl FakeHost {
+    /// What the last backup noted in the images of a machine is still known, as when a daemon died before it was forgotten.
+    pub fn remember_checkpoint(&self, id: DomainId, name: &str) {
+        let one =
+            Checkpoint { name: name.to_owned(), parent: None, created: crate::Timestamp(0), disks: vec!["vda".into()], description: None };
+        self.change(|model| model.vault.checkpoints.entry(id).or_default().push(one));
+    }
+
     /// A file of a backup is damaged behind everybody's back.
     pub fn damage(&self, file: &str) {
         self.change(|model| model.vault.damaged.push(file.to_owned()));
@@ -70,6 +77,12 @@ impl BackupPort for FakeHost {
             follower.advance(Some(50), "copying");
             if follower.is_cancelled() {
                 return Err(Fault::busy("it was stopped"));
+            }
+            let noted: Vec<_> = model.vault.checkpoints.get(&id).into_iter().flatten().cloned().collect();
+            let all: Vec<Manifest> = model.vault.manifests.values().flatten().cloned().collect();
+            let has = super::volume::named_disks(&super::volume::lines_of(model, id));
+            if let Some(name) = outlived(&noted, &all, &has).first() {
+                return Err(Fault::wrong_state(format!("the notes of {name} are in no image of the machine")));
             }
             let base = if running { order.base } else { Err("the machine is off".to_owned()) };
             let paths = model.attachments.iter().filter(|a| a.domain == id && !a.read_only);

@@ -321,6 +321,11 @@ impl DefinitionPort for FakeHost {
         self.call("domain.liken", likeness.name.clone(), move |model| liken(model, id, likeness))
     }
 
+    fn macs(&self, definition: String) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+        let mac = |part: &str| part.split_once('\'').map(|(mac, _)| mac.to_ascii_lowercase());
+        self.call("domain.macs", String::new(), move |_| Ok(definition.split("<mac address='").skip(1).filter_map(mac).collect()))
+    }
+
     fn owner_of_mac(&self, mac: String, except: Option<DomainId>) -> BoxFuture<'_, Result<Option<String>, Fault>> {
         self.call("domain.owner-of-mac", mac.clone(), move |model| Ok(holder(model, "nic", |d| d.name.eq_ignore_ascii_case(&mac), except)))
     }

@@ -53,7 +53,9 @@ impl DomainPort for FakeHost {
 
     fn xml(&self, id: DomainId, _inactive: bool) -> BoxFuture<'_, Result<String, Fault>> {
         self.call("domain.xml", id.to_string(), move |model| {
-            find(model, id).map(|r| format!("<domain type='{}'><name>{}</name><uuid>{id}</uuid></domain>", r.facts.virtualization, r.name))
+            let record = find(model, id)?.clone();
+            let (kind, disks) = (record.facts.virtualization, super::volume::lines_of(model, id));
+            Ok(format!("<domain type='{kind}'><name>{}</name><uuid>{id}</uuid>{disks}</domain>", record.name))
         })
     }
 

@@ -26,7 +26,9 @@ impl Album {
 impl FakeHost {
     /// Memory of a machine that is off was saved here some time ago.
     pub fn keep_memory(&self, id: DomainId) {
-        self.change(|model| drop(model.album.saved.insert(id)));
+        self.change(|model| {
+            model.album.saved.insert(id);
+        });
     }
 }
 
