@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   token + secret --> ticket redeemed --> machine still here and on? --> port opens --> watched --> left
-//!                           |                       |                        |              \--> taken over: told by whom
+//!                           |                       |                        |              |--> taken over: told by whom
+//!                           |                       |                        |              \--> the account changed: sent away
 //!                       one refusal              a fault, told to who has the ticket
 //! ```
 //! It is asked from the HTTP server's thread. What it tells goes through the machine's actor, which alone changes what is known.
@@ -12,7 +13,7 @@ use crate::{
     dispatch::Post,
     domain::{DomainActor, in_control},
     scope::{SHORT, within},
-    tickets::{Admitted, Tickets},
+    tickets::{Admitted, Stay, Tickets},
 };
 use actix::Message;
 use archipel_contract::{
@@ -79,6 +80,7 @@ pub struct Opened {
 pub struct Place {
     number: u64,
     consoles: Arc<Consoles>,
+    _stay: Stay,
 }
 
 impl Drop for Place {
@@ -109,9 +111,10 @@ impl Consoles {
 
     /// Opens what the ticket is for, and uses it up.
     pub async fn open(self: Arc<Self>, token: String, secret: String) -> Result<Opened, Unopened> {
-        let Admitted { person, opens: Opens::Console(pass) } = self.tickets.redeem(&token, &secret, "console")? else {
+        let (Admitted { person, opens: Opens::Console(pass) }, mut stay) = self.tickets.enter(&token, &secret, "console")? else {
             return Err(Unopened::Ticket);
         };
+        let sent_away = stay.ended();
         let ConsolePass { domain, line, take_over } = pass;
         let home = self.home(domain).ok_or_else(|| Fault::not_found("the virtual machine is not on this host any more; ask it again"))?;
         let entity = home.board.get(&domain.into()).ok_or_else(|| Fault::not_found("the virtual machine is gone; list them again"))?;
@@ -128,14 +131,20 @@ impl Consoles {
             self.is_free(domain, &entity.name)?;
         }
         let stream = within(SHORT, home.host.consoles.open(domain, line, take_over)).await?;
-        let (place, ended) = self.sit(domain, line, &person);
+        let (place, ended) = self.sit(domain, line, &person, stay);
         let taken = if take_over { ", and took it over" } else { "" };
         self.tell(domain, "domain.console-opened", &person, format!("{person} opened the {} console{taken}", line.name()));
-        let ended: BoxFuture<'static, String> = Box::pin(async move {
+        let taken_over = async move {
             match ended.await {
                 Ok(why) => why,
                 // It ends by itself.
                 Err(_) => std::future::pending().await,
+            }
+        };
+        let ended: BoxFuture<'static, String> = Box::pin(async move {
+            tokio::select! {
+                why = taken_over => why,
+                why = sent_away => why,
             }
         });
         Ok(Opened { stream, ended, place })
@@ -165,13 +174,13 @@ impl Consoles {
         }
     }
 
-    fn sit(self: &Arc<Self>, domain: DomainId, line: ConsoleLine, person: &Arc<str>) -> (Place, oneshot::Receiver<String>) {
+    fn sit(self: &Arc<Self>, domain: DomainId, line: ConsoleLine, person: &Arc<str>, stay: Stay) -> (Place, oneshot::Receiver<String>) {
         let (end, ended) = oneshot::channel();
         let mut watch = self.watched.lock();
         watch.next += 1;
         let number = watch.next;
         watch.seats.push(Seat { number, domain, line, person: person.clone(), since: self.clock.now(), end: Some(end) });
-        (Place { number, consoles: self.clone() }, ended)
+        (Place { number, consoles: self.clone(), _stay: stay }, ended)
     }
 
     fn tell(&self, domain: DomainId, topic: &'static str, person: &Arc<str>, detail: String) {

@@ -27,6 +27,7 @@ use archipel_contract::{
     network::*,
     storage_pool::*,
     task::*,
+    ticket::Expel,
     usage::{ListDomainUsage, ListHostUsage, ShowDomainUsage, ShowHostUsage},
     volume::*,
 };
@@ -185,6 +186,7 @@ pub fn list() -> Vec<Route> {
         of::<HypervisorActor, AskStanding>(),
         of::<HypervisorActor, Yield>(),
         of::<HypervisorActor, LookAgain>(),
+        of::<HypervisorActor, Expel>(),
         of::<HypervisorActor, SendBack>(),
         of_cell::<ListNetworks>(),
         of::<NetworkActor, ShowNetwork>(),

@@ -6,14 +6,22 @@
 //!    |  secret fits                      +--> remembered for a while, for the log, then forgotten
 //!    +-----------------------> used -----+
 //!    |  secret does not fit: still open (whoever only saw the token must not be able to use it up)
+//!
+//!   used --> inside --leaves--> gone        the account changes (hypervisor.expel): what waits ends, who is inside is sent away
 //! ```
 //! To whoever presents one, all refusals are one: the same answer, after the same work. What was wrong is told in the agent's log.
 //! The store knows tokens and secrets by their digests only, so nothing that is compared is what was presented.
 
-use crate::ask::bare;
+use crate::{
+    ask::{Ask, bare, ending},
+    hypervisor::HypervisorActor,
+    life::Posted,
+};
+use actix::Handler;
 use archipel_contract::{
-    Fault, HypervisorName,
-    ticket::{Opens, Proof, SECONDS, SECRET_LENGTH, Ticket, Token},
+    BoxFuture, Fault, HypervisorName,
+    command::Done,
+    ticket::{Expel, Opens, Proof, SECONDS, SECRET_LENGTH, Ticket, Token},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use parking_lot::Mutex;
@@ -22,6 +30,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -45,6 +54,16 @@ struct Inner {
     open: HashMap<Key, Waiting>,
     /// Oldest first.
     ended: VecDeque<(Key, Arc<str>, End)>,
+    /// Who has something open.
+    inside: Vec<Inside>,
+    /// The number of the next one.
+    next: u64,
+}
+
+struct Inside {
+    number: u64,
+    person: Arc<str>,
+    send_away: oneshot::Sender<String>,
 }
 
 struct Waiting {
@@ -60,6 +79,8 @@ struct Waiting {
 enum End {
     Used,
     Expired,
+    /// The account of whoever asked for it has changed.
+    Revoked,
 }
 
 /// What was opened, and by whom.
@@ -138,19 +159,39 @@ impl Tickets {
         }
     }
 
+    /// Uses up the ticket like [`Tickets::redeem`]; whoever used it is inside as long as the stay lives.
+    pub fn enter(self: &Arc<Self>, token: &str, secret: &str, folder: &str) -> Result<(Admitted, Stay), Refused> {
+        let mut inner = self.inner.lock();
+        let admitted = inner.redeem(token, secret, folder)?;
+        let (send_away, sent_away) = oneshot::channel();
+        let number = inner.next;
+        inner.next += 1;
+        inner.inside.push(Inside { number, person: admitted.person.clone(), send_away });
+        Ok((admitted, Stay { number, tickets: self.clone(), sent_away: Some(sent_away) }))
+    }
+
+    /// The account of this person has changed: nothing that was opened with it stays open. Answers how much that was.
+    pub fn expel(&self, person: &str) -> usize {
+        let (waited, inside) = {
+            let mut inner = self.inner.lock();
+            let waiting: Vec<Key> = inner.open.iter().filter(|(_, w)| *w.person == *person).map(|(key, _)| *key).collect();
+            let waited = waiting.into_iter().filter_map(|key| inner.end(key, End::Revoked)).count();
+            (waited, inner.inside.extract_if(.., |i| *i.person == *person).collect::<Vec<_>>())
+        };
+        let closed = waited + inside.len();
+        for Inside { send_away, .. } in inside {
+            // Whoever is leaving at this moment needs no word.
+            let _ = send_away.send("the account has changed; log in again".to_owned());
+        }
+        if closed > 0 {
+            tracing::info!(target: "archipel::audit", who = person, closed, "closed what an account that has changed had open");
+        }
+        closed
+    }
+
     /// Uses up the ticket, if it waits, the secret is the one whose proof came with the command, and it opens a thing of that kind.
     pub fn redeem(&self, token: &str, secret: &str, folder: &str) -> Result<Admitted, Refused> {
-        let (key, mut proof) = (digest(token), BASE64_URL_SAFE_NO_PAD.encode(digest(secret)));
-        if !SECRET_LENGTH.contains(&secret.len()) {
-            proof.replace_range(.., "+++++++++++++++++++++++++++++++++++++++++++");
-        }
-        let mut inner = self.inner.lock();
-        if let Err(wrong) = inner.judge(&key, &proof, folder, Instant::now()) {
-            return Err(inner.refuse(&key, wrong));
-        }
-        let Some(waiting) = inner.end(key, End::Used) else { return Err(Refused) };
-        tracing::info!(target: "archipel::audit", who = %waiting.person, what = %waiting.opens.words(), "used a ticket");
-        Ok(Admitted { person: waiting.person, opens: waiting.opens })
+        self.inner.lock().redeem(token, secret, folder)
     }
 
     /// How many wait to be used.
@@ -159,7 +200,59 @@ impl Tickets {
     }
 }
 
+/// Somebody has something open that a ticket was for; they have left when this is dropped.
+pub struct Stay {
+    number: u64,
+    tickets: Arc<Tickets>,
+    sent_away: Option<oneshot::Receiver<String>>,
+}
+
+impl Stay {
+    /// Answers, with the reason, when they are sent away; asked once.
+    pub fn ended(&mut self) -> BoxFuture<'static, String> {
+        let sent_away = self.sent_away.take();
+        Box::pin(async move {
+            match sent_away {
+                Some(sent_away) => match sent_away.await {
+                    Ok(why) => why,
+                    // They leave by themselves.
+                    Err(_) => std::future::pending().await,
+                },
+                None => std::future::pending().await,
+            }
+        })
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.tickets.inner.lock().inside.retain(|i| i.number != self.number);
+    }
+}
+
+impl Handler<Posted<Ask<Expel>>> for HypervisorActor {
+    type Result = Result<Done, Fault>;
+    fn handle(&mut self, posted: Posted<Ask<Expel>>, _: &mut Self::Context) -> Self::Result {
+        let Some(Ask { command, .. }) = posted.take() else { return ending() };
+        let closed = self.scope().tickets.expel(bare(&command.person));
+        Ok(Done::new(format!("{closed} of {} closed", command.person)))
+    }
+}
+
 impl Inner {
+    fn redeem(&mut self, token: &str, secret: &str, folder: &str) -> Result<Admitted, Refused> {
+        let (key, mut proof) = (digest(token), BASE64_URL_SAFE_NO_PAD.encode(digest(secret)));
+        if !SECRET_LENGTH.contains(&secret.len()) {
+            proof.replace_range(.., "+++++++++++++++++++++++++++++++++++++++++++");
+        }
+        if let Err(wrong) = self.judge(&key, &proof, folder, Instant::now()) {
+            return Err(self.refuse(&key, wrong));
+        }
+        let Some(waiting) = self.end(key, End::Used) else { return Err(Refused) };
+        tracing::info!(target: "archipel::audit", who = %waiting.person, what = %waiting.opens.words(), "used a ticket");
+        Ok(Admitted { person: waiting.person, opens: waiting.opens })
+    }
+
     /// The ticket, or what is wrong. Whatever it is, one look-up and one comparison are made.
     fn judge(&self, key: &Key, proof: &str, folder: &str, now: Instant) -> Result<&Waiting, &'static str> {
         let found = self.open.get(key);
@@ -173,6 +266,7 @@ impl Inner {
             None => Err(match self.ended(key) {
                 Some((_, _, End::Used)) => "was used already",
                 Some((_, _, End::Expired)) => "has expired",
+                Some((_, _, End::Revoked)) => "is of an account that has changed since",
                 None => "is not known",
             }),
         }
@@ -299,6 +393,24 @@ mod tests {
         let late = issue(&tickets, "ada@c").unwrap();
         tokio::time::sleep(Duration::from_secs(31)).await;
         assert_eq!(tickets.fits(late.token.as_str(), &proof(SECRET), "console"), Err(Refused), "expired");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_account_that_changed_had_open_or_waiting_ends() {
+        let tickets = Arc::<Tickets>::default();
+        let [used, waits] = [issue(&tickets, "ada@c/1").unwrap(), issue(&tickets, "ada@c/2").unwrap()];
+        let bobs = issue(&tickets, "bob@c").unwrap();
+        let (_, mut stay) = tickets.enter(used.token.as_str(), SECRET, "console").unwrap();
+        let (_, mut other) = tickets.enter(bobs.token.as_str(), SECRET, "console").unwrap();
+        let (ended, goes_on) = (stay.ended(), other.ended());
+        assert_eq!(tickets.expel("ada@c"), 2);
+        assert!(ended.await.contains("log in again"));
+        assert!(tokio::time::timeout(Duration::from_secs(60), goes_on).await.is_err(), "that of another account stays open");
+        assert_eq!(tickets.redeem(waits.token.as_str(), SECRET, "console"), Err(Refused));
+        drop((stay, other));
+        assert!(tickets.inner.lock().inside.is_empty());
+        assert_eq!(tickets.expel("ada@c"), 0);
+        assert!(issue(&tickets, "ada@c").is_ok(), "who logs in again opens it anew");
     }
 
     #[tokio::test(start_paused = true)]

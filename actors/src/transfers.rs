@@ -13,11 +13,11 @@ use crate::{
     dispatch::Post,
     scope::{SHORT, within},
     storage_pool::PoolActor,
-    tickets::{Admitted, Tickets},
+    tickets::{Admitted, Stay, Tickets},
 };
 use actix::Message;
 use archipel_contract::{
-    Fault, PoolId,
+    Fault, FaultKind, PoolId,
     ticket::{Opens, VolumePass, VolumeWay},
     volume::{Sink, Source, UploadSpec},
 };
@@ -122,21 +122,43 @@ pub(crate) fn stoppable(mut from: Pieces, stopped: oneshot::Receiver<()>) -> Pie
     pieces
 }
 
+/// Hands pieces on until whoever has opened this is sent away; then a fault is the last that comes.
+fn admitted(mut from: Pieces, mut stay: Stay) -> Pieces {
+    let (give, pieces) = mpsc::channel(QUEUE);
+    tokio::spawn(async move {
+        let (last, sent_away) = (give.clone(), stay.ended());
+        let hand_on = async move {
+            while let Some(piece) = from.recv().await {
+                if give.send(piece).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = hand_on => {}
+            // Whoever takes nothing finds the end instead.
+            why = sent_away => drop(last.try_send(Err(Fault::new(FaultKind::Forbidden, why)))),
+        }
+        drop(stay);
+    });
+    pieces
+}
+
 impl Transfers {
     /// The volumes of an agent with these hypervisors.
     pub fn new(tickets: Arc<Tickets>, posts: Vec<Post>) -> Transfers {
         Transfers { tickets, posts }
     }
 
-    fn admit(&self, token: &str, secret: &str, way: VolumeWay) -> Result<(Arc<str>, VolumePass, &Post), Unopened> {
-        let Admitted { person, opens: Opens::Volume(pass) } = self.tickets.redeem(token, secret, "volume")? else {
+    fn admit(&self, token: &str, secret: &str, way: VolumeWay) -> Result<(Arc<str>, VolumePass, &Post, Stay), Unopened> {
+        let (Admitted { person, opens: Opens::Volume(pass) }, stay) = self.tickets.enter(token, secret, "volume")? else {
             return Err(Unopened::Ticket);
         };
         if pass.way != way {
             return Err(Fault::invalid("this ticket is for the other direction; ask for one for this").into());
         }
         let home = self.home(pass.pool)?;
-        Ok((person, pass, home))
+        Ok((person, pass, home, stay))
     }
 
     fn home(&self, pool: PoolId) -> Result<&Post, Fault> {
@@ -146,7 +168,7 @@ impl Transfers {
 
     /// Begins to bring what the ticket is for, and uses it up.
     pub async fn download(self: Arc<Self>, token: String, secret: String, wanted: Wanted) -> Result<Outgoing, Unopened> {
-        let (_, pass, home) = self.admit(&token, &secret, VolumeWay::Download)?;
+        let (_, pass, home, stay) = self.admit(&token, &secret, VolumeWay::Download)?;
         let size = within(SHORT, home.host.volumes.length(pass.pool, pass.volume.clone())).await?.0;
         let (from, length) = range(wanted, size)?;
         let (give, pieces) = mpsc::channel(QUEUE);
@@ -158,17 +180,17 @@ impl Transfers {
                 let _ = give.send(Err(fault)).await;
             }
         });
-        Ok(Outgoing { name, size, from, length, pieces })
+        Ok(Outgoing { name, size, from, length, pieces: admitted(pieces, stay) })
     }
 
     /// Takes what the ticket is for, and uses it up. Answers when all of it is there.
     pub async fn upload(self: Arc<Self>, token: String, secret: String, incoming: Incoming) -> Result<String, Unopened> {
-        let (person, pass, home) = self.admit(&token, &secret, VolumeWay::Upload)?;
+        let (person, pass, home, stay) = self.admit(&token, &secret, VolumeWay::Upload)?;
         let spec = UploadSpec { name: pass.volume, from: incoming.from, size: incoming.size };
         let away = || Fault::unavailable("the actor of the storage pool is being restarted; ask for another ticket in a moment");
         let actor = home.directory.find::<PoolActor>(&pass.pool.into()).ok_or_else(away)?;
         let (ended, outcome) = oneshot::channel();
-        if actor.tell(Receive { person, spec, pieces: incoming.pieces, ended }).is_err() {
+        if actor.tell(Receive { person, spec, pieces: admitted(incoming.pieces, stay), ended }).is_err() {
             return Err(away().into());
         }
         match outcome.await {
@@ -215,5 +237,27 @@ mod tests {
         assert_eq!(taken.recv().await, Some(Ok(vec![1])));
         stop.send(()).unwrap();
         assert_eq!(taken.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn whoever_is_sent_away_takes_and_brings_nothing_any_more() {
+        use archipel_contract::ticket::Proof;
+        use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+        use sha2::{Digest, Sha256};
+        const SECRET: &str = "0123456789012345678901234567890123456789";
+        let tickets = Arc::<Tickets>::default();
+        let proof: Proof = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(SECRET)).parse().unwrap();
+        let opens = Opens::Volume(VolumePass { pool: PoolId(uuid::Uuid::nil()), volume: "a".into(), way: VolumeWay::Download });
+        let ticket = tickets.issue(&"alpha".parse().unwrap(), "ada@c/web", proof, opens, String::new()).unwrap();
+        let (_, stay) = tickets.enter(ticket.token.as_str(), SECRET, "volume").unwrap();
+        let (give, pieces) = mpsc::channel(1);
+        let mut taken = admitted(pieces, stay);
+        give.send(Ok(vec![1])).await.unwrap();
+        assert_eq!(taken.recv().await, Some(Ok(vec![1])));
+        assert_eq!(tickets.expel("ada@c"), 1);
+        let last = taken.recv().await.unwrap().unwrap_err();
+        assert!(last.kind == FaultKind::Forbidden && last.message.contains("account has changed"), "{last}");
+        assert_eq!(taken.recv().await, None);
+        assert!(give.send(Ok(vec![2])).await.is_err(), "what is brought is taken no more");
     }
 }

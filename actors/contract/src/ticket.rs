@@ -14,7 +14,10 @@
 //! seen in logs, histories and on screens: it opens nothing without the secret, which never left the client before. Whoever did not ask
 //! for the ticket cannot have the secret.
 
-use crate::{DomainId, HypervisorName, PoolId};
+use crate::{
+    DomainId, Effect, HypervisorName, PoolId, Role, Target,
+    command::{Command, Done, declare},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -136,6 +139,16 @@ pub struct Ticket {
     /// What it opens. Lower case, no full stop.
     pub message: String,
 }
+
+/// From the exchange: a person's account has changed or is gone. Whatever they have opened with a ticket on this host ends, and tickets that
+/// wait are worth nothing; who still may logs in again and opens it anew.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Expel {
+    /// The bare JID of the person.
+    pub person: String,
+}
+declare!(Expel, "hypervisor.expel", Read, Node, Hypervisor, Done);
 
 /// What a ticket opens.
 #[derive(Debug, Clone, PartialEq, Eq)]

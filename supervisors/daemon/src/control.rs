@@ -1,7 +1,8 @@
 //! The bell by which `archipeld account` tells the running daemon that an account has changed: a datagram socket in `data_dir`.
 //!
 //! The store already holds the new truth when it rings, so a lost ring costs nothing but time: sessions that are open stay as they
-//! were until they end. With several exchanges the active one hears of it from etcd as well, wherever it is. Who may write to the folder may ring; all it does is to end sessions of the account it names.
+//! were until they end. With several exchanges the active one hears of it from etcd as well, wherever it is. Who may write to the folder may ring; all it does is to end what is
+//! open with the account it names: sessions, and at every host consoles and transfers.
 
 use crate::cell::Seat;
 use archipel_contract::Fault;
@@ -85,10 +86,15 @@ pub(crate) fn listen(data_dir: &Path, seat: Arc<Seat>) -> Result<(), Fault> {
 
 /// Ends what is open with an account that has changed, if this process has the exchange.
 pub(crate) fn end_sessions(seat: &Seat, ring: Ring, local: &str) {
-    let sessions = seat.cell().map(|cell| cell.server.sessions_of(local)).unwrap_or_default();
+    let cell = seat.cell();
+    let sessions = cell.as_ref().map(|cell| cell.server.sessions_of(local)).unwrap_or_default();
     tracing::info!(account = local, what = ring.word(), sessions = sessions.len(), "an account has changed");
     for session in sessions {
         session.close(ring.condition());
+    }
+    // Streams first: whoever has none asks for no more tickets.
+    if let Some(cell) = cell {
+        cell.exchange.expel(local);
     }
 }
 

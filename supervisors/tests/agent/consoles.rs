@@ -121,3 +121,30 @@ fn a_freeze_thaws_by_itself() {
         assert!(!lab.fake.is_frozen(id), "cancelled is thawed");
     });
 }
+
+/// What the exchange says when an account has changed or is gone.
+async fn expelled(lab: &Lab, person: &str) {
+    let cell = Caller { jid: "vm.localhost".into(), role: Role::Node, operation: OperationId::fresh() };
+    lab.as_caller(cell, hv(), "hypervisor.expel", json!({"person": person})).await.unwrap();
+}
+
+#[test]
+fn an_account_that_has_changed_keeps_no_console_and_no_ticket() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Running, true);
+        lab.begin().await;
+        let token = ticket(lab, bob(), id, json!({})).await;
+        let (mine, his) = (opened(lab, &ticket(lab, admin(), id, json!({})).await).await, opened(lab, &token).await);
+        let waiting = ticket(lab, bob(), id, json!({})).await;
+        let fault = lab.ask(hv(), "hypervisor.expel", json!({"person": "bob@vm.localhost"})).await.unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Forbidden, "only agents and the cell say so");
+        expelled(lab, "bob@vm.localhost").await;
+        let why = tokio::time::timeout(SOON, his.ended).await.expect("he is sent away");
+        assert!(why.contains("account has changed"), "{why}");
+        assert!(matches!(open(lab, &waiting).await, Err(Unopened::Ticket)));
+        drop((his.stream, his.place));
+        let viewers = lab.ask(id, "domain.viewers", json!({})).await.unwrap();
+        assert_eq!((viewers.as_array().unwrap().len(), &viewers[0]["person"]), (1, &json!("admin@vm.localhost")), "{viewers}");
+        drop(mine);
+    });
+}

@@ -86,6 +86,7 @@ export interface CommandArguments {
   'hypervisor.devices': { kind?: string };
   'hypervisor.drain': { at_a_time?: number; copy_storage?: boolean; include_off?: boolean; only?: string; to?: string; trust_storage?: boolean };
   'hypervisor.drain-plan': { copy_storage?: boolean; only?: string; to?: string; trust_storage?: boolean };
+  'hypervisor.expel': { person: string };
   'hypervisor.find-mac': { mac: string };
   'hypervisor.find-users': { places: string; shelved?: string };
   'hypervisor.info': Record<string, never>;
@@ -2961,6 +2962,25 @@ export const catalog: Catalog = {
      "required": false,
      "default": false,
      "description": "As if their disks were known to be shared."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.expel",
+   "noun": "hypervisor",
+   "verb": "expel",
+   "title": "From the exchange: a person's account has changed or is gone",
+   "description": "From the exchange: a person's account has changed or is gone. Whatever they have opened with a ticket on this host ends, and tickets that wait are worth nothing; who still may logs in again and opens it anew.",
+   "effect": "read",
+   "access": "node",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "person",
+     "kind": "text",
+     "required": true,
+     "description": "The bare JID of the person."
     }
    ],
    "refused": {}

@@ -42,7 +42,8 @@ pub mod carriages;
 pub(crate) mod chat;
 pub(crate) mod disco;
 pub(crate) mod dispatch;
-pub(crate) mod feed;
+pub(crate) mod expelled;
+mod feed;
 mod graves;
 mod handed;
 mod health;
@@ -179,6 +180,7 @@ pub struct Exchange {
     commands: Mutex<stage::Sessions>,
     chat: Mutex<chat::Talks>,
     metrics: metrics::Metrics,
+    untold: Mutex<expelled::Untold>,
 }
 
 /// Where a stanza of a person goes.
@@ -227,6 +229,7 @@ impl Exchange {
             commands: Mutex::default(),
             chat: Mutex::default(),
             metrics: metrics::Metrics::default(),
+            untold: Mutex::default(),
         })
     }
 

@@ -236,6 +236,7 @@ impl Exchange {
                 let refused = self.change(|table, now| table.asserted(&host, link, now));
                 self.settling.asserted(&host, session.transport() == Transport::Memory);
                 answer_assertion(&reply, &refused);
+                self.tell_expelled(&host);
             }
             node::Ask::Request(request) => {
                 // From one agent to another. Whom it says it asks for is not believed: an agent asks in its own name, and may look and

@@ -49,7 +49,7 @@ async fn answers(agent: &Client, known: &Entity) -> String {
     request.command
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let wait = async {
         while !is_so() {
             tokio::task::yield_now().await;

@@ -343,3 +343,30 @@ async fn whoever_asks_how_the_exchange_is_holds_nobody_up() {
     page.join().unwrap();
     changes.join().unwrap();
 }
+
+#[tokio::test]
+async fn every_host_closes_what_an_account_that_has_changed_has_open() {
+    let world = World::new().await;
+    let (alpha, beta) = (world.host("alpha", vec![]).await, world.host("beta", vec![]).await);
+    world.exchange.expel("ada");
+    for host in [&alpha, &beta] {
+        let (iq, request) = host.request().await;
+        assert_eq!((&*request.command, &request.arguments), ("hypervisor.expel", &serde_json::json!({ "person": format!("ada@{CELL}") })));
+        assert_eq!(request.caller.role, archipel_contract::Role::Node);
+        host.reply(&iq, &serde_json::json!({ "message": "1 closed" }));
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_was_away_is_told_whose_account_has_changed_when_it_is_back() {
+    let world = World::new().await;
+    let alpha = world.host("alpha", vec![]).await;
+    alpha.close();
+    world.exchange.expel("ada");
+    let back = world.agent("alpha");
+    back.join("alpha", 2, vec![super::hypervisor("alpha")]).await;
+    let (iq, request) = back.request().await;
+    assert_eq!(&*request.command, "hypervisor.expel");
+    back.reply(&iq, &serde_json::json!({ "message": "1 closed" }));
+    super::audits::until("it was told", || world.exchange.untold.lock().is_empty()).await;
+}
