@@ -297,9 +297,9 @@ pub async fn grow_new(scope: &Scope, pool: PoolId, name: &str, capacity: Bytes) 
     within(LONG, scope.host.volumes.resize(pool, name.to_owned(), capacity, false, still)).await
 }
 
-/// Deletes a volume that was just made here.
+/// Deletes a volume that was made here a while ago: making the rest may have taken hours, and others may have found it.
 pub async fn delete_new(scope: &Scope, pool: PoolId, name: &str) -> Result<(), Fault> {
-    let free = of_new_volume(scope, pool, name, Need::Gone).await?;
+    let free = of_volume(scope, pool, name, Need::Gone, None).await?;
     within(LONG, scope.host.volumes.delete(pool, name.to_owned(), free)).await
 }
 

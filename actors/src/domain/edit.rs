@@ -5,7 +5,7 @@
 //!                        long work (copy, merge) --> a task
 //! ```
 
-use super::{After, Answer, DomainActor, command, history, in_control, turn::Turn};
+use super::{After, Answer, DomainActor, command, history, in_control, saved::nothing_is_saved, turn::Turn};
 use crate::{
     ask::{Ask, ending},
     hypervisor::HypervisorActor,
@@ -53,6 +53,9 @@ async fn edit<C: Editing>(turn: &Turn, command: C) -> Result<Edited, Fault> {
     let mut unasked = Vec::new();
     if let Edit::AttachNic(AttachNic { mac: Some(mac), .. }) = &edit {
         unasked = nobody_has(&turn.scope, &mac_of(mac)?).await?;
+    }
+    if matches!(edit, Edit::DetachDisk(_) | Edit::Media(_)) {
+        nothing_is_saved(&turn.scope, turn.id, &turn.name()).await?;
     }
     let disk = users::of_edit(&turn.scope, turn.id, &edit).await?;
     let applied = within(LONG, turn.scope.host.definitions.edit(turn.id, edit, when, disk)).await?;

@@ -12,6 +12,7 @@ use super::{
     After, Answer, DomainActor, command,
     edit::{and_unasked, nobody_has_those_of},
     in_control,
+    saved::nothing_is_saved,
     turn::Turn,
 };
 use crate::{
@@ -102,6 +103,7 @@ impl DomainActor {
 }
 
 async fn put(turn: &Turn, what: &str, xml: String) -> Result<Replaced, Fault> {
+    nothing_is_saved(&turn.scope, turn.id, &turn.name()).await?;
     let disks = users::of_definition(&turn.scope, turn.id, &xml).await?;
     let unasked = nobody_has_those_of(&turn.scope, turn.id, &xml).await?;
     let applied = within(LONG, turn.scope.host.definitions.replace(turn.id, xml, disks)).await?;

@@ -33,6 +33,18 @@ pub(crate) async fn suspect(scope: &Scope, id: DomainId) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Refuses to take a disk from a machine whose memory is saved: libvirt goes on with the devices it had then, whatever its definition names
+/// since, and the disk may be another machine's by that time.
+pub(super) async fn nothing_is_saved(scope: &Scope, id: DomainId, name: &str) -> Result<(), Fault> {
+    if within(SHORT, scope.host.snapshots.is_saved(id)).await? {
+        return Err(Fault::wrong_state(format!(
+            "{name} has its memory saved and goes on from there with the disks it had; start it and shut it down first, or throw the \
+             memory away (domain discard-saved)"
+        )));
+    }
+    Ok(())
+}
+
 /// Refuses to start what would go on from old memory.
 pub(super) async fn check(scope: &Scope, id: DomainId, name: &str) -> Result<(), Fault> {
     if scope.local.document(key(scope, id)).await?.is_none() {

@@ -67,3 +67,23 @@ fn memory_is_saved_and_its_start_goes_on() {
         assert_eq!(lab.ask(id, "domain.discard-saved", json!({})).await.unwrap_err().kind, FaultKind::WrongState);
     });
 }
+
+#[test]
+fn a_machine_whose_memory_is_saved_keeps_its_disks() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Shutoff, true);
+        lab.begin().await;
+        lab.ask(id, "domain.attach-disk", json!({"volume": "default/disk.qcow2", "device": "vdb"})).await.unwrap();
+        lab.fake.keep_memory(id);
+        let xml = lab.ask(id, "domain.xml", json!({})).await.unwrap()["text"].clone();
+        let raw = Caller { role: Role::AdminRaw, ..admin() };
+        for (caller, command, arguments) in
+            [(admin(), "domain.detach-disk", json!({"disk": "vdb"})), (raw, "domain.edit-xml", json!({"xml": xml}))]
+        {
+            let fault = lab.as_caller(caller, id, command, arguments).await.unwrap_err();
+            assert!(fault.kind == FaultKind::WrongState && fault.message.contains("discard-saved"), "{command}: {fault}");
+        }
+        lab.done(id, "domain.discard-saved").await;
+        lab.ask(id, "domain.detach-disk", json!({"disk": "vdb"})).await.unwrap();
+    });
+}

@@ -349,3 +349,27 @@ fn a_template_stays_one_while_a_machine_of_another_host_is_built_on_it() {
         lab.ask("alpha", mine, "domain.start", json!({})).await.unwrap();
     });
 }
+
+#[test]
+fn what_a_clone_that_failed_leaves_stays_when_a_machine_of_another_host_has_it() {
+    story(&["alpha", "beta"], async |lab| {
+        for at in ["alpha", "beta"] {
+            lab.fake(at).share(POOL, "nas:/images");
+        }
+        lab.begin_all().await;
+        let mine = define(lab, "alpha", "web1").await.unwrap();
+        lab.until("web1 is known", |lab| lab.entity("alpha", mine).is_some()).await;
+        let script = &lab.fake("alpha").script;
+        script.fail("domain.liken", 1, Fault::wrong_state("no room"));
+        script.hold("domain.liken", "");
+        let task = lab.started("alpha", mine, "domain.clone", json!({"to": "web2"})).await;
+        lab.until("its volume is there", |_| script.calls("domain.liken") == 1).await;
+        lab.ask("beta", pool(lab, "beta").await, "volume.create", json!({"volume": "web2.qcow2", "capacity": "64MiB"})).await.unwrap();
+        lab.ask("beta", hv("beta"), "domain.define", json!({"name": "web3", "disk": "default/web2.qcow2"})).await.unwrap();
+        script.release();
+        let end = lab.ends("alpha", task).await;
+        let said = end["message"].as_str().unwrap();
+        assert!(said.contains("left behind") && said.contains("web3 (vda) on beta"), "{end}");
+        assert_eq!(script.calls("volume.delete"), 0);
+    });
+}
