@@ -29,6 +29,7 @@ mod clone;
 mod console;
 mod definition;
 mod edit;
+mod export;
 mod guest;
 mod history;
 mod lifecycle;

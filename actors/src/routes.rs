@@ -102,6 +102,7 @@ pub fn list() -> Vec<Route> {
         of::<HypervisorActor, CreateDomain>(),
         of::<HypervisorActor, ImportDomain>(),
         of::<DomainActor, CloneDomain>(),
+        of::<DomainActor, ExportDomain>(),
         of::<DomainActor, TemplateDomain>(),
         of::<DomainActor, UndefineDomain>(),
         of::<DomainActor, ListDomainVolumes>(),

@@ -395,6 +395,17 @@ pub async fn of_layers(scope: &Scope, domain: DomainId, device: &str, depth: usi
     asked(scope, layers.iter().skip(1).take(depth).map(wanted).collect(), true).await
 }
 
+/// The proofs that nobody else writes to the disks of a machine, which are to be copied.
+pub async fn of_disks(scope: &Scope, domain: DomainId) -> Result<Vec<Unused>, Fault> {
+    let present = within(SHORT, scope.host.domains.xml(domain, true)).await?;
+    let disks = within(SHORT, scope.host.volumes.named(present)).await?.into_iter().filter(|disk| !disk.read_only);
+    let wanted = disks.map(|disk| {
+        let path = disk.paths.into_iter().next().unwrap_or_default();
+        Wanted { name: path.clone(), path, need: Need::Quiet, but: Some(domain) }
+    });
+    asked(scope, wanted.collect(), true).await
+}
+
 /// Everybody in the cell who uses a volume, and the hosts that could not be asked.
 pub async fn everywhere(scope: &Scope, pool: PoolId, name: &str) -> Result<Vec<VolumeUser>, Fault> {
     let places = within(SHORT, scope.host.volumes.places(vec![path(scope, pool, name).await?])).await?;

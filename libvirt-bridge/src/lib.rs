@@ -40,6 +40,7 @@ mod count;
 mod definition;
 mod domain;
 mod event;
+mod export;
 mod fault;
 pub mod fixture;
 mod guest;
@@ -142,6 +143,7 @@ pub fn open(config: LinkConfig) -> Host {
         pools: link.clone(),
         volumes: link.clone(),
         imports: link.clone(),
+        exports: link.clone(),
         migration: link.clone(),
         consoles: link.clone(),
         guests: link.clone(),

@@ -38,6 +38,8 @@ pub struct Host {
     pub volumes: Arc<dyn VolumePort>,
     /// Taking machines in from elsewhere.
     pub imports: Arc<dyn crate::domain::ImportPort>,
+    /// Giving machines out to elsewhere.
+    pub exports: Arc<dyn crate::domain::ExportPort>,
     /// Moving machines to and from it.
     pub migration: Arc<dyn MigrationPort>,
     /// The agents in their guests.

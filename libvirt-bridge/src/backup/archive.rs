@@ -240,7 +240,7 @@ impl Place {
 }
 
 /// The length and SHA-256 of a file. `read` hears how many bytes were read in all.
-pub(super) fn digest(file: &Path, follower: &dyn Follower, read: &mut dyn FnMut(u64)) -> Result<(u64, String), Trouble> {
+pub(crate) fn digest(file: &Path, follower: &dyn Follower, read: &mut dyn FnMut(u64)) -> Result<(u64, String), Trouble> {
     let failed = |e: std::io::Error| io("reading", file, &e);
     let mut source = File::open(file).map_err(failed)?;
     let (mut hash, mut piece, mut length) = (Sha256::new(), vec![0; PIECE], 0u64);
@@ -302,7 +302,7 @@ pub(super) fn verify(place: &Place, disks: &[&BackupDisk], follower: &dyn Follow
 }
 
 /// How far the whole work is when `done` of `whole` of one part of it is.
-pub(super) fn part(done: u64, whole: u64, (from, to): (u64, u64)) -> Option<u8> {
+pub(crate) fn part(done: u64, whole: u64, (from, to): (u64, u64)) -> Option<u8> {
     let share = u64::from(percent(done, whole).unwrap_or(0));
     u8::try_from(from + share * to.saturating_sub(from) / 100).ok()
 }

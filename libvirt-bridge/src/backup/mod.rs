@@ -8,11 +8,11 @@
 //! | `tool` | `qemu-img` |
 //! | `raw` | the C that `virt` lacks |
 
-mod archive;
+pub(crate) mod archive;
 mod raw;
 mod restore;
 mod take;
-mod tool;
+pub(crate) mod tool;
 
 use crate::{
     connection::{Lane, Link, Trouble},

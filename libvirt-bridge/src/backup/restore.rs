@@ -171,7 +171,7 @@ fn write(from: &Place, into: &Place, coming: &[Coming], ours: &mut Vec<PathBuf>,
         // What an earlier attempt has left when its daemon died.
         let _ = std::fs::remove_file(&making);
         ours.push(making.clone());
-        tool::convert((&tool::layered(&files), None), &making, disk.layers.format, None, follower, &progress)?;
+        tool::convert((&tool::layered(&files), None), &making, tool::Written::Volume(disk.layers.format), None, follower, &progress)?;
         tool::check(&making, disk.layers.format, follower)?;
         std::fs::File::open(&making).and_then(|f| f.sync_all()).map_err(|e| super::archive::io("writing", &making, &e))?;
         if follower.is_cancelled() {

@@ -225,7 +225,7 @@ impl Making<'_> {
             };
             let limit = self.order.limit.map(|l| l.0);
             let image = (from.source.as_str(), Some(from.format.name()));
-            tool::convert(image, &self.part_of(disk), VolumeFormat::Qcow2, limit, self.follower, &progress)?;
+            tool::convert(image, &self.part_of(disk), tool::Written::Volume(VolumeFormat::Qcow2), limit, self.follower, &progress)?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// What is kept of its complaints.
 const WORDS: u64 = 4096;
 
-pub(super) fn stopped() -> Fault {
+pub(crate) fn stopped() -> Fault {
     Fault::busy("it was stopped; nothing half done is left")
 }
 
@@ -98,20 +98,36 @@ fn run(arguments: &[&str], follower: &dyn Follower, progress: &dyn Fn(u32)) -> R
     })
 }
 
+/// As what an image is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Written {
+    Volume(VolumeFormat),
+    /// As in an appliance: packed, and only what is in use. Every product reads it from front to back.
+    Streamed,
+}
+
+impl Written {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Written::Volume(VolumeFormat::Raw) => &["-O", "raw"],
+            Written::Volume(VolumeFormat::Qcow2) => &["-O", "qcow2", "-o", "compat=1.1"],
+            Written::Streamed => &["-O", "vmdk", "-o", "subformat=streamOptimized"],
+        }
+    }
+}
+
 /// Writes an image anew. `from` is a path with a format, or what [`layered`] says.
-pub(super) fn convert(
+pub(crate) fn convert(
     from: (&str, Option<&str>),
     to: &Path,
-    format: VolumeFormat,
+    written: Written,
     limit: Option<u64>,
     follower: &dyn Follower,
     progress: &dyn Fn(u32),
 ) -> Result<(), Trouble> {
     let (to, limit) = (to.to_string_lossy(), limit.map(|l| l.to_string()));
-    let mut arguments = vec!["convert", "-p", "-O", format.name()];
-    if format == VolumeFormat::Qcow2 {
-        arguments.extend(["-o", "compat=1.1"]);
-    }
+    let mut arguments = vec!["convert", "-p"];
+    arguments.extend(written.arguments());
     if let Some(format) = from.1 {
         arguments.extend(["-f", format]);
     }

@@ -12,7 +12,7 @@
 
 pub(crate) mod change;
 pub(crate) mod copy;
-mod import;
+pub(crate) mod import;
 pub(crate) mod landscape;
 mod place;
 mod raw;

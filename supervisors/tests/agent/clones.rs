@@ -153,3 +153,29 @@ fn an_appliance_becomes_a_machine() {
         assert_eq!(volumes(lab).await, ["disk.qcow2", "away.ova", "bad.bad", "away.qcow2"], "what was made for it is gone");
     });
 }
+
+#[test]
+fn a_machine_that_is_exported_is_not_changed_meanwhile() {
+    story(async |lab| {
+        lab.begin().await;
+        let id = web1(lab).await;
+        lab.fake.script.hold("domain.export", "");
+        let task = lab.started(id, "domain.export", json!({"pool": "default"})).await;
+        for command in ["domain.start", "domain.undefine", "domain.export"] {
+            let arguments = if command == "domain.export" { json!({"pool": "default", "name": "b.ova"}) } else { json!({}) };
+            let fault = lab.ask(id, command, arguments).await.unwrap_err();
+            assert!(fault.kind == FaultKind::Busy && fault.message.contains("is being copied"), "{fault}");
+        }
+        lab.fake.script.release();
+        let end = ended(lab, task).await;
+        assert!(end["state"] == "done" && end["message"].as_str().unwrap().starts_with("default/web1.ova is there"), "{end}");
+        assert_eq!(volumes(lab).await, ["disk.qcow2", "web1.ova"]);
+        let fault = lab.ask(id, "domain.export", json!({"pool": "default"})).await.unwrap_err();
+        assert!(fault.kind == FaultKind::Conflict && fault.message.contains("already"), "{fault}");
+        let fault = lab.ask(id, "domain.export", json!({"pool": "nowhere"})).await.unwrap_err();
+        assert_eq!(fault.kind, FaultKind::NotFound, "{fault}");
+        lab.done(id, "domain.start").await;
+        let fault = lab.ask(id, "domain.export", json!({"pool": "default", "name": "b.ova"})).await.unwrap_err();
+        assert!(fault.kind == FaultKind::WrongState && fault.message.contains("is not off"), "{fault}");
+    });
+}

@@ -341,6 +341,56 @@ def test_an_appliance_becomes_a_machine_that_boots(p):
     assert files(p) == before
 
 
+def test_a_machine_that_is_exported_boots_again_from_its_appliance(p):
+    before = listing(p)
+    end = done(p, "domain", "export", "web1", "images")
+    assert "images/web1.ova is there" in end["message"] and "--portable" in end["message"], end
+    with tarfile.open(p.images / "web1.ova") as archive:
+        names = archive.getnames()
+        assert names == ["web1.ovf", "web1.mf", "web1-disk1.vmdk", "web1-disk2.vmdk"], names
+        promised = archive.extractfile("web1.mf").read().decode()
+        assert promised == "".join(f"SHA256({n})= {hashlib.sha256(archive.extractfile(n).read()).hexdigest()}\n" for n in names if n != "web1.mf")
+        (p.work / "packed.vmdk").write_bytes(archive.extractfile("web1-disk1.vmdk").read())
+    info = json.loads(sh("qemu-img", "info", "--output", "json", p.work / "packed.vmdk"))
+    assert info["format"] == "vmdk" and info["format-specific"]["data"]["create-type"] == "streamOptimized", info
+    assert sh("qemu-img", "compare", p.work / "packed.vmdk", p.images / "web1.qcow2").startswith("Images are identical")
+    assert "already" in refused(p.daemon, "domain", "export", "web1", "images")
+    end = done(p, "domain", "import", "--source", "images/web1.ova", "--name", "back")
+    assert "checksum" not in end["message"], end
+    shown = p.daemon.json("domain", "info", "back")
+    assert (shown["memory"], shown["vcpus"]) == (40 * MIB, 1), shown
+    assert "dev='hda' bus='ide'" in xml(p, "back") and "bus='virtio'" in xml(p, "back"), xml(p, "back")
+    for left, right in (("back.qcow2", "web1.qcow2"), ("back-2.qcow2", "web1-data.raw")):
+        assert sh("qemu-img", "compare", p.images / left, p.images / right).startswith("Images are identical"), left
+    lives(p, ("back", "hda"))
+    runs = {run for run, _, _ in history(p, p.images / "back.qcow2")}
+    assert max(runs) >= 1, runs
+    gone(p, "back")
+    p.daemon.cli("volume", "delete", "images", "web1.ova", "--yes")
+    assert listing(p) == before
+
+
+def test_an_export_of_what_runs_is_refused_and_one_that_is_cancelled_leaves_nothing(p):
+    image(p.images / "wide.qcow2", size="256M")
+    sh("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 256M", p.images / "wide.qcow2")
+    p.host.virsh("pool-refresh", "images")
+    p.daemon.cli("domain", "attach-disk", "web1", "images/wide.qcow2", "--device", "vdc")
+    before = listing(p)
+    task = p.daemon.json("domain", "export", "web1", "images")["task"]
+    until(lambda: p.daemon.json("task", "show", task)["progress"], 60, "some progress", pause=0.05)
+    p.daemon.cli("task", "cancel", task)
+    assert ended(p, task)["state"] == "cancelled"
+    assert listing(p) == before
+    p.daemon.cli("domain", "detach-disk", "web1", "vdc", "--yes")
+    (p.images / "wide.qcow2").unlink()
+    p.host.virsh("pool-refresh", "images")
+    p.daemon.cli("domain", "start", "web1")
+    p.daemon.wait_state("web1", "running")
+    assert "is not off" in refused(p.daemon, "domain", "export", "web1", "images")
+    p.daemon.cli("domain", "force-off", "web1", "--yes")
+    p.daemon.wait_state("web1", "shutoff")
+
+
 def test_what_leads_elsewhere_is_broken_or_lies_is_refused_and_leaves_nothing(p):
     good, disk = ("away.ovf", OVF.format(disk="away-disk1.vmdk").encode()), ("away-disk1.vmdk", stream(p))
     link = tarfile.TarInfo("away-disk1.vmdk")

@@ -210,7 +210,7 @@ pub fn may(command: &str, facts: &DomainFacts) -> Verdict {
         return refused;
     }
     match command {
-        "domain.clone" | "domain.template" => super::copy_may(facts),
+        "domain.clone" | "domain.export" | "domain.template" => super::copy_may(facts),
         "domain.migrate" => match state {
             Running | Paused | Shutoff | Crashed => Verdict::Allowed,
             Shutdown => Verdict::refused("is going down; move it when it is off"),

@@ -238,6 +238,7 @@ impl FakeHost {
             pools: self.clone(),
             volumes: self.clone(),
             imports: self.clone(),
+            exports: self.clone(),
             migration: self.clone(),
             consoles: self.clone(),
             guests: self.clone(),

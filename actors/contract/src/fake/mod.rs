@@ -13,6 +13,7 @@ mod documents;
 mod domain;
 mod guest;
 mod host;
+mod export;
 mod import;
 mod journal;
 mod lan;

@@ -17,8 +17,8 @@
 
 mod image;
 mod manifest;
-mod ovf;
-mod tar;
+pub(crate) mod ovf;
+pub(crate) mod tar;
 mod tool;
 
 use super::{

@@ -239,8 +239,13 @@ pub(crate) fn read(xml: &str) -> Result<Described, String> {
                 let bus = match item.text("Parent").and_then(|p| kind_of.get(&p)) {
                     Some((5, _)) => Bus::Ide,
                     Some((6, word)) => {
-                        on_scsi |= !word.to_ascii_lowercase().contains("virtio");
-                        if word.to_ascii_lowercase().contains("virtio") { Bus::Scsi } else { Bus::Sata }
+                        let word = word.to_ascii_lowercase();
+                        on_scsi |= !word.contains("virtio");
+                        match word.as_str() {
+                            "virtio-blk" => Bus::Virtio,
+                            word if word.contains("virtio") => Bus::Scsi,
+                            _ => Bus::Sata,
+                        }
                     }
                     _ => Bus::Sata,
                 };
