@@ -399,10 +399,7 @@ pub async fn of_layers(scope: &Scope, domain: DomainId, device: &str, depth: usi
 pub async fn of_disks(scope: &Scope, domain: DomainId) -> Result<Vec<Unused>, Fault> {
     let present = within(SHORT, scope.host.domains.xml(domain, true)).await?;
     let disks = within(SHORT, scope.host.volumes.named(present)).await?.into_iter().filter(|disk| !disk.read_only);
-    let wanted = disks.map(|disk| {
-        let path = disk.paths.into_iter().next().unwrap_or_default();
-        Wanted { name: path.clone(), path, need: Need::Quiet, but: Some(domain) }
-    });
+    let wanted = disks.filter_map(|disk| Some(Wanted::at(disk.paths.first()?, Need::Quiet, Some(domain))));
     asked(scope, wanted.collect(), true).await
 }
 

@@ -33,6 +33,7 @@ export interface CommandArguments {
   'domain.diff': { from?: number; to?: number };
   'domain.discard-saved': Record<string, never>;
   'domain.edit-xml': { xml: string };
+  'domain.export': { pool: string; name?: string; portable?: boolean };
   'domain.force-off': Record<string, never>;
   'domain.guest-freeze': { deadline?: number };
   'domain.guest-info': Record<string, never>;
@@ -1279,6 +1280,43 @@ export const catalog: Catalog = {
     }
    ],
    "refused": {}
+  },
+  {
+   "name": "domain.export",
+   "noun": "domain",
+   "verb": "export",
+   "title": "Write a machine that is off as an appliance (OVA) into a pool, to be downloaded and taken to another product or another cell",
+   "description": "Write a machine that is off as an appliance (OVA) into a pool, to be downloaded and taken to another product or another cell. The machine stays as it is.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "pool",
+     "kind": "text",
+     "required": true,
+     "description": "The pool that the appliance is written to."
+    },
+    {
+     "name": "name",
+     "kind": "text",
+     "required": false,
+     "description": "The name of its volume; without one NAME.ova."
+    },
+    {
+     "name": "portable",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Put its disks on SATA and its cards on e1000, which every product knows; without it they stay as they are."
+    }
+   ],
+   "refused": {
+    "paused": "is not off, and what it writes meanwhile would tear a copy; shut it down first",
+    "pmsuspended": "is not off, and what it writes meanwhile would tear a copy; shut it down first",
+    "running": "is not off, and what it writes meanwhile would tear a copy; shut it down first",
+    "shutdown": "is not off, and what it writes meanwhile would tear a copy; shut it down first"
+   }
   },
   {
    "name": "domain.force-off",
