@@ -134,11 +134,8 @@ fn machinery(root: &Element, disks: &[Packed], portable: bool, items: &mut Items
             count
         });
         let (_, parent, used) = &mut controllers[at];
-        let more = vec![
-            ("AddressOnParent", used.to_string()),
-            ("HostResource", format!("ovf:/disk/disk{}", n + 1)),
-            ("Parent", parent.clone()),
-        ];
+        let more =
+            vec![("AddressOnParent", used.to_string()), ("HostResource", format!("ovf:/disk/disk{}", n + 1)), ("Parent", parent.clone())];
         items.add(17, format!("disk {}", n + 1), more);
         *used += 1;
     }

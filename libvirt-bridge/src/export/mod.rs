@@ -56,7 +56,9 @@ fn failed(path: &Path, error: &io::Error) -> Trouble {
     let path = path.display();
     match error.kind() {
         io::ErrorKind::PermissionDenied => Fault::new(FaultKind::Forbidden, format!("this agent may not write {path}; let it run as root")),
-        _ => Fault::wrong_state(format!("writing {path} failed; see the cause, make room if the pool is full, and ask again")).because(error),
+        _ => {
+            Fault::wrong_state(format!("writing {path} failed; see the cause, make room if the pool is full, and ask again")).because(error)
+        }
     }
     .into()
 }
@@ -150,7 +152,10 @@ impl Export<'_> {
         let count = taking.disks.len() as u64;
         for (n, disk) in taking.disks.iter().enumerate() {
             if !disk.local {
-                let text = format!("{} is on {}, which cannot be read while the machine is off; copy it to a pool first", disk.device, disk.source);
+                let text = format!(
+                    "{} is on {}, which cannot be read while the machine is off; copy it to a pool first",
+                    disk.device, disk.source
+                );
                 return Err(Fault::wrong_state(text).into());
             }
             Unused::among(disks, &disk.source, Need::Quiet)?;

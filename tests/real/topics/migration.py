@@ -399,7 +399,7 @@ def by_chance(p, dice, name):
     what, delay, bandwidth = pick(dice, BREAKS), dice.uniform(0, 2.5), pick(dice, ["6", "12", "25"])
     task = p.cluster.move(name, to, "--bandwidth-mib", bandwidth)
     try:
-        p.cluster.under_way(name, 10)
+        p.cluster.under_way(name, 2.5)
     except Late:
         pass  # It was faster than a look at it.
     wait_gap(delay)

@@ -43,7 +43,9 @@ impl ExportDomain {
             return Err(Fault::invalid("an appliance's name ends in .ova"));
         }
         if name.len() > LONGEST {
-            return Err(Fault::invalid(format!("the name of an appliance has at most {LONGEST} characters; say a shorter one with --name")));
+            return Err(Fault::invalid(format!(
+                "the name of an appliance has at most {LONGEST} characters; say a shorter one with --name"
+            )));
         }
         Ok(name)
     }

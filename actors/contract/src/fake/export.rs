@@ -25,7 +25,8 @@ impl ExportPort for FakeHost {
                 return Err(Fault::busy("it was stopped"));
             }
             let (capacity, format) = (Some(Bytes::MIB), VolumeFormat::Raw);
-            VolumePort::create(self, to.0, NewVolume { name: to.1, capacity, format, preallocation: Preallocation::None, backing: None }).await?;
+            VolumePort::create(self, to.0, NewVolume { name: to.1, capacity, format, preallocation: Preallocation::None, backing: None })
+                .await?;
             Ok(Exported { size: Bytes::MIB, remarks: Vec::new() })
         })
     }
