@@ -4,7 +4,7 @@
 //! is also the place for who asks.
 
 use actix::Message;
-use archipel_contract::{Caller, Command, Fault};
+use archipel_contract::{Caller, Command, Fault, Role, event::Cause};
 
 /// One command on its way to the actor of its target.
 pub struct Ask<C: Command> {
@@ -28,6 +28,14 @@ impl<C: Command> Ask<C> {
 /// A JID without its resource.
 pub fn bare(jid: &str) -> &str {
     jid.split('/').next().unwrap_or_default()
+}
+
+/// Whose doing it is: a person's, or Archipel's own when an agent asks by itself.
+pub(crate) fn cause(caller: &Caller) -> Cause {
+    match caller.role {
+        Role::Node => Cause::Archipel,
+        _ => Cause::Person(bare(&caller.jid).into()),
+    }
 }
 
 /// The answer to a message that reached an actor while it was ending: nothing was begun.

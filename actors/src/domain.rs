@@ -32,7 +32,7 @@ mod edit;
 mod export;
 mod guest;
 mod history;
-mod lifecycle;
+pub(crate) mod lifecycle;
 mod reading;
 pub(crate) mod saved;
 mod snapshot;

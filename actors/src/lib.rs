@@ -13,6 +13,7 @@
 //! | [`hypervisor`] [`domain`] [`storage_pool`] [`network`] [`task`] | the actors |
 //! | [`noun`] | what the actors of nouns that change rarely have in common: reading, comparing, telling |
 //! | [`reconcile`] | makes the board equal to what libvirt lists |
+//! | [`autostart`] | machines that are started in their order after a boot of their host |
 //! | [`making`] | machines that are made in several steps, of which all are left or none |
 //! | `import` | machines from elsewhere |
 //! | [`diary`] | the last lines of the log |
@@ -26,6 +27,7 @@
 #![deny(missing_docs)]
 
 pub mod ask;
+pub mod autostart;
 pub mod board;
 pub mod consoles;
 mod creation;

@@ -2,6 +2,7 @@
 //! time, and running it twice changes nothing.
 
 use crate::{
+    autostart,
     board::{Change, Draft},
     domain::{self, DomainActor, Observed},
     hypervisor, migration,
@@ -94,6 +95,7 @@ pub async fn list(scope: &Rc<Scope>) -> Result<(), Fault> {
     connected(scope, facts, strangers::listed(scope, foreign.iter().map(|(_, record)| record)));
     (scope.listed)();
     migration::listed(scope);
+    autostart::listed(scope);
     // Each is claimed when the cell says whose it is.
     unclear.into_iter().for_each(|id| migration::adoption::noticed(scope, id));
     Ok(())

@@ -9,7 +9,7 @@ use archipel_contract::{
     host::Host,
     port::{Authority, Clock, Documents, Journal, Peers},
 };
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -51,6 +51,8 @@ pub struct Scope {
     pub consoles: Arc<Consoles>,
     /// What its machines take, while somebody looks.
     pub usage: Arc<Usage>,
+    /// Whether it was looked whether the host has booted since the agent ran last.
+    pub boot_seen: Cell<bool>,
     /// Who may open what once over HTTP.
     pub tickets: Arc<Tickets>,
     /// Machines that come and go.

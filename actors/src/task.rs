@@ -9,7 +9,7 @@
 //! are forgotten. The journal knows of a running task, so that a restart of the daemon can say that it was interrupted.
 
 use crate::{
-    ask::{Ask, bare, ending},
+    ask::{Ask, bare, cause, ending},
     board::{Change, Draft},
     life::Posted,
     migration::{
@@ -24,10 +24,11 @@ use archipel_contract::{
     Caller, DomainId, Entity, EntityId, Epoch, Facts, Fault, FaultKind, Millis, OperationId, PoolId, TaskId,
     command::Done,
     event::Cause,
-    port::Operation,
+    port::{DoneOperation, Operation},
     task::{CancelTask, REMEMBERED, ShowTask, TaskFacts, TaskState, WaitTask, may},
 };
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +68,7 @@ pub fn begin(scope: &Scope, plan: Plan, target: EntityId, command: &'static str,
         state: TaskState::Running,
         command: command.into(),
         target,
-        caller: person.clone(),
+        caller: person,
         percent: None,
         message: match &plan {
             Plan::Work { words, .. } => words.as_str().into(),
@@ -81,7 +82,7 @@ pub fn begin(scope: &Scope, plan: Plan, target: EntityId, command: &'static str,
     };
     let draft = Draft::new(format!("{command} {name}").into(), Epoch(0), Facts::Task(facts));
     scope.plans.borrow_mut().insert(id, plan);
-    scope.board.publish(Change::to(id, "task.started", Cause::Person(person), draft));
+    scope.board.publish(Change::to(id, "task.started", cause(caller), draft));
     scope.keeper.start(EntityId::Task(id));
     id
 }
@@ -133,15 +134,53 @@ pub fn remember(scope: &Scope, id: TaskId) {
     }
 }
 
+/// Puts the tasks of earlier lives of this agent that ended on the board, given the newest first. Nobody is told: it is no news.
+pub fn recall(scope: &Scope, ended: &[DoneOperation]) {
+    let mine = |d: &&DoneOperation| d.operation.arguments.get("host").and_then(Value::as_str) == Some(scope.host.name.as_str());
+    for (id, draft) in ended.iter().filter(mine).rev().filter_map(of_ended) {
+        scope.board.restore(id.into(), draft);
+        scope.keeper.start(EntityId::Task(id));
+        remember(scope, id);
+    }
+}
+
+/// An ended task as the journal knows it.
+fn of_ended(DoneOperation { operation, outcome, at }: &DoneOperation) -> Option<(TaskId, Draft)> {
+    let EntityId::Task(id) = operation.target else { return None };
+    let said = |key: &str| operation.arguments.get(key).and_then(Value::as_str);
+    let (state, message) = match outcome {
+        Ok(answer) => {
+            let state = answer.get("state").and_then(|s| TaskState::deserialize(s).ok());
+            (state.unwrap_or(TaskState::Done), answer.get("message").and_then(Value::as_str).unwrap_or("ended"))
+        }
+        Err(fault) => (TaskState::Failed, fault.message.as_str()),
+    };
+    let target: Option<EntityId> = said("target").and_then(|t| t.parse().ok());
+    let target = target.unwrap_or(EntityId::Task(id));
+    let facts = TaskFacts {
+        state,
+        command: operation.command.as_str().into(),
+        caller: operation.caller.as_str().into(),
+        percent: (state == TaskState::Done).then_some(100),
+        message: message.into(),
+        fault: outcome.as_ref().err().cloned(),
+        started: operation.accepted,
+        ended: Some(*at),
+        target: target.clone(),
+    };
+    let name = said("name").map_or_else(|| format!("{} {target}", operation.command), str::to_owned);
+    Some((id, Draft::new(name.into(), Epoch(0), Facts::Task(facts))))
+}
+
 /// The operation under which the journal knows a running task.
-fn operation(scope: &Scope, id: TaskId, facts: &TaskFacts) -> Operation {
+fn operation(scope: &Scope, id: TaskId, name: &str, facts: &TaskFacts) -> Operation {
     Operation {
         id: OperationId(id.0),
         caller: facts.caller.to_string(),
         role: archipel_contract::Role::Admin,
         command: facts.command.to_string(),
         target: EntityId::Task(id),
-        arguments: json!({ "host": scope.host.name, "target": facts.target }),
+        arguments: json!({ "host": scope.host.name, "target": facts.target, "name": name }),
         accepted: facts.started,
     }
 }
@@ -196,7 +235,7 @@ impl TaskActor {
         let (journal, at) = (self.scope.journal.clone(), self.scope.clock.now());
         let (scope, over) = (self.scope.clone(), self.departure.take());
         actix_rt::spawn(async move {
-            let answer = outcome.map(|message| json!({ "message": message }));
+            let answer = outcome.map(|message| json!({ "message": message, "state": state }));
             if let Err(fault) = journal.complete(caller, id, answer, at).await {
                 tracing::warn!(task = %id, %fault, "the end of a task was not written down");
             }
@@ -209,8 +248,8 @@ impl TaskActor {
 }
 
 /// Does what is planned, after the journal knows of it.
-async fn carry_out(scope: Rc<Scope>, id: TaskId, facts: TaskFacts, plan: Plan, reins: Arc<Reins>) -> Ending {
-    if let Err(fault) = scope.journal.accept(operation(&scope, id, &facts)).await {
+async fn carry_out(scope: Rc<Scope>, id: TaskId, (entity, facts): (Arc<Entity>, TaskFacts), plan: Plan, reins: Arc<Reins>) -> Ending {
+    if let Err(fault) = scope.journal.accept(operation(&scope, id, &entity.name, &facts)).await {
         // What is written down goes on without the journal.
         if !matches!(plan, Plan::Migrate | Plan::Drain) {
             return (TaskState::Failed, Err(fault));
@@ -265,7 +304,7 @@ impl Actor for TaskActor {
         if self.life.is_over() {
             return;
         }
-        let Some((_, facts)) = self.known().filter(|(_, f)| f.state == TaskState::Running) else { return };
+        let Some(known) = self.known().filter(|(_, f)| f.state == TaskState::Running) else { return };
         let planned = self.scope.plans.borrow_mut().remove(&self.id);
         let Some(plan) = planned.or_else(|| written_down(&self.scope, self.id)) else {
             let fault = Fault::internal("its actor failed and the work was not run again; look at the target before asking again");
@@ -274,7 +313,7 @@ impl Actor for TaskActor {
         self.cancellable = matches!(plan, Plan::Shutdown { .. } | Plan::Work { .. });
         self.stops_by_itself = matches!(plan, Plan::Work { .. });
         self.departure = self.scope.moves.by_task(self.id);
-        let work = carry_out(self.scope.clone(), self.id, facts, plan, self.reins.clone());
+        let work = carry_out(self.scope.clone(), self.id, known, plan, self.reins.clone());
         self.work = Some(ctx.spawn(work.into_actor(self).map(|(state, outcome), this, _| {
             this.finish(state, outcome, Cause::Archipel);
         })));

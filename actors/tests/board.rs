@@ -24,6 +24,8 @@ fn draft(state: DomainState) -> Draft {
         note: None,
         template: false,
         moving_to: None,
+        autostart_order: None,
+        autostart_delay: None,
     };
     Draft::new("web1".into(), Epoch(1), Facts::Domain(facts))
 }

@@ -4,11 +4,17 @@ use crate::{
     connection::{Lane, Link, Session, Trouble},
     count::ask,
     fault,
-    xml::{create, domain as build, edit::NOTED, read},
+    xml::{
+        create, domain as build,
+        edit::{self, NOTED},
+        read,
+        read::STARTS,
+        tree,
+    },
 };
 use archipel_contract::{
     BoxFuture, DomainId, Fault, FaultKind, RightToRun,
-    domain::{self as policy, DomainFacts, DomainPort, DomainRecord, DomainSpec, DomainState},
+    domain::{self as policy, DomainFacts, DomainPort, DomainRecord, DomainSpec, DomainState, StartOrder},
     volume::{Need, Unused},
 };
 use std::{collections::HashSet, sync::Arc};
@@ -45,7 +51,9 @@ impl Session {
                 vcpus: told.vcpus,
                 memory: told.memory,
                 persistent,
-                autostart,
+                autostart: autostart || told.start_order.is_some(),
+                autostart_order: told.start_order.map(|o| o.order),
+                autostart_delay: told.start_order.map(|o| o.delay),
                 agent: told.agent,
                 virtualization: told.virtualization.into(),
                 note: told.note.map(Arc::from),
@@ -110,6 +118,21 @@ impl Session {
         }
     }
 
+    fn set_start_order(&self, id: DomainId, order: Option<StartOrder>) -> Result<(), Trouble> {
+        let domain = self.domain(id)?;
+        let text = order.map(|o| format!("<autostart order='{}' delay='{}'/>", o.order, o.delay));
+        let element = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
+        let both =
+            [(ask(|| domain.is_active())?, sys::VIR_DOMAIN_AFFECT_LIVE), (ask(|| domain.is_persistent())?, sys::VIR_DOMAIN_AFFECT_CONFIG)];
+        let flags = both.into_iter().filter(|(is, _)| *is).fold(0, |flags, (_, flag)| flags | flag);
+        match ask(|| domain.set_metadata(element, text.as_deref(), text.is_some().then_some("archipel"), Some(STARTS), flags)) {
+            Ok(_) => Ok(()),
+            // What is not there need not be taken away.
+            Err(error) if order.is_none() && error.code().known() == Some(virt::error::ErrorNumber::NoDomainMetadata) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn set_note(&self, id: DomainId, note: Option<&str>) -> Result<(), Trouble> {
         if note.is_some_and(|n| n.contains('\0')) {
             return Err(Fault::invalid("a note cannot hold control characters").into());
@@ -142,10 +165,11 @@ fn explained<T>(session: &Session, domain: &Domain, command: &str, answer: Resul
 }
 
 /// Forgets a definition. What libvirt keeps beside it goes too, but not a saved memory image (then libvirt refuses) and
-/// not the firmware's variables; drivers that know fewer of these flags are asked with fewer.
-fn undefine(domain: &Domain) -> Result<(), Error> {
+/// the firmware's variables only if they shall; drivers that know fewer of these flags are asked with fewer.
+fn undefine(domain: &Domain, variables_too: bool) -> Result<(), Error> {
     let metadata = sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
-    let all = metadata | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
+    let variables = if variables_too { sys::VIR_DOMAIN_UNDEFINE_NVRAM } else { sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM };
+    let all = metadata | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | variables;
     for flags in [all, metadata] {
         match ask(|| domain.undefine_flags(flags)) {
             Err(error) if fault::is_unknown_flag(&error) => {}
@@ -310,7 +334,19 @@ impl DomainPort for Link {
     }
 
     fn undefine(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
-        self.on(id, "domain.undefine", "forgetting a definition", |domain, _| undefine(domain))
+        self.on(id, "domain.undefine", "forgetting a definition", |domain, _| undefine(domain, false))
+    }
+
+    fn undefine_with_variables(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
+        self.on(id, "domain.undefine", "forgetting a definition", |domain, _| undefine(domain, true))
+    }
+
+    fn has_variables(&self, id: DomainId) -> BoxFuture<'_, Result<bool, Fault>> {
+        self.call(Lane::Read, "reading a firmware", move |session| {
+            let domain = session.domain(id)?;
+            let xml = ask(|| domain.xml_desc(if domain.is_persistent()? { sys::VIR_DOMAIN_XML_INACTIVE } else { 0 }))?;
+            Ok(edit::has_variables(&tree::parse(&xml).map_err(|e| unreadable("a virtual machine", e))?))
+        })
     }
 
     fn start(&self, right: RightToRun, paused: bool) -> BoxFuture<'_, Result<(), Fault>> {
@@ -364,6 +400,10 @@ impl DomainPort for Link {
 
     fn set_autostart(&self, id: DomainId, enabled: bool) -> BoxFuture<'_, Result<(), Fault>> {
         self.on(id, "domain.autostart", "setting autostart", move |domain, _| ask(|| domain.set_autostart(enabled)))
+    }
+
+    fn set_start_order(&self, id: DomainId, order: Option<StartOrder>) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call(Lane::Change, "writing a start order", move |session| session.set_start_order(id, order))
     }
 
     fn rename(&self, id: DomainId, to: String) -> BoxFuture<'_, Result<(), Fault>> {

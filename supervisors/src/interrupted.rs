@@ -8,11 +8,12 @@ use archipel_actors::{
     task,
 };
 use archipel_contract::{
-    Command, EntityId, Epoch, Facts, Fault, FaultKind, HypervisorName,
+    Command, EntityId, Epoch, Facts, Fault, FaultKind, HypervisorName, Timestamp,
     backup::CreateBackup,
+    domain::AutostartDomain,
     event::Cause,
-    port::Operation,
-    task::{TaskFacts, TaskState},
+    port::{DoneOperation, Journal, Operation},
+    task::{REMEMBERED, REMEMBERED_FOR, TaskFacts, TaskState},
 };
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
@@ -24,6 +25,21 @@ use std::time::Duration;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What the journal knows of earlier lives of the agent.
+pub(crate) struct Past {
+    /// Accepted and not done.
+    pub(crate) open: Vec<Operation>,
+    /// Tasks that ended, newest first.
+    pub(crate) ended: Vec<DoneOperation>,
+}
+
+impl Past {
+    pub(crate) async fn read(journal: &dyn Journal, now: Timestamp) -> Result<Past, Fault> {
+        let since = Timestamp(now.0.saturating_sub(REMEMBERED_FOR.0));
+        Ok(Past { open: journal.interrupted().await?, ended: journal.ended_tasks(since, REMEMBERED).await? })
+    }
+}
 
 /// The operations that wait to be settled.
 pub(crate) struct Interrupted {
@@ -144,8 +160,11 @@ fn goes_on(scope: &Scope, operation: &Operation) -> bool {
     drains || scope.moves.by_task(id).is_some()
 }
 
-/// libvirt goes on with a backup when whoever asked for it has died. Nobody would ever read it back, so it is given up.
+/// What is left of a task's work that belongs to no making: starts after a boot go on by themselves. libvirt goes on with a backup when whoever asked for it has died. Nobody would ever read it back, so it is given up.
 async fn abandon(scope: &Scope, operation: &Operation) -> Result<Option<String>, Fault> {
+    if operation.command == AutostartDomain::NAME {
+        return Ok(Some("what it had not started yet is started by another task".to_owned()));
+    }
     if operation.command != CreateBackup::NAME {
         return Ok(None);
     }

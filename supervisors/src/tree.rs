@@ -13,8 +13,9 @@
 //! Children live beside their hypervisor's actor, not below it: when that one is restarted they go on, and it lists anew.
 //! A child that was given up is tried again when everything is listed, or when somebody sends it a command.
 
+pub use crate::health::{Health, HostHealth};
 use crate::{
-    interrupted::Interrupted,
+    interrupted::{Interrupted, Past},
     policy::{Decision, Policy},
     restarts::{Restart, Restarts},
     shutdown,
@@ -34,7 +35,7 @@ use archipel_actors::{
     network::NetworkActor,
     scope::{Keeper, Scope},
     storage_pool::PoolActor,
-    task::TaskActor,
+    task::{self, TaskActor},
     tickets::Tickets,
     transfers::Transfers,
     usage::Usage,
@@ -49,8 +50,6 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
-
-pub use crate::health::{Health, HostHealth};
 
 /// Orders from other threads that may wait.
 const ORDERS: usize = 1024;
@@ -279,7 +278,7 @@ pub async fn start_on(tree: Tree, arbiter: ArbiterHandle, keeps_history: bool) -
 }
 
 async fn begin(tree: Tree, limits: Limits, keeps_history: bool, arbiter: ArbiterHandle) -> Result<Agent, Fault> {
-    let open = tree.journal.interrupted().await?;
+    let past = Past::read(&*tree.journal, tree.clock.now()).await?;
     let restarts = Arc::new(Restarts::default());
     let boards: Vec<Arc<Board>> = tree
         .hosts
@@ -325,7 +324,7 @@ async fn begin(tree: Tree, limits: Limits, keeps_history: bool, arbiter: Arbiter
         let (tickets, consoles) = (tickets.clone(), consoles.clone());
         let seen = usages.iter().map(|(_, usage)| usage.clone()).collect();
         move || {
-            let local = plant(Seed { tree, limits, usages: seen }, &boards, directories, restarts, (tickets, consoles), exit, open);
+            let local = plant(Seed { tree, limits, usages: seen }, &boards, directories, restarts, (tickets, consoles), exit, past);
             actix_rt::spawn(obey(local, inbox, routes));
         }
     };
@@ -350,7 +349,7 @@ fn plant(
     restarts: Arc<Restarts>,
     (tickets, consoles): (Arc<Tickets>, Arc<Consoles>),
     exit: watch::Sender<Option<String>>,
-    open: Vec<archipel_contract::port::Operation>,
+    Past { open, ended }: Past,
 ) -> Local {
     let interrupted = Rc::new(Interrupted::new(open, boards.iter().map(|b| b.host().clone()).collect()));
     let (mut scopes, mut nurseries) = (Vec::new(), Vec::new());
@@ -379,6 +378,7 @@ fn plant(
                 desks: Default::default(),
                 usage,
                 changing: Default::default(),
+                boot_seen: Default::default(),
                 tickets: tickets.clone(),
                 consoles: consoles.clone(),
                 moves: Moves::new(limits),
@@ -394,6 +394,7 @@ fn plant(
         let _ = nursery.family().scope.set(Rc::downgrade(&scope));
         let _ = nursery.family().nudge.set(nursery.nudge().clone());
         hypervisor::introduce(&scope);
+        task::recall(&scope, &ended);
         scopes.push(scope);
         nurseries.push(nursery);
     }

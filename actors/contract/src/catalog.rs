@@ -163,6 +163,8 @@ fn policy(name: &str, target: Target) -> BTreeMap<String, Verdict> {
                     note: None,
                     template: false,
                     moving_to: None,
+                    autostart_order: None,
+                    autostart_delay: None,
                 };
                 table.insert(state.name().into(), crate::domain::may(name, &facts));
             }

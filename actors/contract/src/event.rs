@@ -52,6 +52,7 @@ pub const TOPICS: &[(&str, &str)] = &[
     ("hypervisor.removed", "it was taken out of the configuration"),
     ("domain.added", "a machine appeared: it was defined, or found when control began"),
     ("domain.started", "it runs"),
+    ("domain.not-started", "it was to start with its host and did not; why is told beside it"),
     ("domain.paused", "its virtual CPUs stand still"),
     ("domain.resumed", "its virtual CPUs go on"),
     ("domain.shutting-down", "the guest is going down by itself"),

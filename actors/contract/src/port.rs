@@ -217,6 +217,11 @@ pub trait Journal: Send + Sync {
     fn done_on(&self, _: EntityId, _since: Timestamp, _most: usize) -> BoxFuture<'_, Result<Vec<DoneOperation>, Fault>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
+    /// Tasks that ended since then, the newest `most` of them, newest first: they are known again after a restart. A journal that is the
+    /// whole cell's knows of no task.
+    fn ended_tasks(&self, _since: Timestamp, _most: usize) -> BoxFuture<'_, Result<Vec<DoneOperation>, Fault>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
     /// Takes operations that another host has done, so that they are not done again here. What is known already stays as it is.
     fn adopt(&self, done: Vec<DoneOperation>) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async move {

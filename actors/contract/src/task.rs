@@ -8,7 +8,7 @@
 //! ```
 
 use crate::{
-    Effect, EntityId, Fault, Role, Target, Timestamp, Verdict,
+    Effect, EntityId, Fault, Millis, Role, Target, Timestamp, Verdict,
     command::{Command, Done, declare},
 };
 use schemars::JsonSchema;
@@ -72,6 +72,8 @@ pub struct TaskFacts {
 
 /// How many ended tasks an agent remembers.
 pub const REMEMBERED: usize = 200;
+/// How long it remembers them over a restart.
+pub const REMEMBERED_FOR: Millis = Millis::seconds(24 * 3600);
 
 /// List the tasks of the cell, newest first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]

@@ -35,6 +35,7 @@ fn the_journal_conforms() {
     now(conformance::journal::the_first_answer_stands(&MemoryJournal::default()));
     now(conformance::journal::an_id_names_one_request(&MemoryJournal::default()));
     now(conformance::journal::the_interrupted_are_found(&MemoryJournal::default()));
+    now(conformance::journal::ended_tasks_are_found(&MemoryJournal::default()));
 }
 
 #[test]

@@ -112,6 +112,8 @@ mod tests {
             note: None,
             template: false,
             moving_to: None,
+            autostart_order: None,
+            autostart_delay: None,
         }
     }
 

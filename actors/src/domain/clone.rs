@@ -109,6 +109,7 @@ command!(TemplateDomain, Read, ["domain.changed"], |turn, command| {
     };
     let autostart = turn.entity()?.domain().is_some_and(|f| f.autostart);
     if enabled && autostart {
+        within(SHORT, turn.scope.host.domains.set_start_order(turn.id, None)).await?;
         within(SHORT, turn.scope.host.domains.set_autostart(turn.id, false)).await?;
     }
     let applied = within(LONG, turn.scope.host.definitions.edit(turn.id, Edit::Template(enabled), When::NextBoot, None)).await?;

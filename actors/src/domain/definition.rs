@@ -36,7 +36,13 @@ command!(UndefineDomain, Event, ["domain.undefined"], |turn, command| {
     let name = turn.name();
     let volumes = volumes_to_delete(turn, &command).await?;
     let proofs = users::of_volumes(&turn.scope, &volumes, Some(turn.id)).await?;
-    within(SHORT, turn.scope.host.domains.undefine(turn.id)).await?;
+    let variables = within(SHORT, turn.scope.host.domains.has_variables(turn.id)).await?;
+    // They are of no use without the disks whose boot entries they hold.
+    let domains = &turn.scope.host.domains;
+    match variables && command.with_volumes == WithVolumes::All {
+        true => within(SHORT, domains.undefine_with_variables(turn.id)).await?,
+        false => within(SHORT, domains.undefine(turn.id)).await?,
+    }
     let mut deleted = Vec::new();
     for ((pool, volume), proof) in volumes.into_iter().zip(proofs) {
         // The machine is gone: what cannot be deleted now is an orphan of its pool, and is told.
@@ -47,11 +53,26 @@ command!(UndefineDomain, Event, ["domain.undefined"], |turn, command| {
         noun::reported::<Pool>(&turn.scope, pool, PoolChange::Volumes);
         deleted.push(volume);
     }
-    Ok(Done::new(match deleted.is_empty() {
-        true => format!("{name} is forgotten; its disks stay"),
-        false => format!("{name} is forgotten, and deleted with it: {}", deleted.join(", ")),
-    }))
+    Ok(Done::new(forgotten(&name, deleted, variables, command.with_volumes == WithVolumes::All)))
 });
+
+/// What became of a machine that was forgotten.
+fn forgotten(name: &str, mut deleted: Vec<String>, variables: bool, all: bool) -> String {
+    const VARIABLES: &str = "the variables of its firmware";
+    if variables && all {
+        deleted.push(VARIABLES.to_owned());
+    }
+    let stay = match (deleted.is_empty(), variables && !all) {
+        (true, true) => format!("; its disks and {VARIABLES} stay"),
+        (true, false) => "; its disks stay".to_owned(),
+        (false, true) => format!("; {VARIABLES} stay"),
+        (false, false) => String::new(),
+    };
+    match deleted.is_empty() {
+        true => format!("{name} is forgotten{stay}"),
+        false => format!("{name} is forgotten, and deleted with it: {}{stay}", deleted.join(", ")),
+    }
+}
 
 /// What goes with the machine; refused before anything is done when somebody else needs it.
 async fn volumes_to_delete(turn: &Turn, command: &UndefineDomain) -> Result<Vec<(PoolId, String)>, Fault> {
@@ -82,8 +103,18 @@ impl Handler<Posted<Ask<ListDomainVolumes>>> for DomainActor {
 }
 
 command!(AutostartDomain, Read, ["domain.changed"], |turn, command| {
-    within(SHORT, turn.scope.host.domains.set_autostart(turn.id, command.enabled)).await?;
-    Ok(turn.done(if command.enabled { "starts with its host" } else { "does not start with its host" }))
+    let order = command.start_order()?;
+    // One that Archipel starts must not be started by libvirt too, which knows no order.
+    if turn.entity()?.domain().and_then(DomainFacts::start_order) != order {
+        within(SHORT, turn.scope.host.domains.set_start_order(turn.id, order)).await?;
+    }
+    within(SHORT, turn.scope.host.domains.set_autostart(turn.id, command.enabled && order.is_none())).await?;
+    Ok(turn.done(&match order {
+        Some(StartOrder { order, delay: 0 }) => format!("starts with its host, at place {order}"),
+        Some(StartOrder { order, delay }) => format!("starts with its host, at place {order}, and the next one {delay} s later"),
+        None if command.enabled => "starts with its host, whenever libvirt does it".to_owned(),
+        None => "does not start with its host".to_owned(),
+    }))
 });
 
 command!(RenameDomain, Read, ["domain.changed"], |turn, command| {

@@ -96,12 +96,12 @@ impl DomainActor {
                 otherwise
             }
             Some(c) if c.topics.contains(&topic) => {
-                let person = c.person.clone();
+                let cause = c.cause.clone();
                 // Going down is only the first half of what a shutdown causes.
                 if topic != "domain.shutting-down" {
                     *slot = None;
                 }
-                Cause::Person(person)
+                cause
             }
             _ => otherwise,
         }

@@ -24,6 +24,7 @@ use archipel_contract::{
     Caller, Command, DomainId, Entity, EntityId, Fault, Millis,
     command::Done,
     domain::{CloneDomain, DomainRecord, ForceOffDomain, Settled, may, settle},
+    event::Cause,
     port::Operation,
 };
 use serde_json::Value;
@@ -153,7 +154,7 @@ fn may_while_it_comes_up(command: &str) -> bool {
 
 /// The event that a command will cause, so that it can be told who caused it.
 pub(crate) struct Consequence {
-    pub(crate) person: Arc<str>,
+    pub(crate) cause: Cause,
     pub(crate) topics: &'static [&'static str],
     pub(crate) until: Millis,
 }
@@ -237,8 +238,8 @@ impl Turn {
     pub(crate) fn expect(&self, topics: &'static [&'static str], time: Millis) {
         if !topics.is_empty() {
             let until = Millis(self.scope.clock.monotonic().0.saturating_add(time.0));
-            let person = crate::ask::bare(&self.caller.jid).into();
-            *self.desk.consequence.borrow_mut() = Some(Consequence { person, topics, until });
+            let cause = crate::ask::cause(&self.caller);
+            *self.desk.consequence.borrow_mut() = Some(Consequence { cause, topics, until });
         }
     }
 

@@ -8,6 +8,7 @@
 
 use super::{adoption, asker, done, forbidden, origin, rights};
 use crate::{
+    autostart,
     board::{Change, Draft},
     hypervisor,
     scope::{LONG, SHORT, Scope, within},
@@ -343,7 +344,7 @@ pub async fn claim(scope: &Rc<Scope>, wish: Wish) -> Result<Epoch, Fault> {
     };
     origin::note(scope, id, &wish.from, epoch).await;
     if wish.autostart
-        && let Err(fault) = within(SHORT, scope.host.domains.set_autostart(id, true)).await
+        && let Err(fault) = autostart::rearm(scope, id).await
     {
         tracing::warn!(domain = %id, %fault, "a machine that came here does not start with this host");
     }

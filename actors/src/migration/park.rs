@@ -9,6 +9,7 @@
 use super::request::done;
 use crate::{
     ask::bare,
+    autostart,
     board::{Change, Draft},
     domain::turn::Turn,
     hypervisor,
@@ -128,7 +129,7 @@ pub(super) async fn unpark(scope: &Rc<Scope>, command: UnparkDomain, caller: Cal
 async fn take_down(scope: &Rc<Scope>, note: &ShelfNote, epoch: Epoch, cause: Cause) -> Result<(), Fault> {
     let id = note.parked.id;
     if note.autostart {
-        within(SHORT, scope.host.domains.set_autostart(id, true)).await?;
+        autostart::rearm(scope, id).await?;
     }
     let record = within(SHORT, scope.host.domains.read(id)).await?;
     if scope.board.get(&EntityId::Domain(id)).is_none_or(|e| e.epoch != epoch) {

@@ -4,6 +4,7 @@ use super::departure::{Departure, LATELY};
 use super::saga::{Answer, Input, Output, Saga, Step};
 use super::{PEER, ask, refusal};
 use crate::{
+    autostart,
     domain::turn,
     scope::{LONG, SHORT, Scope, within},
     task,
@@ -106,7 +107,7 @@ pub(super) async fn perform(scope: Rc<Scope>, departure: Rc<Departure>, output: 
         Output::LookAtAuthority => Input::Authority(within(SHORT, scope.authority.ownership(id)).await),
         Output::Discard => Input::Discarded(within(LONG, migration.discard(id)).await),
         Output::Stay => Input::Stayed(step(OwnershipStep::Stay { by: me, saga: saga.id }).await.map(drop)),
-        Output::Rearm => Input::Rearmed(within(SHORT, scope.host.domains.set_autostart(id, true)).await),
+        Output::Rearm => Input::Rearmed(autostart::rearm(&scope, id).await),
         Output::Unreserve => Input::Unreserved(ask(&scope, &saga.to, &Unreserve { saga: saga.id }, SHORT).await.map(drop)),
         Output::Rest(pause) => {
             tokio::time::sleep(pause.duration()).await;

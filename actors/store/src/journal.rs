@@ -97,6 +97,10 @@ impl Ended {
     }
 }
 
+fn done((operation, ended): (Operation, Option<Ended>)) -> Option<DoneOperation> {
+    ended.map(|Ended { outcome, at }| DoneOperation { operation, outcome, at })
+}
+
 impl Database {
     fn accept(&mut self, operation: &Operation) -> Result<Acceptance, Fault> {
         self.newest = self.newest.max(operation.accepted);
@@ -169,9 +173,15 @@ impl Database {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let which = "completed >= ?2 AND target = ?1 ORDER BY completed DESC, id DESC LIMIT ?3";
         let found = self.operations(which, params![target.to_string(), since, most])?;
-        let done =
-            |(operation, ended): (Operation, Option<Ended>)| ended.map(|Ended { outcome, at }| DoneOperation { operation, outcome, at });
         Ok(found.into_iter().filter_map(done).collect())
+    }
+
+    /// Asked once, when an agent begins: it may look at every operation of a day.
+    fn ended_tasks(&mut self, since: Timestamp, most: usize) -> Result<Vec<DoneOperation>, Fault> {
+        let since = i64::try_from(since.0).unwrap_or(i64::MAX);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let which = "completed >= ?1 AND target >= 'task.' AND target < 'task/' ORDER BY completed DESC, id DESC LIMIT ?2";
+        Ok(self.operations(which, params![since, most])?.into_iter().filter_map(done).collect())
     }
 
     pub(crate) fn forget_before(&mut self, time: Timestamp) -> Result<u64, Fault> {
@@ -199,6 +209,10 @@ impl Journal for Store {
 
     fn done_on(&self, target: EntityId, since: Timestamp, most: usize) -> BoxFuture<'_, Result<Vec<DoneOperation>, Fault>> {
         Box::pin(self.run(move |db| db.done_on(&target, since, most)))
+    }
+
+    fn ended_tasks(&self, since: Timestamp, most: usize) -> BoxFuture<'_, Result<Vec<DoneOperation>, Fault>> {
+        Box::pin(self.run(move |db| db.ended_tasks(since, most)))
     }
 
     fn forget_before(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, Fault>> {

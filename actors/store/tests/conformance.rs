@@ -22,6 +22,7 @@ async fn it_is_a_journal() {
     fresh(async |store| journal::the_first_answer_stands(store).await).await;
     fresh(async |store| journal::an_id_names_one_request(store).await).await;
     fresh(async |store| journal::the_interrupted_are_found(store).await).await;
+    fresh(async |store| journal::ended_tasks_are_found(store).await).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! What a backup takes of a machine, what libvirt is told about it, and the definition with which it comes back. Pure.
 
-use super::tree::{BadXml, Element, parse, write};
+use super::{
+    edit,
+    read::{is_of_one_machine, is_template_mark},
+    tree::{BadXml, Element, parse, write},
+};
 use archipel_contract::{
     Fault, Timestamp,
     backup::{BackupKind, Checkpoint},
@@ -154,6 +158,9 @@ pub fn restored(definition: &str, identity: Identity<'_>, volumes: &[Replacement
     root.ensure("name").say(name);
     let new = matches!(identity, Identity::New(_));
     if new {
+        for metadata in root.elements_mut().filter(|e| e.name == "metadata") {
+            metadata.take(|e| is_of_one_machine(e) && !is_template_mark(e));
+        }
         root.remove("uuid");
         root.remove("genid");
         // The firmware's table would name the other machine.
@@ -166,6 +173,7 @@ pub fn restored(definition: &str, identity: Identity<'_>, volumes: &[Replacement
             nvram.children.clear();
             nvram.unset(&["type"]);
         }
+        edit::begin_with_fresh_variables(&mut root);
     }
     for device in root.elements_mut().filter(|e| e.name == "devices").flat_map(Element::elements_mut) {
         if new && device.name == "interface" {
@@ -256,6 +264,7 @@ mod tests {
         for kept in ["/new/a", "serial", "template", "/dev/x", "/iso", "metadata"] {
             assert!(text.contains(kept), "{kept} is lost in {text}");
         }
+        assert!(text.contains("variables='new'"), "the variables of its firmware begin new");
         let disk = disks(&root).next().unwrap();
         assert_eq!((disk.of("driver", "type"), disk.of("driver", "cache")), ("raw", "none"));
     }
@@ -267,7 +276,7 @@ mod tests {
         for kept in ["<uuid>u</uuid>", "genid", "/nv/web1", "52:54:00:00:00:01", "/i/a", "/new/b"] {
             assert!(text.contains(kept), "{kept} is lost in {text}");
         }
-        assert!(!text.contains("/dev/x"));
+        assert!(!text.contains("/dev/x") && !text.contains("variables='new'"));
         let missing = [("vdz".to_owned(), "/new/z".to_owned(), VolumeFormat::Raw)];
         assert!(restored(MACHINE, Identity::Same("web1"), &missing).is_err());
         assert!(restored("<network/>", Identity::New("a"), &[]).is_err() && restored("<domain", Identity::New("a"), &[]).is_err());

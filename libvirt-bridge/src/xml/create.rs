@@ -62,6 +62,7 @@ pub fn definition(id: DomainId, spec: &DomainSpec, volumes: &Volumes, kind: &Kin
     let firmware = spec.firmware.or((arch == "aarch64").then_some(Firmware::Uefi));
     if let Some(firmware) = firmware {
         edit::choose_firmware(&mut root, firmware);
+        edit::begin_with_fresh_variables(&mut root);
     }
     write(&root)
 }
@@ -194,6 +195,9 @@ mod tests {
         assert_eq!(uefi.child("os").unwrap().attribute("firmware"), Some("efi"));
         let bios = built(DomainSpec { firmware: Some(Firmware::Bios), ..DomainSpec::default() }, &none, "x86_64", false);
         assert_eq!(bios.child("os").unwrap().attribute("firmware"), None);
+        // A machine of that name that was forgotten may have left its variables behind.
+        let begins_new = |root: &Element| root.at(&["metadata", "archipel:firmware"]).is_some();
+        assert!(begins_new(&uefi) && !begins_new(&bios));
         let arm = built(DomainSpec::default(), &none, "aarch64", true);
         assert_eq!((arm.child("os").unwrap().attribute("firmware"), arm.child("features").is_none()), (Some("efi"), true));
     }

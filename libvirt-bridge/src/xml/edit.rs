@@ -22,7 +22,7 @@ use archipel_contract::{
 
 pub use disk::{free_target, uses};
 pub(crate) use disk::{put_in, usual_bus};
-pub(crate) use machine::{NOTED, choose_firmware};
+pub(crate) use machine::{NOTED, begin_with_fresh_variables, choose_firmware, has_variables, note_fresh_variables};
 pub(crate) use nic::is_card;
 pub use rows::rows;
 

@@ -5,7 +5,7 @@
 
 use super::{
     edit,
-    read::{TEMPLATE, VolumeFacts, is_template_mark},
+    read::{TEMPLATE, VolumeFacts, is_of_one_machine, is_template_mark},
     tree::Element,
 };
 use archipel_contract::{DomainId, Fault, FaultKind};
@@ -49,7 +49,7 @@ pub fn of(original: &Element, own: &Own<'_>) -> Result<(Element, Vec<String>), F
         generation.say(&own.generation.to_string());
     }
     for metadata in root.elements_mut().filter(|e| e.name == "metadata") {
-        metadata.take(is_template_mark);
+        metadata.take(is_of_one_machine);
     }
     root.take(|e| e.name == "metadata" && e.elements().next().is_none() && original_mark_only(original));
     // SMBIOS may repeat the UUID, and libvirt insists that it is the machine's.
@@ -93,9 +93,9 @@ pub fn of(original: &Element, own: &Own<'_>) -> Result<(Element, Vec<String>), F
     Ok((root, remarks))
 }
 
-/// Whether the mark of a template was all there was in the original's metadata; else what is empty stays as it was.
+/// Whether notes of ours were all there was in the original's metadata; else what is empty stays as it was.
 fn original_mark_only(original: &Element) -> bool {
-    original.elements().filter(|e| e.name == "metadata").all(|m| m.elements().count() > 0 && m.elements().all(is_template_mark))
+    original.elements().filter(|e| e.name == "metadata").all(|m| m.elements().count() > 0 && m.elements().all(is_of_one_machine))
 }
 
 /// The firmware's settings are a file of the machine; libvirt makes a new one from its template at the first start.
@@ -109,7 +109,9 @@ fn firmware(root: &mut Element, remarks: &mut Vec<String>) {
     }
     // What has nothing left to say goes.
     os.take(|e| e.name == "nvram" && e.attributes.is_empty());
-    if had_one {
+    // A machine of that name may have been here before and have left its own.
+    if had_one || edit::has_variables(root) {
+        edit::note_fresh_variables(root);
         remarks.push(
             "its firmware begins with fresh settings: boot entries that the guest made are gone, and it boots from the usual place"
                 .to_owned(),
@@ -231,7 +233,7 @@ mod tests {
     use archipel_contract::Bytes;
 
     const ORIGINAL: &str = "<domain type='kvm' id='3'><name>web</name><uuid>11111111-1111-4111-8111-111111111111</uuid><genid>22222222-2222-4222-8222-222222222222</genid>\
-<title>Front</title><description>old</description><metadata><x:y xmlns:x='urn:x'/><archipel:template xmlns:archipel='urn:archipel:template:0'/></metadata>\
+<title>Front</title><description>old</description><metadata><x:y xmlns:x='urn:x'/><archipel:template xmlns:archipel='urn:archipel:template:0'/><archipel:autostart xmlns:archipel='urn:archipel:autostart:0' order='1' delay='2'/></metadata>\
 <sysinfo type='smbios'><system><entry name='uuid'>11111111-1111-4111-8111-111111111111</entry><entry name='serial'>7</entry></system></sysinfo>\
 <os firmware='efi'><type>hvm</type><nvram template='/t.fd'>/n/web.fd</nvram></os><mystery keep='me'/>\
 <devices><disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none'/><source file='/p/web.qcow2' index='1'/><backingStore type='file'><source file='/p/base'/></backingStore><target dev='vda' bus='virtio'/><serial>S1</serial></disk>\
@@ -283,7 +285,8 @@ mod tests {
             "5999",
             "hostdev",
             "address='7'",
-            "urn:archipel",
+            "urn:archipel:template",
+            "urn:archipel:autostart",
             "id='3'",
         ] {
             assert!(!text.contains(gone), "{gone} is in {text}");
@@ -300,6 +303,7 @@ mod tests {
             "spicevmc",
             "passwd='x'",
             "template='/t.fd'",
+            "<archipel:firmware xmlns:archipel='urn:archipel:firmware:0' variables='new'/>",
             "<entry name='serial'>7</entry>",
             "<description>old</description>",
         ] {

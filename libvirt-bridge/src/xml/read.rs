@@ -1,7 +1,10 @@
 //! What the facts need, taken out of libvirt's XML.
 
 use super::tree::{self, BadXml, Element};
-use archipel_contract::{Bytes, Timestamp, domain::Snapshot};
+use archipel_contract::{
+    Bytes, Timestamp,
+    domain::{DELAY_LIMIT, ORDER_LIMIT, Snapshot, StartOrder},
+};
 use quick_xml::{
     Reader,
     events::{BytesStart, Event},
@@ -22,6 +25,32 @@ pub struct DomainFacts {
     pub agent: bool,
     /// Whether it is marked as a template.
     pub template: bool,
+    /// When Archipel starts it after a boot of its host.
+    pub start_order: Option<StartOrder>,
+}
+
+/// The namespace of what says when Archipel starts a machine after a boot of its host.
+pub const STARTS: &str = "urn:archipel:autostart:0";
+
+/// The order that an element of the metadata tells, if it is of that namespace and makes sense.
+fn start_order(element: &Element) -> Option<StartOrder> {
+    if !is_of(element, "autostart", STARTS) {
+        return None;
+    }
+    let number = |name: &str, limit: u32| element.attribute(name)?.parse().ok().filter(|n| *n <= limit);
+    Some(StartOrder { order: number("order", ORDER_LIMIT)?, delay: number("delay", DELAY_LIMIT).unwrap_or_default() })
+}
+
+/// Whether it is an element of that name in that namespace, which it declares itself, as libvirt keeps it.
+fn is_of(element: &Element, name: &str, namespace: &str) -> bool {
+    let (prefix, local) = element.name.split_once(':').unwrap_or(("", &element.name));
+    let declared = if prefix.is_empty() { "xmlns".to_owned() } else { format!("xmlns:{prefix}") };
+    local == name && element.attribute(&declared) == Some(namespace)
+}
+
+/// Whether an element of the metadata is a note of ours that says something of one machine alone, and nothing of one made after it.
+pub(crate) fn is_of_one_machine(element: &Element) -> bool {
+    is_template_mark(element) || is_of(element, "autostart", STARTS)
 }
 
 /// The namespace of the mark that makes a machine a template.
@@ -29,9 +58,7 @@ pub const TEMPLATE: &str = "urn:archipel:template:0";
 
 /// Whether an element of the metadata is that mark.
 pub(crate) fn is_template_mark(element: &Element) -> bool {
-    let (prefix, local) = element.name.split_once(':').unwrap_or(("", &element.name));
-    let declared = if prefix.is_empty() { "xmlns".to_owned() } else { format!("xmlns:{prefix}") };
-    local == "template" && element.attribute(&declared) == Some(TEMPLATE)
+    is_of(element, "template", TEMPLATE)
 }
 
 /// The name of the channel the QEMU guest agent talks through.
@@ -62,8 +89,10 @@ pub fn domain(xml: &str) -> Result<DomainFacts, BadXml> {
                             let span = reader.read_to_end(end.name()).map_err(|e| broken(e.to_string(), reader.error_position()))?;
                             let place = usize::try_from(begins).ok().zip(usize::try_from(span.end).ok());
                             let text = place.and_then(|(from, to)| xml.get(from..to)).unwrap_or_default();
-                            if text.contains(TEMPLATE) {
-                                facts.template = tree::parse(&format!("<m>{text}</m>"))?.elements().any(is_template_mark);
+                            if text.contains(TEMPLATE) || text.contains(STARTS) {
+                                let notes = tree::parse(&format!("<m>{text}</m>"))?;
+                                facts.template = notes.elements().any(is_template_mark);
+                                facts.start_order = notes.elements().find_map(start_order);
                             }
                             continue;
                         }
@@ -275,10 +304,28 @@ mod tests {
                 memory: Bytes::mib(128),
                 vcpus: 2,
                 agent: true,
-                template: false
+                template: false,
+                start_order: None,
             }
         );
         assert!(!domain(&RUNNING.replace("'connected'", "'disconnected'")).unwrap().agent);
+    }
+
+    #[test]
+    fn a_start_order_is_read_where_it_is_ours_and_makes_sense() {
+        let read = |note: &str| domain(&RUNNING.replace("<metadata>", &format!("<metadata>{note}"))).unwrap();
+        let ours = read("<archipel:autostart xmlns:archipel='urn:archipel:autostart:0' order='10' delay='30'/>");
+        assert_eq!((ours.start_order, ours.template), (Some(StartOrder { order: 10, delay: 30 }), false));
+        let both = "<a:autostart xmlns:a='urn:archipel:autostart:0' order='0'/><t:template xmlns:t='urn:archipel:template:0'/>";
+        assert_eq!((read(both).start_order, read(both).template), (Some(StartOrder { order: 0, delay: 0 }), true));
+        for not in [
+            "<a:autostart xmlns:a='urn:other' order='1'>urn:archipel:autostart:0</a:autostart>",
+            "<a:autostart xmlns:a='urn:archipel:autostart:0'/>",
+            "<a:autostart xmlns:a='urn:archipel:autostart:0' order='-1'/>",
+            "<a:autostart xmlns:a='urn:archipel:autostart:0' order='10000'/>",
+        ] {
+            assert_eq!(read(not).start_order, None, "{not}");
+        }
     }
 
     #[test]

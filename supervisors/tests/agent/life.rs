@@ -198,3 +198,32 @@ fn a_second_start_numbers_higher() {
         assert_eq!(first.epoch, second.epoch);
     });
 }
+
+#[test]
+fn the_variables_of_a_firmware_go_with_all_volumes_or_are_said_to_stay() {
+    story(async |lab| {
+        lab.begin().await;
+        let domains = lab.fake.host().domains;
+        for (number, (with_volumes, stay)) in [("none", true), ("all", false)].into_iter().enumerate() {
+            let name = format!("uefi{number}");
+            let spec = DomainSpec {
+                name: name.clone(),
+                memory: Bytes::mib(64),
+                vcpus: 1,
+                firmware: Some(Firmware::Uefi),
+                ..DomainSpec::default()
+            };
+            let id = domains.define(spec, Vec::new()).await.unwrap();
+            lab.told(id, "domain.added");
+            let answer = lab.ask(id, "domain.undefine", json!({"with_volumes": with_volumes})).await.unwrap();
+            let said = answer["message"].as_str().unwrap().to_owned();
+            assert_eq!((said.contains("variables of its firmware"), said.contains(" stay")), (true, stay), "{said}");
+            assert_eq!(lab.fake.keeps_variables(id), stay);
+            lab.told(id, "domain.undefined");
+        }
+        let plain = lab.fake.add_domain("bios", DomainState::Shutoff, true);
+        lab.told(plain, "domain.added");
+        let answer = lab.ask(plain, "domain.undefine", json!({})).await.unwrap();
+        assert_eq!(answer["message"], "bios is forgotten; its disks stay");
+    });
+}

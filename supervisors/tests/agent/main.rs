@@ -1,6 +1,7 @@
 //! The whole agent against the fakes: supervisors, actors, routes and journal, on a thread of its own as in the daemon.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod autostart;
 mod backups;
 mod clones;
 mod consoles;
@@ -14,13 +15,13 @@ mod snapshots;
 mod strangers;
 mod tasks;
 use archipel_contract::{
-    BoxFuture, Caller, Condition, DomainId, Entity, EntityId, Fault, FaultKind, OperationId, PoolId, Role, TaskId, Timestamp,
+    BoxFuture, Bytes, Caller, Condition, DomainId, Entity, EntityId, Fault, FaultKind, OperationId, PoolId, Role, TaskId, Timestamp,
     command::{Done, Started},
-    domain::{Defined, DomainState},
+    domain::{Defined, DomainSpec, DomainState, Firmware},
     event::{Cause, Event, TOPICS},
     fake::{FakeClock, FakeHost, MemoryAuthority, MemoryDocuments, MemoryJournal, Recorder},
     host::DomainChange,
-    port::{Acceptance, Address, Announcer, Authority, Clock, Journal, Operation, Request},
+    port::{Acceptance, Address, Announcer, Authority, Clock, DoneOperation, Journal, Operation, Request},
 };
 use archipel_supervisors::tree::{Agent, Tree, start};
 use serde_json::{Value, json};
@@ -83,6 +84,14 @@ impl Lab {
             incarnation,
         };
         self.agent = Some(start(tree).await.unwrap());
+    }
+
+    /// The agent ends in order, and a next life of it can begin. What was told is forgotten.
+    async fn end(&mut self) {
+        let agent = self.agent.take().unwrap();
+        tokio::time::timeout(SOON, agent.shutdown()).await.expect("shutdown ends");
+        self.fake.reopen();
+        self.recorder.clear();
     }
 
     fn agent(&self) -> &Agent {

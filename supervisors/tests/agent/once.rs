@@ -84,6 +84,9 @@ struct SlowScribe {
 }
 
 impl Journal for SlowScribe {
+    fn ended_tasks(&self, since: Timestamp, most: usize) -> BoxFuture<'_, Result<Vec<DoneOperation>, Fault>> {
+        self.journal.ended_tasks(since, most)
+    }
     fn accept(&self, operation: Operation) -> BoxFuture<'_, Result<Acceptance, Fault>> {
         self.journal.accept(operation)
     }

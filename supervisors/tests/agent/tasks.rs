@@ -60,3 +60,50 @@ fn a_task_does_not_say_that_a_guest_runs_on_when_nobody_can_see_it() {
         assert!(fault["message"].as_str().unwrap().contains("nobody knows"), "{fault}");
     });
 }
+
+#[test]
+fn ended_tasks_are_known_after_a_restart_and_what_it_interrupted_has_failed() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Running, true);
+        lab.begin().await;
+        let done = lab.started(id, "domain.shutdown", json!({})).await;
+        lab.told(id, "domain.stopped");
+        lab.done(id, "domain.start").await;
+        lab.told(id, "domain.started");
+        lab.fake.guests_listen(false);
+        let failed = lab.started(id, "domain.shutdown", json!({"timeout": 1})).await;
+        lab.told(failed, "task.finished");
+        let cancelled = lab.started(id, "domain.shutdown", json!({"timeout": 3600})).await;
+        lab.done(cancelled, "task.cancel").await;
+        let running = lab.started(id, "domain.shutdown", json!({"timeout": 3600})).await;
+        let known = |task: TaskId| {
+            let told = lab.told(task, "task.finished").after.unwrap().to_json();
+            ["name", "state", "command", "target", "caller", "percent", "message", "fault", "started", "ended"].map(|key| told[key].clone())
+        };
+        let before = [done, failed, cancelled].map(known);
+        for task in [done, failed, cancelled] {
+            let written = async {
+                while lab.journal.outcome("admin@vm.localhost", OperationId(task.0)).is_none() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(SOON, written).await.expect("its end is written down");
+        }
+        lab.end().await;
+        lab.begin().await;
+        for (task, before) in [done, failed, cancelled].into_iter().zip(before) {
+            let shown = lab.ask(task, "task.wait", json!({"timeout": 0})).await.unwrap();
+            let keys = ["name", "state", "command", "target", "caller", "percent", "message", "fault", "started", "ended"];
+            assert_eq!(keys.map(|key| shown[key].clone()), before);
+        }
+        let interrupted = lab.told(running, "task.finished").after.unwrap().to_json();
+        assert_eq!((&interrupted["state"], &interrupted["fault"]["kind"]), (&json!("failed"), &json!("unavailable")), "{interrupted}");
+        let told: Vec<_> = lab.recorder.events().into_iter().filter(|e| matches!(e.entity, EntityId::Task(_))).map(|e| e.entity).collect();
+        assert_eq!(told, [EntityId::Task(running)], "what had ended is no news");
+        // It is known as failed from now on, too.
+        lab.end().await;
+        lab.begin().await;
+        let shown = lab.ask(running, "task.show", json!({})).await.unwrap();
+        assert_eq!((&shown["state"], &shown["fault"]), (&json!("failed"), &interrupted["fault"]));
+    });
+}

@@ -97,6 +97,9 @@ impl Journal for Mortal<MemoryJournal> {
     fn done_on(&self, entity: EntityId, since: Timestamp, most: usize) -> BoxFuture<'_, Result<Vec<DoneOperation>, Fault>> {
         self.inner.done_on(entity, since, most)
     }
+    fn ended_tasks(&self, since: Timestamp, most: usize) -> BoxFuture<'_, Result<Vec<DoneOperation>, Fault>> {
+        self.inner.ended_tasks(since, most)
+    }
     fn adopt(&self, done: Vec<DoneOperation>) -> BoxFuture<'_, Result<(), Fault>> {
         self.process.own(|| self.inner.adopt(done))
     }

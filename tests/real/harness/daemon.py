@@ -27,6 +27,9 @@ def environment(**more):
 class Daemon:
     """One archipeld with a configuration of its own."""
 
+    # What stands before it on its command line.
+    before = ()
+
     def __init__(self, work, uris, name="cell", more=None, roles=None, accounts=True, level="info", hypervisor=""):
         self.work = pathlib.Path(work) / name
         self.data = self.work / "data"
@@ -77,7 +80,7 @@ class Daemon:
 
     def start(self, ready=True):
         log = open(self.log, "a")
-        command = [str(BIN / "archipeld"), "--config", str(self.config), "run"]
+        command = [*self.before, str(BIN / "archipeld"), "--config", str(self.config), "run"]
         self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(RUST_LOG=self.level))
         if ready:
             self.ready()

@@ -17,7 +17,7 @@ export interface CommandArguments {
   'domain.attach-disk': { volume: string; bandwidth?: number | string; bus?: 'virtio' | 'scsi' | 'sata' | 'ide' | 'usb'; cache?: 'default' | 'none' | 'writethrough' | 'writeback' | 'directsync' | 'unsafe'; cdrom?: boolean; device?: string; discard?: boolean; iops?: number; read_only?: boolean; shareable?: boolean; when?: 'now' | 'next-boot' | 'both' };
   'domain.attach-host-device': { device: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.attach-nic': { bandwidth?: number | string; bridge?: string; filter?: string; link_down?: boolean; mac?: string; model?: string; network?: string; when?: 'now' | 'next-boot' | 'both' };
-  'domain.autostart': { enabled?: boolean };
+  'domain.autostart': { delay?: number; enabled?: boolean; order?: number };
   'domain.backups': Record<string, never>;
   'domain.change-media': { drive?: string; force?: boolean; volume?: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.clone': { linked?: boolean; note?: string; pool?: string; start?: boolean; to?: string };
@@ -662,18 +662,34 @@ export const catalog: Catalog = {
    "name": "domain.autostart",
    "noun": "domain",
    "verb": "autostart",
-   "title": "Choose whether a virtual machine starts with its host",
-   "description": "Choose whether a virtual machine starts with its host.",
+   "title": "Choose whether a virtual machine starts with its host, and in which order",
+   "description": "Choose whether a virtual machine starts with its host, and in which order. Without an order libvirt starts it, at no certain time.",
    "effect": "change",
    "access": "admin",
    "target": "domain",
    "arguments": [
     {
+     "name": "delay",
+     "kind": "integer",
+     "required": false,
+     "minimum": 0,
+     "maximum": 3600,
+     "description": "How many seconds to wait after its start before the next one is started."
+    },
+    {
      "name": "enabled",
      "kind": "boolean",
      "required": false,
      "default": true,
-     "description": "Whether it does."
+     "description": "Whether it does. What is not said of order and delay is taken away."
+    },
+    {
+     "name": "order",
+     "kind": "integer",
+     "required": false,
+     "minimum": 0,
+     "maximum": 9999,
+     "description": "Its place when its host boots: lower numbers first, those with the same number by name."
     }
    ],
    "refused": {}
@@ -2760,7 +2776,7 @@ export const catalog: Catalog = {
    "noun": "domain",
    "verb": "undefine",
    "title": "Forget the definition of a virtual machine that is off",
-   "description": "Forget the definition of a virtual machine that is off. Its disks stay, unless you say which of them go; `domain.volumes` shows them.",
+   "description": "Forget the definition of a virtual machine that is off. Its disks stay, unless you say which of them go; `domain.volumes` shows them. The variables of a UEFI firmware go with all volumes and stay otherwise; a new machine of that name does not get them.",
    "effect": "destroy",
    "access": "admin",
    "target": "domain",
@@ -4822,6 +4838,7 @@ export const catalog: Catalog = {
   "domain.known": "control over it is back",
   "domain.migrated": "it is on another host now",
   "domain.migrating": "it is being moved to another host",
+  "domain.not-started": "it was to start with its host and did not; why is told beside it",
   "domain.parked": "it was taken from its host and lies on the cell's shelf",
   "domain.paused": "its virtual CPUs stand still",
   "domain.rebooted": "the guest rebooted",

@@ -299,6 +299,7 @@ export const eventWords: Record<string, { one: string; many: string; level: 'inf
   'hypervisor.removed': { one: '{name} was removed', many: '{n} hypervisors removed', level: 'warning' },
   'domain.added': { one: '{name} appeared', many: '{n} machines appeared', level: 'info' },
   'domain.started': { one: '{name} started', many: '{n} machines started', level: 'success' },
+  'domain.not-started': { one: '{name} did not start with its host', many: '{n} machines did not start with their host', level: 'error' },
   'domain.paused': { one: '{name} was paused', many: '{n} machines paused', level: 'info' },
   'domain.resumed': { one: '{name} was resumed', many: '{n} machines resumed', level: 'success' },
   'domain.shutting-down': { one: '{name} is shutting down', many: '{n} machines are shutting down', level: 'info' },

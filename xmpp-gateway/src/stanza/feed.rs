@@ -245,6 +245,8 @@ pub(crate) mod tests {
                 note: Some("a < b & c".into()),
                 template: false,
                 moving_to: None,
+                autostart_order: None,
+                autostart_delay: None,
             }),
         })
     }

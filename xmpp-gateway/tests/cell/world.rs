@@ -205,6 +205,8 @@ impl Agent {
             note: None,
             template: false,
             moving_to: None,
+            autostart_order: None,
+            autostart_delay: None,
         };
         self.put(id.clone(), name, Facts::Domain(facts), Seq(1));
         id

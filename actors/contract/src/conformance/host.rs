@@ -3,7 +3,7 @@
 use super::Probe;
 use crate::{
     Bytes, DomainId, Epoch, Fault, FaultKind, Millis, Ownership, RightToRun,
-    domain::{DomainSpec, DomainState, Graphics},
+    domain::{DomainSpec, DomainState, Graphics, StartOrder},
     host::{DomainChange, Host, HostChange, NetworkChange, PoolChange},
     network::NetworkState,
     storage_pool::PoolState,
@@ -88,6 +88,17 @@ pub async fn domain_life(host: &Host, tag: &str) {
     domains.set_autostart(id, true).await.expect("autostart");
     assert!(domains.read(id).await.expect("read").facts.autostart);
     domains.set_autostart(id, false).await.expect("autostart off");
+    let order = StartOrder { order: 7, delay: 30 };
+    domains.set_start_order(id, Some(order)).await.expect("an order");
+    let facts = domains.read(id).await.expect("read").facts;
+    assert!(facts.autostart && facts.start_order() == Some(order), "one of whom Archipel takes care starts with its host");
+    assert!(domains.list().await.expect("list").iter().any(|r| r.id == id && r.facts.start_order() == Some(order)));
+    domains.set_start_order(id, Some(StartOrder { order: 8, delay: 0 })).await.expect("another order");
+    assert_eq!(domains.read(id).await.expect("read").facts.start_order(), Some(StartOrder { order: 8, delay: 0 }));
+    domains.set_start_order(id, None).await.expect("no order");
+    domains.set_start_order(id, None).await.expect("no order, once more");
+    let facts = domains.read(id).await.expect("read").facts;
+    assert!(!facts.autostart && facts.start_order().is_none());
     domains.set_note(id, Some("second <note>".into())).await.expect("note");
     assert_eq!(domains.read(id).await.expect("read").facts.note.as_deref(), Some("second <note>"));
     domains.set_note(id, None).await.expect("no note");
@@ -95,7 +106,8 @@ pub async fn domain_life(host: &Host, tag: &str) {
 
     let second = domains.define(spec(&other), Vec::new()).await.expect("define the other");
     assert_eq!(kind_of(domains.rename(id, other.clone()).await), FaultKind::Conflict, "the name is taken");
-    domains.undefine(second).await.expect("undefine the other");
+    assert!(!domains.has_variables(second).await.expect("variables"), "one with a BIOS has none");
+    domains.undefine_with_variables(second).await.expect("undefine the other");
     domains.rename(id, other.clone()).await.expect("rename");
     assert_eq!(&*domains.read(id).await.expect("read").name, other, "the id survives a rename");
 
@@ -130,9 +142,12 @@ pub async fn unknown_domain(host: &Host) {
     assert_eq!(kind_of(domains.pause(id).await), FaultKind::NotFound);
     assert_eq!(kind_of(domains.resume(id).await), FaultKind::NotFound);
     assert_eq!(kind_of(domains.set_autostart(id, true).await), FaultKind::NotFound);
+    assert_eq!(kind_of(domains.set_start_order(id, None).await), FaultKind::NotFound);
     assert_eq!(kind_of(domains.rename(id, "x".into()).await), FaultKind::NotFound);
     assert_eq!(kind_of(domains.set_note(id, None).await), FaultKind::NotFound);
     assert_eq!(kind_of(domains.undefine(id).await), FaultKind::NotFound);
+    assert_eq!(kind_of(domains.undefine_with_variables(id).await), FaultKind::NotFound);
+    assert_eq!(kind_of(domains.has_variables(id).await), FaultKind::NotFound);
     assert_eq!(domains.list().await.expect("list"), before);
 }
 

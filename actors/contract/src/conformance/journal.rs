@@ -64,3 +64,33 @@ pub async fn the_interrupted_are_found(journal: &dyn Journal) {
     assert_eq!(journal.accept(done).await.expect("accept"), Acceptance::New, "forgotten");
     assert!(journal.interrupted().await.expect("interrupted").contains(&open), "an open operation is never forgotten");
 }
+
+/// Tasks that ended are found again by whoever begins anew, the newest first; what else was done, and what goes on, is not among them.
+pub async fn ended_tasks_are_found(journal: &dyn Journal) {
+    let base = 1_000_000_000_000;
+    let task = |n: u64| Operation {
+        target: EntityId::Task(crate::TaskId::fresh()),
+        arguments: json!({"host": "alpha", "name": format!("task {n}")}),
+        accepted: Timestamp(base + n),
+        ..operation(OperationId::fresh())
+    };
+    let (old, first, second, open) = (task(1), task(2), task(3), task(4));
+    let plain = operation(OperationId::fresh());
+    for op in [&old, &first, &second, &open, &plain] {
+        journal.accept(op.clone()).await.expect("accept");
+    }
+    let failed = Err(Fault::unavailable("its disk is gone"));
+    for (op, outcome, at) in [
+        (&old, Ok(json!({})), 10),
+        (&second, failed.clone(), 30),
+        (&first, Ok(json!({"message": "made"})), 20),
+        (&plain, Ok(json!({})), 40),
+    ] {
+        journal.complete(op.caller.clone(), op.id, outcome, Timestamp(base + at)).await.expect("complete");
+    }
+    let found = journal.ended_tasks(Timestamp(base + 11), 10).await.expect("ended");
+    let told: Vec<_> = found.iter().map(|d| (&d.operation, &d.outcome, d.at)).collect();
+    assert_eq!(told, [(&second, &failed, Timestamp(base + 30)), (&first, &Ok(json!({"message": "made"})), Timestamp(base + 20))]);
+    let one = journal.ended_tasks(Timestamp(base), 1).await.expect("ended");
+    assert_eq!(one.iter().map(|d| d.operation.id).collect::<Vec<_>>(), [second.id]);
+}

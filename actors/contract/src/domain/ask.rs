@@ -81,6 +81,7 @@ pub struct Defined {
 }
 
 /// Forget the definition of a virtual machine that is off. Its disks stay, unless you say which of them go; `domain.volumes` shows them.
+/// The variables of a UEFI firmware go with all volumes and stay otherwise; a new machine of that name does not get them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UndefineDomain {
@@ -152,20 +153,6 @@ declare!(PauseDomain, "domain.pause", Change, Admin, Domain, Done);
 #[serde(deny_unknown_fields, default)]
 pub struct ResumeDomain {}
 declare!(ResumeDomain, "domain.resume", Change, Admin, Domain, Done);
-
-/// Choose whether a virtual machine starts with its host.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct AutostartDomain {
-    /// Whether it does.
-    pub enabled: bool,
-}
-impl Default for AutostartDomain {
-    fn default() -> Self {
-        AutostartDomain { enabled: true }
-    }
-}
-declare!(AutostartDomain, "domain.autostart", Change, Admin, Domain, Done);
 
 /// Give a virtual machine that is off another name. Its address stays.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -423,7 +410,7 @@ pub fn settle(command: &str, arguments: &serde_json::Value, now: Option<&DomainR
         "domain.shutdown" if !state.is_active() => TookEffect,
         "domain.undefine" | "domain.park" => NoEffect,
         "domain.save" if !state.is_active() => TookEffect,
-        "domain.autostart" => so(arguments.get("enabled").and_then(|v| v.as_bool()).unwrap_or(true) == now.facts.autostart),
+        "domain.autostart" => so(super::autostart::is_so(arguments, &now.facts)),
         "domain.template" => so(arguments.get("enabled").and_then(|v| v.as_bool()).unwrap_or(true) == now.facts.template),
         "domain.rename" => so(arguments.get("to").and_then(|v| v.as_str()) == Some(&*now.name)),
         "domain.note" => {

@@ -324,6 +324,8 @@ mod tests {
             note: None,
             template,
             moving_to: None,
+            autostart_order: None,
+            autostart_delay: None,
         }
     }
 

@@ -1,8 +1,10 @@
 //! What a new machine is told at its first boot, in the words of cloud-init's data source NoCloud. Pure.
 //!
 //! Settings become a `#cloud-config` that a serializer writes: JSON, which is YAML too. A text of the person's own goes as it is,
-//! checked only to be something that cloud-init takes at all.
+//! checked only to be something that cloud-init takes at all: a `#cloud-config` that is not YAML would be skipped by the guest in
+//! silence, and nobody could log in.
 
+use super::yaml;
 use crate::Fault;
 use serde_json::{Value, json};
 
@@ -75,7 +77,10 @@ impl FirstBoot {
                 return Err(Fault::invalid("--user-data stands for itself; put user, key and password into it, or leave it away"));
             }
             check_text("user-data", text)?;
-            if !BEGINNINGS.iter().any(|b| text.starts_with(b)) {
+            // An archive of parts (#cloud-config-archive) is a list, and its parts are anything.
+            if text.lines().next().is_some_and(|first| first.trim_end() == "#cloud-config") {
+                yaml::check_mapping("user-data", text)?;
+            } else if !BEGINNINGS.iter().any(|b| text.starts_with(b)) {
                 return Err(Fault::invalid(
                     "cloud-init would not know what this user-data is: its first line must be #cloud-config, #! and a program, #include, or \
                      the head of a MIME message",
@@ -84,6 +89,7 @@ impl FirstBoot {
         }
         if let Some(text) = &self.network_config {
             check_text("network-config", text)?;
+            yaml::check_mapping("network-config", text)?;
             if !text.contains("version") {
                 return Err(Fault::invalid("a network-config says its version; begin it with `version: 2`"));
             }
@@ -257,12 +263,21 @@ mod tests {
             (FirstBoot { user_data: Some("#!/bin/sh".into()), user: Some("me".into()), ..none() }, "stands for itself"),
             (FirstBoot { network_config: Some("ethernets: {}".into()), ..none() }, "version"),
             (FirstBoot { network_config: Some(" \n".into()), ..none() }, "empty"),
+            (FirstBoot { network_config: Some("version: 2\n bad: [".into()), ..none() }, "line 2"),
+            (FirstBoot { user_data: Some("#cloud-config\nusers:\n  - name: [a\n".into()), ..none() }, "line"),
+            (FirstBoot { user_data: Some("#cloud-config\n- a\n".into()), ..none() }, "line 2, column 1"),
         ];
         for (first, word) in bad {
             let fault = first.check().unwrap_err();
             assert!(fault.message.contains(word) && fault.message.len() < 400, "{fault}");
         }
-        for good in ["#!/bin/sh\ntrue", "#include\nhttps://x", "Content-Type: multipart/mixed; boundary=x", "#cloud-config\n{}"] {
+        for good in [
+            "#!/bin/sh\ntrue",
+            "#include\nhttps://x",
+            "Content-Type: multipart/mixed; boundary=x",
+            "#cloud-config\n{}",
+            "#cloud-config-archive\n- a",
+        ] {
             assert!(FirstBoot { user_data: Some(good.into()), ..none() }.check().is_ok(), "{good}");
         }
     }

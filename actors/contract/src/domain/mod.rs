@@ -12,6 +12,7 @@
 //! ```
 
 mod ask;
+mod autostart;
 mod clone;
 mod console;
 mod create;
@@ -29,8 +30,10 @@ mod nic;
 mod port;
 mod run;
 mod snapshot;
+mod yaml;
 
 pub use ask::*;
+pub use autostart::*;
 pub use clone::*;
 pub use console::*;
 pub use create::*;
@@ -114,8 +117,14 @@ pub struct DomainFacts {
     pub memory: Bytes,
     /// Whether its definition stays when it is off.
     pub persistent: bool,
-    /// Whether it starts with its host.
+    /// Whether it starts with its host, in whichever way.
     pub autostart: bool,
+    /// When among the others Archipel starts it after a boot of its host; without it libvirt does, at no certain time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autostart_order: Option<u32>,
+    /// How many seconds the next one is then waited with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autostart_delay: Option<u32>,
     /// Whether its guest agent answers.
     pub agent: bool,
     /// `kvm` (hardware), `qemu` (software emulation), `test`, `xen`, `lxc` ...

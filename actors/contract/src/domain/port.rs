@@ -1,6 +1,6 @@
 //! What the inside needs of a hypervisor to handle virtual machines.
 
-use super::{DomainRecord, DomainSpec};
+use super::{DomainRecord, DomainSpec, StartOrder};
 use crate::{BoxFuture, DomainId, Fault, RightToRun, volume::Unused};
 
 /// What the inside needs of a hypervisor to handle virtual machines. Every method may fail with `unavailable` while the
@@ -15,8 +15,12 @@ pub trait DomainPort: Send + Sync {
     fn xml(&self, id: DomainId, inactive: bool) -> BoxFuture<'_, Result<String, Fault>>;
     /// Defines a new machine (`virDomainDefineXML`). `conflict` when the name is taken. Each disk it is given needs its proof.
     fn define(&self, spec: DomainSpec, disks: Vec<Unused>) -> BoxFuture<'_, Result<DomainId, Fault>>;
-    /// Forgets the definition (`virDomainUndefineFlags`).
+    /// Forgets the definition (`virDomainUndefineFlags`). The variables of its firmware stay where they are.
     fn undefine(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// The same, and the variables of its firmware are deleted.
+    fn undefine_with_variables(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Whether it has a firmware that keeps variables in a file.
+    fn has_variables(&self, id: DomainId) -> BoxFuture<'_, Result<bool, Fault>>;
     /// Starts it (`virDomainCreateWithFlags`). Consumes the right to run.
     fn start(&self, right: RightToRun, paused: bool) -> BoxFuture<'_, Result<(), Fault>>;
     /// Asks the guest to power off (`virDomainShutdown`).
@@ -31,8 +35,11 @@ pub trait DomainPort: Send + Sync {
     fn pause(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
     /// Lets them go on (`virDomainResume`, `virDomainPMWakeup`).
     fn resume(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Starts it with its host or not (`virDomainSetAutostart`).
+    /// Lets libvirt start it with its host or not (`virDomainSetAutostart`).
     fn set_autostart(&self, id: DomainId, enabled: bool) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Writes into its definition, live and persistent, when Archipel starts it after a boot of its host; `None`: Archipel does not.
+    /// libvirt's own autostart is not touched.
+    fn set_start_order(&self, id: DomainId, order: Option<StartOrder>) -> BoxFuture<'_, Result<(), Fault>>;
     /// Gives it another name (`virDomainRename`). `conflict` when the name is taken.
     fn rename(&self, id: DomainId, to: String) -> BoxFuture<'_, Result<(), Fault>>;
     /// Sets the description, live and persistent (`virDomainSetMetadata`); `None` removes it.

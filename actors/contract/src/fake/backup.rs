@@ -190,6 +190,8 @@ impl BackupPort for FakeHost {
                         virtualization: "test".into(),
                         note: None,
                         moving_to: None,
+                        autostart_order: None,
+                        autostart_delay: None,
                         template: false,
                     };
                     let id = DomainId(Uuid::new_v4());

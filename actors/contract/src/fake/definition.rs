@@ -265,7 +265,15 @@ fn liken(model: &mut Model, id: DomainId, likeness: Likeness) -> Result<Likened,
         });
     }
     let note = likeness.note.map_or(original.facts.note.clone(), |n| Some(n.into()).filter(|n: &Arc<str>| !n.is_empty()));
-    let facts = DomainFacts { state: DomainState::Shutoff, template: false, autostart: false, note, ..original.facts };
+    let facts = DomainFacts {
+        state: DomainState::Shutoff,
+        template: false,
+        autostart: false,
+        autostart_order: None,
+        autostart_delay: None,
+        note,
+        ..original.facts
+    };
     model.domains.insert(made, DomainRecord { id: made, name: likeness.name.into(), facts });
     model.tell_domain(made, DomainChange::Defined("added"));
     Ok(Likened { id: made, remarks: Vec::new() })

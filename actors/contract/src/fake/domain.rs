@@ -3,7 +3,7 @@
 use super::host::{FakeHost, Model};
 use crate::{
     BoxFuture, DomainId, Fault, FaultKind, RightToRun,
-    domain::{DomainFacts, DomainPort, DomainRecord, DomainSpec, DomainState},
+    domain::{DomainFacts, DomainPort, DomainRecord, DomainSpec, DomainState, Firmware, StartOrder},
     host::DomainChange,
     volume::Unused,
 };
@@ -39,6 +39,18 @@ fn free(model: &Model, name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+fn undefine(model: &mut Model, id: DomainId) -> Result<(), Fault> {
+    no_job(model, id)?;
+    let record = find(model, id)?;
+    if record.facts.state.is_active() {
+        record.facts.persistent = false;
+    } else {
+        model.domains.remove(&id);
+    }
+    model.tell_domain(id, DomainChange::Undefined);
+    Ok(())
+}
+
 impl DomainPort for FakeHost {
     fn list(&self) -> BoxFuture<'_, Result<Vec<DomainRecord>, Fault>> {
         self.call("domain.list", String::new(), |model| {
@@ -64,6 +76,9 @@ impl DomainPort for FakeHost {
             free(model, &spec.name)?;
             let id = spec.id.unwrap_or_else(|| DomainId(Uuid::new_v4()));
             super::volume::attach(model, id, &spec, &disks)?;
+            if matches!(spec.firmware, Some(Firmware::Uefi | Firmware::SecureBoot)) {
+                model.variables.insert(id);
+            }
             let facts = DomainFacts {
                 state: DomainState::Shutoff,
                 reason: None,
@@ -76,6 +91,8 @@ impl DomainPort for FakeHost {
                 note: spec.note.map(Into::into),
                 template: false,
                 moving_to: None,
+                autostart_order: None,
+                autostart_delay: None,
             };
             model.domains.insert(id, DomainRecord { id, name: spec.name.into(), facts });
             model.tell_domain(id, DomainChange::Defined("added"));
@@ -84,16 +101,21 @@ impl DomainPort for FakeHost {
     }
 
     fn undefine(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call("domain.undefine", id.to_string(), move |model| undefine(model, id))
+    }
+
+    fn undefine_with_variables(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("domain.undefine", id.to_string(), move |model| {
-            no_job(model, id)?;
-            let record = find(model, id)?;
-            if record.facts.state.is_active() {
-                record.facts.persistent = false;
-            } else {
-                model.domains.remove(&id);
-            }
-            model.tell_domain(id, DomainChange::Undefined);
+            undefine(model, id)?;
+            model.variables.remove(&id);
             Ok(())
+        })
+    }
+
+    fn has_variables(&self, id: DomainId) -> BoxFuture<'_, Result<bool, Fault>> {
+        self.call("domain.has-variables", id.to_string(), move |model| {
+            find(model, id)?;
+            Ok(model.variables.contains(&id))
         })
     }
 
@@ -169,7 +191,20 @@ impl DomainPort for FakeHost {
 
     fn set_autostart(&self, id: DomainId, enabled: bool) -> BoxFuture<'_, Result<(), Fault>> {
         self.call("domain.set-autostart", id.to_string(), move |model| {
-            find(model, id)?.facts.autostart = enabled;
+            let facts = &mut find(model, id)?.facts;
+            facts.autostart = enabled || facts.autostart_order.is_some();
+            Ok(())
+        })
+    }
+
+    fn set_start_order(&self, id: DomainId, order: Option<StartOrder>) -> BoxFuture<'_, Result<(), Fault>> {
+        self.call("domain.set-start-order", id.to_string(), move |model| {
+            let facts = &mut find(model, id)?.facts;
+            if order.is_some() || facts.autostart_order.is_some() {
+                facts.autostart = order.is_some();
+            }
+            facts.ordered(order);
+            model.tell_domain(id, DomainChange::Changed("metadata"));
             Ok(())
         })
     }

@@ -37,6 +37,8 @@ pub(super) struct Model {
     pub(super) closed: bool,
     /// Whether libvirt lives at all; it may, and we may still not reach it.
     pub(super) libvirt: bool,
+    /// The boot of its kernel.
+    pub(super) kernel: Option<Arc<str>>,
     /// All the memory of the host.
     pub(super) memory: Bytes,
     /// What machines need of a host, where it is not the usual.
@@ -70,6 +72,8 @@ pub(super) struct Model {
     pub(super) plans: BTreeMap<NetworkId, super::network::Plan>,
     pub(super) pools: BTreeMap<PoolId, PoolRecord>,
     pub(super) volumes: BTreeMap<PoolId, Vec<VolumeRecord>>,
+    /// Machines whose firmware has written variables; of those that are gone too.
+    pub(super) variables: BTreeSet<DomainId>,
     /// What definitions have beside facts.
     pub(super) workshop: BTreeMap<DomainId, super::definition::Bench>,
     /// Directories that other hosts have too, with the name of what lies there.
@@ -175,6 +179,8 @@ impl FakeHost {
             guests_listen: true,
             forgetful: false,
             libvirt: true,
+            kernel: None,
+            variables: BTreeSet::new(),
             memory: Bytes(16 << 30),
             needs: BTreeMap::new(),
             obstacles: Vec::new(),
@@ -264,6 +270,8 @@ impl FakeHost {
             note: None,
             template: false,
             moving_to: None,
+            autostart_order: None,
+            autostart_delay: None,
         };
         self.change(|model| {
             model.domains.insert(id, DomainRecord { id, name: name.into(), facts });
@@ -464,8 +472,9 @@ impl HypervisorPort for FakeHost {
         })
     }
     fn facts(&self) -> BoxFuture<'_, Result<HypervisorFacts, Fault>> {
-        self.call("hypervisor.facts", String::new(), |_| {
+        self.call("hypervisor.facts", String::new(), |model| {
             Ok(HypervisorFacts {
+                kernel: model.kernel.clone(),
                 state: HypervisorState::Connected,
                 driver: "Fake".into(),
                 acceleration: "none".into(),

@@ -42,6 +42,18 @@ fn stands((first, ended): &(Operation, Option<Ended>), operation: &Operation) ->
     }
 }
 
+/// Those that were done since then, newest first.
+fn newest<'a>(of: impl Iterator<Item = &'a (Operation, Option<Ended>)>, since: Timestamp, most: usize) -> Vec<DoneOperation> {
+    let done = |(operation, ended): &(Operation, Option<Ended>)| {
+        let (outcome, at) = ended.clone()?;
+        (at >= since).then(|| DoneOperation { operation: operation.clone(), outcome, at })
+    };
+    let mut done: Vec<DoneOperation> = of.filter_map(done).collect();
+    done.sort_by_key(|d| std::cmp::Reverse((d.at, d.operation.id)));
+    done.truncate(most);
+    done
+}
+
 impl Journal for MemoryJournal {
     fn accept(&self, operation: Operation) -> BoxFuture<'_, Result<Acceptance, Fault>> {
         let mut all = lock(&self.0);
@@ -80,16 +92,12 @@ impl Journal for MemoryJournal {
 
     fn done_on(&self, target: EntityId, since: Timestamp, most: usize) -> BoxFuture<'_, Result<Vec<DoneOperation>, Fault>> {
         let all = lock(&self.0);
-        let of_target = all.values().filter(|(operation, _)| operation.target == target);
-        let mut done: Vec<DoneOperation> = of_target
-            .filter_map(|(operation, ended)| {
-                let (outcome, at) = ended.clone()?;
-                (at >= since).then(|| DoneOperation { operation: operation.clone(), outcome, at })
-            })
-            .collect();
-        done.sort_by_key(|d| std::cmp::Reverse((d.at, d.operation.id)));
-        done.truncate(most);
-        Box::pin(ready(Ok(done)))
+        Box::pin(ready(Ok(newest(all.values().filter(|(operation, _)| operation.target == target), since, most))))
+    }
+
+    fn ended_tasks(&self, since: Timestamp, most: usize) -> BoxFuture<'_, Result<Vec<DoneOperation>, Fault>> {
+        let all = lock(&self.0);
+        Box::pin(ready(Ok(newest(all.values().filter(|(operation, _)| matches!(operation.target, EntityId::Task(_))), since, most))))
     }
 
     fn forget_before(&self, time: Timestamp) -> BoxFuture<'_, Result<u64, Fault>> {

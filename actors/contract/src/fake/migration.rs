@@ -179,6 +179,8 @@ fn defined(id: DomainId, definition: &str) -> Result<DomainRecord, Fault> {
         note: between(definition, "description").filter(|t| !t.is_empty()).map(Into::into),
         template: false,
         moving_to: None,
+        autostart_order: None,
+        autostart_delay: None,
     };
     Ok(DomainRecord { id, name: name.into(), facts })
 }

@@ -6,6 +6,7 @@ mod accounts;
 mod announcer;
 mod authority;
 mod backup;
+mod boot;
 mod clock;
 mod console;
 mod definition;

@@ -305,9 +305,24 @@ fn firmware_of(root: &Element) -> Option<Firmware> {
     }
 }
 
+/// Whether a machine's firmware keeps variables in a file.
+pub(crate) fn has_variables(root: &Element) -> bool {
+    root.child("os").is_some_and(|os| {
+        os.attribute("firmware") == Some("efi")
+            || os.elements().any(|e| e.name == "nvram" || (e.name == "loader" && e.attribute("type") == Some("pflash")))
+    })
+}
+
+/// The same for a machine that is new: what lies under its name is another one's, which was forgotten without it.
+pub(crate) fn begin_with_fresh_variables(root: &mut Element) {
+    if has_variables(root) {
+        note_fresh_variables(root);
+    }
+}
+
 /// Notes that the next start shall begin with new variables. libvirt takes the old file of the machine's name if there is one, and the one
 /// of plain UEFI holds no keys: Secure Boot would be asked for and be off.
-fn note_fresh_variables(root: &mut Element) {
+pub(crate) fn note_fresh_variables(root: &mut Element) {
     let notes = root.ensure("metadata");
     notes.take(|e| e.attributes.iter().any(|(_, value)| value == NOTED));
     notes.append(Element::new("archipel:firmware").with("xmlns:archipel", NOTED).with("variables", "new"));

@@ -54,6 +54,8 @@ pub(crate) fn machine(n: u128, host: &str) -> Entity {
         note: None,
         template: false,
         moving_to: None,
+        autostart_order: None,
+        autostart_delay: None,
     };
     entity(EntityId::Domain(DomainId(uuid::Uuid::from_u128(n))), &format!("web{n}"), host, Facts::Domain(facts))
 }
