@@ -163,6 +163,8 @@ pub fn list() -> Vec<Route> {
         of::<DomainActor, SetPassword>(),
         of::<DomainActor, AttachHostDevice>(),
         of::<DomainActor, DetachHostDevice>(),
+        of::<DomainActor, AttachFilesystem>(),
+        of::<DomainActor, DetachFilesystem>(),
         of::<DomainActor, AddDevice>(),
         of::<DomainActor, RemoveDevice>(),
         of::<HypervisorActor, FindMac>(),

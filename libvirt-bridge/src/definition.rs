@@ -10,6 +10,7 @@
 mod block;
 mod likeness;
 mod raw;
+mod shared;
 
 use crate::{
     connection::{Lane, Link, Session, Trouble},
@@ -38,6 +39,8 @@ const SECURE: u32 = sys::VIR_DOMAIN_XML_SECURE;
 const INACTIVE: u32 = sys::VIR_DOMAIN_XML_INACTIVE;
 /// How often a MAC is made up before libvirt's machines are said to have them all.
 const ATTEMPTS: usize = 64;
+
+pub(crate) use shared::check_start;
 
 pub(crate) fn tree(xml: &str) -> Result<Element, Fault> {
     parse(xml).map_err(|e| unreadable("a virtual machine", e))
@@ -216,6 +219,7 @@ fn map_of(cpus: &[u32], count: u32) -> Vec<u8> {
 fn make(session: &Session, id: DomainId, edit: &Edit, when: When, disk: &[Unused]) -> Result<Applied, Trouble> {
     let before = present(session, id)?;
     let name = before.domain.name()?;
+    let when = edit.when(when);
     may_apply(when, before.live.is_some(), before.config.is_some()).check(&name)?;
     let with = surroundings(session, id, edit, &before, disk)?;
     let live_root = before.live.as_ref().filter(|_| when != When::NextBoot);
@@ -232,7 +236,7 @@ fn make(session: &Session, id: DomainId, edit: &Edit, when: When, disk: &[Unused
 
     let defined = config.as_ref().filter(|(after, _)| Some(after) != config_root);
     if let Some((after, _)) = defined {
-        define(session, &write(after), false)?;
+        define(session, &write(after), false).map_err(|error| only_read(edit, error))?;
     }
     let mut done: Vec<&Step> = Vec::new();
     for step in &plan.steps {
@@ -252,6 +256,12 @@ fn make(session: &Session, id: DomainId, edit: &Edit, when: When, disk: &[Unused
     }
 
     let mut remark = plan.waits.clone().filter(|_| live.is_some());
+    if let (Edit::AttachFilesystem(_), Some((after, _)), Some(root)) = (edit, defined, config_root)
+        && edit::shares_memory(after)
+        && !edit::shares_memory(root)
+    {
+        remark = Some("its memory is shared with its host from then on, as virtiofs needs it".to_owned());
+    }
     if plan.steps.iter().any(|s| matches!(s, Step::Detach(_)))
         && let Ok(now) = tree(&ask(|| before.domain.xml_desc(SECURE))?)
         && changed(Some(&now), edit, &with).is_ok()
@@ -266,6 +276,18 @@ fn make(session: &Session, id: DomainId, edit: &Edit, when: When, disk: &[Unused
     };
     let after = ask(|| before.domain.xml_desc(INACTIVE))?;
     Ok(Applied { applies, device, remark, before: before.shown, after })
+}
+
+/// libvirt before 11.0 has no virtiofs that is only read.
+fn only_read(edit: &Edit, error: Error) -> Trouble {
+    match edit {
+        Edit::AttachFilesystem(ask) if ask.read_only && crate::fault::is_unsupported(&error) => {
+            let text = "this host's libvirt cannot share a directory for reading only; mount it once more on the host, read-only (mount --bind \
+                        -o ro), and share that, or leave --read-only away";
+            Fault::new(FaultKind::Unsupported, text).because(error.message()).into()
+        }
+        _ => error.into(),
+    }
 }
 
 /// Takes over the passwords of screens, which a definition is shown without.
@@ -340,7 +362,14 @@ impl DefinitionPort for Link {
         {
             return Box::pin(std::future::ready(Err(fault)));
         }
-        self.call(Lane::Change, "changing a definition", move |session| make(session, id, &edit, when, disk.as_slice()))
+        let config = self.config().clone();
+        self.call(Lane::Change, "changing a definition", move |session| {
+            let mut edit = edit;
+            if let Edit::AttachFilesystem(ask) = &mut edit {
+                ask.directory = shared::resolved(&config, &ask.directory)?;
+            }
+            make(session, id, &edit, when, disk.as_slice())
+        })
     }
 
     fn replace(&self, id: DomainId, xml: String, disks: Vec<Unused>) -> BoxFuture<'_, Result<Applied, Fault>> {

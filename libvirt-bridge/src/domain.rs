@@ -3,6 +3,7 @@
 use crate::{
     connection::{Lane, Link, Session, Trouble},
     count::ask,
+    definition::check_start,
     fault,
     xml::{
         create, domain as build,
@@ -351,8 +352,10 @@ impl DomainPort for Link {
 
     fn start(&self, right: RightToRun, paused: bool) -> BoxFuture<'_, Result<(), Fault>> {
         // The right moves into the call and is gone afterwards, whatever comes of it.
+        let config = self.config().clone();
         self.call(Lane::Change, "starting a virtual machine", move |session| {
             let domain = session.domain(right.domain())?;
+            check_start(&config, &ask(|| domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE))?)?;
             // The test driver has no guest whose first instruction could matter, and does not know the flag.
             let by_hand = paused && matches!(session.kind()?, build::Kind::Test);
             let mut flags = if paused && !by_hand { sys::VIR_DOMAIN_START_PAUSED } else { 0 };

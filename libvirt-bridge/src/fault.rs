@@ -27,6 +27,11 @@ pub(crate) fn is_gone(error: &Error) -> bool {
     matches!(error.code().known().map(|n| meaning(n).0), Some(FaultKind::NotFound))
 }
 
+/// Whether libvirt knows what was asked for and cannot do it.
+pub(crate) fn is_unsupported(error: &Error) -> bool {
+    matches!(error.code().known().map(|n| meaning(n).0), Some(FaultKind::Unsupported))
+}
+
 /// Whether the state of the thing may be the reason. Some drivers say "internal error" where others say "not now".
 pub(crate) fn may_be_state(error: &Error) -> bool {
     matches!(error.code().known().map(|n| meaning(n).0), Some(FaultKind::WrongState | FaultKind::Internal))

@@ -95,6 +95,8 @@ pub struct LinkConfig {
     pub transfers: usize,
     /// Devices of the host that may be handed to machines: `0000:03:00.0` for PCI, `1234:abcd` for USB. None.
     pub host_devices: Vec<String>,
+    /// Directories of the host that machines may share, with all that is below them. None.
+    pub shared_directories: Vec<std::path::PathBuf>,
     /// Where the libvirt of another host reaches this one; `None`: `qemu+tls://HOSTNAME/system`.
     pub peer_uri: Option<String>,
     /// Where the memory of a machine is to be sent (`migrate_uri`), when that is not the host of `peer_uri`.
@@ -120,6 +122,7 @@ impl LinkConfig {
             keepalive_count: 3,
             transfers: 32,
             host_devices: Vec::new(),
+            shared_directories: Vec::new(),
             peer_uri: None,
             data_uri: None,
         }

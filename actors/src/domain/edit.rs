@@ -43,6 +43,8 @@ edits!(
     SetPassword,
     AttachHostDevice,
     DetachHostDevice,
+    AttachFilesystem,
+    DetachFilesystem,
     AddDevice,
     RemoveDevice,
 );

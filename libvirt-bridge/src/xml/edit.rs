@@ -7,6 +7,7 @@
 //! Pure: what an edit needs of its surroundings (a volume's path, a free name) is found out before and handed in.
 
 mod disk;
+mod filesystem;
 pub mod hand;
 pub mod live;
 mod machine;
@@ -22,6 +23,7 @@ use archipel_contract::{
 
 pub use disk::{free_target, uses};
 pub(crate) use disk::{put_in, usual_bus};
+pub use filesystem::{shared_directories, shares_memory};
 pub(crate) use machine::{NOTED, begin_with_fresh_variables, choose_firmware, has_variables, note_fresh_variables};
 pub(crate) use nic::is_card;
 pub use rows::rows;
@@ -74,6 +76,8 @@ pub fn apply(root: &mut Element, edit: &Edit, with: &Surroundings) -> Result<Cha
         Edit::Password(ask) => plain::password(root, &ask.password),
         Edit::AttachHostDevice(ask) => plain::attach_host_device(root, &ask.device),
         Edit::DetachHostDevice(ask) => plain::detach_host_device(root, &ask.device),
+        Edit::AttachFilesystem(ask) => filesystem::attach(root, ask),
+        Edit::DetachFilesystem(ask) => filesystem::detach(root, &ask.tag),
         Edit::AddDevice(ask) => plain::add(root, ask.kind),
         Edit::RemoveDevice(ask) => plain::remove(root, ask.kind),
         Edit::Template(template) => {

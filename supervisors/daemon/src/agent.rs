@@ -172,7 +172,7 @@ pub(crate) async fn start(
         (Some(remote), None) => Some(Learned::begin(remote, Arc::new(store.clone())).await?),
         _ => None,
     };
-    for Hypervisor { name, uri, peer_uri, data_uri, host_devices } in hypervisors(settings)? {
+    for Hypervisor { name, uri, peer_uri, data_uri, host_devices, shared_directories } in hypervisors(settings)? {
         let Way { connector, others, password, before } = way(settings, ours, &name).await?;
         let mut config = LinkConfig::new(settings.cell.clone(), name.clone(), password, connector, clock.clone());
         if !others.is_empty() {
@@ -187,6 +187,7 @@ pub(crate) async fn start(
             peer_uri,
             data_uri,
             host_devices,
+            shared_directories,
             ..archipel_libvirt::LinkConfig::new(name.clone(), uri.clone())
         };
         let host = archipel_libvirt::open(to_libvirt);

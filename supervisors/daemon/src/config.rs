@@ -7,7 +7,10 @@ mod check;
 mod cluster;
 mod reader;
 
-use archipel_contract::{CellName, HypervisorName, domain::host_device_of};
+use archipel_contract::{
+    CellName, HypervisorName,
+    domain::{directory_of, host_device_of},
+};
 use archipel_supervisors::tree::Limits;
 pub(crate) use cluster::Cluster;
 use reader::{Section, layers};
@@ -67,6 +70,8 @@ pub(crate) struct Hypervisor {
     pub(crate) data_uri: Option<String>,
     /// Devices of the host that machines may be given.
     pub(crate) host_devices: Vec<String>,
+    /// Directories of the host that machines may share.
+    pub(crate) shared_directories: Vec<PathBuf>,
 }
 
 /// Where the exchange is, for a process that is only an agent.
@@ -162,8 +167,15 @@ fn read(table: reader::Table, mistakes: &mut Vec<Mistake>) -> Settings {
         for fault in host_devices.iter().filter_map(|device| host_device_of(device).err()) {
             one.mistake("host_devices", fault.message);
         }
+        let mut shared_directories = Vec::new();
+        for directory in one.list("shared_directories").unwrap_or_default() {
+            match directory_of(&directory) {
+                Ok(directory) => shared_directories.push(directory),
+                Err(fault) => one.mistake("shared_directories", fault.message),
+            }
+        }
         one.finish();
-        Some(Hypervisor { name: name?, uri: uri?, peer_uri, data_uri, host_devices })
+        Some(Hypervisor { name: name?, uri: uri?, peer_uri, data_uri, host_devices, shared_directories })
     });
 
     let mut xmpp = root.section("xmpp");

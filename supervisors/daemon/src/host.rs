@@ -14,7 +14,14 @@ pub(crate) fn default_hypervisor() -> Hypervisor {
     if !answers {
         tracing::warn!("qemu:///system does not answer, so libvirt's test driver is shown; configure [[hypervisor]] to say what is meant");
     }
-    Hypervisor { name: name(&hostname()), uri: uri.to_owned(), peer_uri: None, data_uri: None, host_devices: Vec::new() }
+    Hypervisor {
+        name: name(&hostname()),
+        uri: uri.to_owned(),
+        peer_uri: None,
+        data_uri: None,
+        host_devices: Vec::new(),
+        shared_directories: Vec::new(),
+    }
 }
 
 /// The host's own name.

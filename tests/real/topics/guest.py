@@ -27,10 +27,14 @@ def setup(stack, work):
     with open(disk, "wb") as file:
         file.truncate(16 << 20)
     p.jid = f"{linux.define(p.host, 'web1', ip='192.0.2.7/24', more=CARD + DISK.format(file=disk))}@{CELL}"
-    p.daemon = Daemon(work, {"alpha": p.host.uri})
+    p.shared = p.host.work / "shared"
+    p.shared.mkdir()
+    p.daemon = Daemon(work, {"alpha": p.host.uri}, hypervisor=f'shared_directories = ["{p.shared}"]')
     p.daemon.account("add", RAW, "--role", "admin-raw")
     stack.enter_context(p.daemon)
     p.daemon.wait_state("web1", "shutoff")
+    told = p.daemon.json("domain", "attach-filesystem", "web1", str(p.shared), "data")
+    assert told["applies"] == "next-boot" and "its memory is shared" in told["message"], told
     p.daemon.cli("domain", "start", "web1")
     until(lambda: p.daemon.machine("web1")["agent"], 90, "the agent to answer", pause=0.2)
     return p
@@ -80,6 +84,47 @@ def test_a_password_is_written_down_nowhere(p):
 
 def run(p, program, *options, **more):
     return p.daemon.json("domain", "guest-run", "web1", program, *options, jid=RAW, **more)
+
+
+def test_the_guest_mounts_a_directory_of_the_host(p):
+    (p.shared / "hello").write_text("from the host\n")
+    script = "mkdir /tmp/m && mount -t virtiofs data /tmp/m && cat /tmp/m/hello && echo back >/tmp/m/back; umount /tmp/m"
+    told = run(p, "sh", "--arguments", f"-c '{script}'")
+    assert told["output"] == "from the host\n", told
+    assert (p.shared / "back").read_text() == "back\n"
+    # The one that runs is left alone.
+    (p.shared / "more").mkdir()
+    assert p.daemon.json("domain", "attach-filesystem", "web1", str(p.shared / "more"), "more")["applies"] == "next-boot"
+    assert "shared/more" not in p.host.virsh("dumpxml", "web1") and "shared/more" in p.host.virsh("dumpxml", "--inactive", "web1")
+    p.daemon.cli("domain", "detach-filesystem", "web1", "more")
+    assert "shared/more" not in p.host.virsh("dumpxml", "--inactive", "web1")
+
+
+def test_only_what_the_host_lists_is_shared_wherever_a_link_leads(p):
+    (p.shared / "out").symlink_to("/etc")
+    before = p.host.virsh("dumpxml", "--inactive", "web1")
+    for directory, tag, more, words, code in (
+        ("/etc", "etc", (), "shared_directories", 77),
+        (f"{p.shared}2", "two", (), "shared_directories", 77),
+        (p.shared / "out", "out", (), "leads out", 77),
+        (f"{p.shared}/../..", "up", (), "without ..", 64),
+        (p.shared / "nothing", "none", (), "make it first", 66),
+        (p.shared, "data", (), "another tag", 73),
+        (p.shared, "still", ("--read-only",), "mount it once more", 69),
+    ):
+        done = p.daemon.cli("domain", "attach-filesystem", "web1", str(directory), tag, *more, check=False)
+        assert done.returncode == code and words in done.stderr, (directory, done)
+    assert p.host.virsh("dumpxml", "--inactive", "web1") == before
+    # Whoever writes there may put a link in the place of a directory that another machine shares.
+    linux.define(p.host, "web2")
+    p.daemon.wait_state("web2", "shutoff")
+    (p.shared / "web2").mkdir()
+    p.daemon.cli("domain", "attach-filesystem", "web2", str(p.shared / "web2"), "data")
+    (p.shared / "web2").rmdir()
+    (p.shared / "web2").symlink_to("/etc")
+    done = p.daemon.cli("domain", "start", "web2", check=False)
+    assert done.returncode == 77 and "leads out" in done.stderr, done
+    assert p.host.virsh("domstate", "web2") == "shut off"
 
 
 def run_refused(p, program, *options, jid=RAW):

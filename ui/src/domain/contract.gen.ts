@@ -15,6 +15,7 @@ export interface CommandArguments {
   'checkpoint.list': Record<string, never>;
   'domain.add-device': { kind: 'rng' | 'guest-agent' | 'serial' | 'watchdog' | 'sound' | 'cdrom' | 'tablet'; when?: 'now' | 'next-boot' | 'both' };
   'domain.attach-disk': { volume: string; bandwidth?: number | string; bus?: 'virtio' | 'scsi' | 'sata' | 'ide' | 'usb'; cache?: 'default' | 'none' | 'writethrough' | 'writeback' | 'directsync' | 'unsafe'; cdrom?: boolean; device?: string; discard?: boolean; iops?: number; read_only?: boolean; shareable?: boolean; when?: 'now' | 'next-boot' | 'both' };
+  'domain.attach-filesystem': { directory: string; tag: string; read_only?: boolean; when?: 'now' | 'next-boot' | 'both' };
   'domain.attach-host-device': { device: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.attach-nic': { bandwidth?: number | string; bridge?: string; filter?: string; link_down?: boolean; mac?: string; model?: string; network?: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.autostart': { delay?: number; enabled?: boolean; order?: number };
@@ -27,6 +28,7 @@ export interface CommandArguments {
   'domain.create': { cloud_init?: boolean; disk?: string; firmware?: 'bios' | 'uefi' | 'secure-boot'; graphics?: 'none' | 'vnc'; hostname?: string; image?: string; iso?: string; linked?: boolean; memory?: number | string; name?: string; network?: string; network_boot?: boolean; network_config?: string; note?: string; password?: string; pool?: string; size?: number | string; ssh_key?: string; start?: boolean; user?: string; user_data?: string; vcpus?: number };
   'domain.define': { name: string; disk?: string; graphics?: 'none' | 'vnc'; memory?: number | string; network?: string; note?: string; vcpus?: number };
   'domain.detach-disk': { disk: string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.detach-filesystem': { tag: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.detach-host-device': { device: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.detach-nic': { mac: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.devices': { kind?: string };
@@ -542,6 +544,50 @@ export const catalog: Catalog = {
      "required": false,
      "default": false,
      "description": "Whether several machines use it at once, with a file system made for that."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.attach-filesystem",
+   "noun": "domain",
+   "verb": "attach-filesystem",
+   "title": "Share a directory of the host with a machine, from its next boot on",
+   "description": "Share a directory of the host with a machine, from its next boot on. The host's administrator lists the directories that may be shared.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "directory",
+     "kind": "text",
+     "required": true,
+     "description": "The directory on the host, for example /srv/share/web1."
+    },
+    {
+     "name": "tag",
+     "kind": "text",
+     "required": true,
+     "description": "What the guest calls it: mount -t virtiofs TAG /mnt."
+    },
+    {
+     "name": "read_only",
+     "kind": "boolean",
+     "required": false,
+     "default": false,
+     "description": "Whether the guest may only read it."
     },
     {
      "name": "when",
@@ -1137,6 +1183,37 @@ export const catalog: Catalog = {
      "kind": "text",
      "required": true,
      "description": "Which one, for example vdb."
+    },
+    {
+     "name": "when",
+     "kind": "choice",
+     "required": false,
+     "default": "both",
+     "choices": [
+      "now",
+      "next-boot",
+      "both"
+     ],
+     "description": "When it applies."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "domain.detach-filesystem",
+   "noun": "domain",
+   "verb": "detach-filesystem",
+   "title": "Share a directory of the host with a machine no more, from its next boot on",
+   "description": "Share a directory of the host with a machine no more, from its next boot on.",
+   "effect": "change",
+   "access": "admin",
+   "target": "domain",
+   "arguments": [
+    {
+     "name": "tag",
+     "kind": "text",
+     "required": true,
+     "description": "What the guest calls it."
     },
     {
      "name": "when",

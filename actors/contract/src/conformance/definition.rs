@@ -58,6 +58,13 @@ pub async fn edits_of_a_machine_that_is_off(host: &Host, tag: &str) {
     let nowhere = AttachDisk { volume: "default/no such volume".into(), ..AttachDisk::default() };
     assert_eq!(kind_of(edits.edit(id, Edit::AttachDisk(nowhere), When::Both, None).await), FaultKind::NotFound);
 
+    let share = |directory: &str| {
+        Edit::AttachFilesystem(AttachFilesystem { directory: directory.into(), tag: "t".into(), ..AttachFilesystem::default() })
+    };
+    assert_eq!(kind_of(edits.edit(id, share("/etc"), When::Both, None).await), FaultKind::Forbidden, "no host lists it");
+    let unshare = Edit::DetachFilesystem(DetachFilesystem { tag: "t".into(), when: When::Both });
+    assert_eq!(kind_of(edits.edit(id, unshare, When::Both, None).await), FaultKind::NotFound);
+
     let text = host.domains.xml(other, true).await.expect("xml");
     assert_eq!(kind_of(edits.replace(id, text, Vec::new()).await), FaultKind::InvalidRequest, "a definition of another machine");
     host.domains.undefine(id).await.expect("undefine");

@@ -11,6 +11,7 @@ use super::{
     clone::{Likened, Likeness},
     device::*,
     disk::*,
+    filesystem::*,
     machine::*,
     nic::*,
 };
@@ -99,6 +100,8 @@ pub enum Edit {
     Password(SetPassword),
     AttachHostDevice(AttachHostDevice),
     DetachHostDevice(DetachHostDevice),
+    AttachFilesystem(AttachFilesystem),
+    DetachFilesystem(DetachFilesystem),
     AddDevice(AddDevice),
     RemoveDevice(RemoveDevice),
     Template(bool),
@@ -111,6 +114,16 @@ impl Edit {
             Edit::AttachDisk(ask) => Some((&ask.volume, ask.need())),
             Edit::Media(ask) => ask.volume.as_deref().map(|volume| (volume, Need::Shared)),
             _ => None,
+        }
+    }
+}
+
+impl Edit {
+    /// When it is made, if that was asked: what is only there when a guest boots leaves the running one alone.
+    pub fn when(&self, asked: When) -> When {
+        match self {
+            Edit::AttachFilesystem(_) | Edit::DetachFilesystem(_) => When::NextBoot,
+            _ => asked,
         }
     }
 }

@@ -7,8 +7,8 @@ use super::{
 use crate::{
     BoxFuture, Bytes, DomainId, Fault, FaultKind,
     domain::{
-        Applied, Applies, CopyDisk, DefinitionPort, Device, DomainFacts, DomainRecord, DomainState, Edit, Likened, Likeness, When, mac_of,
-        may_apply, volume_of,
+        Applied, Applies, CopyDisk, DefinitionPort, Device, DomainFacts, DomainRecord, DomainState, Edit, Likened, Likeness, When,
+        check_shared, directory_of, mac_of, may_apply, volume_of,
     },
     host::DomainChange,
     volume::{Attachment, Need, Unused, disks_brought},
@@ -109,6 +109,9 @@ fn holder(model: &Model, kind: &str, fits: impl Fn(&Device) -> bool, except: Opt
     holders.find_map(|(id, _)| model.domains.get(id).map(|r| r.name.to_string()))
 }
 
+/// The one directory that the host shares with machines.
+const SHARED: &str = "/srv/share";
+
 enum Move {
     Attach(Device),
     Detach(&'static str, String),
@@ -148,6 +151,14 @@ fn what(model: &Model, id: DomainId, bench: &Bench, edit: &Edit) -> Result<Move,
         Edit::DetachNic(ask) => Move::Detach("nic", mac_of(&ask.mac)?),
         Edit::SetNic(ask) => Move::Change("nic", mac_of(&ask.mac)?, ask.network.clone()),
         Edit::AttachHostDevice(ask) => Move::Attach(device("host-device", &ask.device, "pci", "")),
+        Edit::AttachFilesystem(ask) => {
+            check_shared(&directory_of(&ask.directory)?, &[SHARED.into()])?;
+            if bench.config.iter().any(|d| d.kind == "filesystem" && d.name == ask.tag) {
+                return Err(conflict(format!("it has a directory {} already; choose another tag", ask.tag)));
+            }
+            Move::Attach(device("filesystem", &ask.tag, &ask.directory, "virtiofs"))
+        }
+        Edit::DetachFilesystem(ask) => Move::Detach("filesystem", ask.tag.clone()),
         Edit::DetachHostDevice(ask) => Move::Detach("host-device", ask.device.clone()),
         Edit::Vcpus(_) | Edit::Memory(_) => Move::Setting("size", String::new()),
         Edit::Cpu(ask) => Move::Setting("cpu", format!("{ask:?}")),
@@ -187,6 +198,7 @@ fn make(list: &mut Vec<Device>, make: &Move) -> Result<bool, Fault> {
 fn edit(model: &mut Model, id: DomainId, edit: &Edit, when: When) -> Result<Applied, Fault> {
     let record = machine(model, id)?;
     let active = record.facts.state.is_active();
+    let when = edit.when(when);
     may_apply(when, active, record.facts.persistent).check(&record.name)?;
     let mut bench = model.workshop.get(&id).cloned().unwrap_or_default();
     let before = text(&record, &bench);

@@ -95,6 +95,8 @@ pub fn plan(edit: &Edit, before: &Element, after: &Element, change: &Change) -> 
         }
         Edit::AttachDisk(_) | Edit::AttachNic(_) | Edit::AttachHostDevice(_) => attach(change),
         Edit::DetachDisk(_) | Edit::DetachNic(_) | Edit::DetachHostDevice(_) => detach(change),
+        // libvirt 9.0 itself ends when one is plugged into a running guest.
+        Edit::AttachFilesystem(_) | Edit::DetachFilesystem(_) => Plan::later("which directories it shares changes only when it boots"),
         Edit::SetDisk(ask) => set_disk(ask),
         Edit::Media(ask) => Plan::now(change.element.iter().map(|e| Step::Update(write(e), ask.force)).collect()),
         Edit::SetNic(ask) => {

@@ -178,6 +178,18 @@ fn how_many_machines_travel_at_once_is_for_each_direction() {
 }
 
 #[test]
+fn only_directories_that_are_written_out_are_shared() {
+    let one = |list: &str| with(&format!("[[hypervisor]]\nname = 'a'\nuri = 'test:///default'\nshared_directories = {list}\n"), &[]);
+    assert_eq!(
+        one("['/srv/share', '/srv/more/']").unwrap().hypervisors[0].shared_directories,
+        [Path::new("/srv/share"), Path::new("/srv/more")]
+    );
+    let mistakes = one("['/srv/share', '/', 'srv', '/srv/../etc']").unwrap_err();
+    assert_eq!(mistakes.len(), 3, "{mistakes:?}");
+    assert!(mistakes[0].contains("hypervisor[1].shared_directories"), "{mistakes:?}");
+}
+
+#[test]
 fn only_real_addresses_are_devices_that_machines_may_be_given() {
     let one = |list: &str| with(&format!("[[hypervisor]]\nname = 'a'\nuri = 'test:///default'\nhost_devices = {list}\n"), &[]);
     assert!(with("[[hypervisor]]\nname = 'a'\nuri = 'test:///default'\n", &[]).unwrap().hypervisors[0].host_devices.is_empty());
