@@ -18,7 +18,7 @@ use crate::{
 };
 use actix::prelude::*;
 use archipel_contract::{
-    Caller, Command, DomainId, EntityId, Fault, FaultKind, backup, command::Started, domain::*, event::Cause, volume::Unused,
+    Caller, Command, DomainId, EntityId, Fault, FaultKind, RightToRun, backup, command::Started, domain::*, event::Cause, volume::Unused,
 };
 use std::rc::Rc;
 
@@ -112,12 +112,18 @@ fn none_where_unknown(fault: Fault) -> Result<Vec<backup::Checkpoint>, Fault> {
 }
 
 command!(DeleteSnapshot, Event, [], |turn, command| {
-    let written_to = merged(turn, &known(&turn.scope, turn.id, &command.snapshot).await?).await?;
+    let all = known(&turn.scope, turn.id, &command.snapshot).await?;
+    let outside = lies_outside(&all, &command.snapshot, command.children);
+    if outside {
+        no_checkpoints(&turn.scope, turn.id, "merging a snapshot").await?;
+    }
+    let written_to = merged(turn, &all).await?;
     let (id, machine, caller) = (turn.id, turn.name(), turn.caller.clone());
     let words = format!("deleting the snapshot {} of {machine}", command.snapshot);
     Ok(begin::<DeleteSnapshot, _, _>(turn, words, async move |scope, _| {
         // Others are told of it until libvirt has ended.
         let _written_to = written_to;
+        let _right = if outside { rightly(&scope, id).await? } else { None };
         scope.host.snapshots.delete(id, command.snapshot.clone(), command.children).await?;
         tell(&scope, id, &caller, format!("{} deleted", command.snapshot));
         Ok(format!("the snapshot {} was deleted", command.snapshot))
@@ -139,6 +145,34 @@ command!(DiscardSaved, Event, [], |turn, _| {
     saved::forget(&turn.scope, turn.id).await;
     Ok(turn.done("starts cold next time: its saved memory was thrown away"))
 });
+
+/// Whether deleting a snapshot merges files of their own.
+fn lies_outside(all: &[Snapshot], name: &str, children: bool) -> bool {
+    let mut going = vec![name];
+    // Each pass finds those that were made after one that goes.
+    while let Some(next) = all.iter().filter(|_| children).find(|s| {
+        let after = s.parent.as_deref().is_some_and(|p| going.contains(&p));
+        after && !going.contains(&s.name.as_str())
+    }) {
+        going.push(&next.name);
+    }
+    all.iter().any(|s| s.external && going.contains(&s.name.as_str()))
+}
+
+/// To merge files of a machine that is off, libvirt opens them in a QEMU without the guest. That is like a start: only the host that owns the
+/// machine may do it, and nothing else is done with the machine meanwhile. One that runs has its disks already, and may be stopped.
+async fn rightly(scope: &Rc<Scope>, id: DomainId) -> Result<Option<(turn::Taken, RightToRun)>, Fault> {
+    let turn = turn::take(scope, id).await?;
+    turn::not_copied(scope, id)?;
+    let entity = scope.board.get(&id.into()).ok_or_else(|| Fault::not_found("the machine is gone; nothing was done"))?;
+    in_control(&entity)?;
+    if entity.domain().is_some_and(|f| f.state.is_active()) {
+        return Ok(None);
+    }
+    scope.desks.of(id).lets_through(DeleteSnapshot::NAME, &entity.name)?;
+    no_checkpoints(scope, id, "merging a snapshot").await?;
+    Ok(Some((turn, right_to_run(scope, id, &entity.name).await?)))
+}
 
 /// The proofs for the layers that deleting a snapshot may write to: libvirt merges what lies in files of its own, and a clone may be built
 /// on what was below it.
@@ -170,4 +204,31 @@ async fn known(scope: &Scope, id: DomainId, name: &str) -> Result<Vec<Snapshot>,
         [] => format!("there is no snapshot {shown:?}: the machine has none"),
         names => format!("there is no snapshot {shown:?}; there are {}", names.join(", ")),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_outside_when_it_or_what_goes_with_it_is() {
+        let one = |name: &str, parent: Option<&str>, external| Snapshot {
+            name: name.into(),
+            parent: parent.map(str::to_owned),
+            state: "running".into(),
+            current: false,
+            memory: false,
+            external,
+            created: archipel_contract::Timestamp(0),
+            disks: Vec::new(),
+            description: None,
+        };
+        // The order of a list says nothing.
+        let all = [one("c", Some("b"), true), one("b", Some("a"), false), one("a", None, false), one("d", None, true)];
+        for (name, children, outside) in
+            [("a", false, false), ("a", true, true), ("b", true, true), ("b", false, false), ("c", false, true), ("d", true, true)]
+        {
+            assert_eq!(lies_outside(&all, name, children), outside, "{name} {children}");
+        }
+    }
 }

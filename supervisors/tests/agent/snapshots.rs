@@ -54,6 +54,30 @@ fn going_back_starts_nothing_that_another_host_owns() {
 }
 
 #[test]
+fn files_of_a_machine_that_is_off_are_merged_by_its_owner_alone() {
+    story(async |lab| {
+        let id = lab.fake.add_domain("web1", DomainState::Running, true);
+        lab.begin().await;
+        for name in ["first", "second", "third"] {
+            let task = lab.started(id, "snapshot.create", json!({"name": name, "external": true})).await;
+            assert_eq!(ended(lab, task).await["state"], "done");
+        }
+        let task = lab.started(id, "snapshot.delete", json!({"snapshot": "first"})).await;
+        assert_eq!(ended(lab, task).await["message"], "the snapshot first was deleted");
+        lab.done(id, "domain.force-off").await;
+        lab.told(id, "domain.stopped");
+        let task = lab.started(id, "snapshot.delete", json!({"snapshot": "second"})).await;
+        assert_eq!(ended(lab, task).await["state"], "done", "its owner may");
+        let step = OwnershipStep::Park { by: "alpha".parse().unwrap() };
+        lab.authority.step(id, Epoch(1), step).await.unwrap();
+        let task = lab.started(id, "snapshot.delete", json!({"snapshot": "third"})).await;
+        let fault = ended(lab, task).await["fault"].clone();
+        assert_eq!(fault["kind"], "conflict", "{fault}");
+        assert_eq!(lab.fake.script.calls("snapshot.delete"), 2, "its disks are somebody else's now");
+    });
+}
+
+#[test]
 fn memory_is_saved_and_its_start_goes_on() {
     story(async |lab| {
         let id = lab.fake.add_domain("web1", DomainState::Running, true);

@@ -1,5 +1,6 @@
 """The agent in a real Linux guest: what it tells, its clock, a freeze that thaws by itself, programs, and a shutdown by the agent."""
 
+import subprocess
 import time
 
 from harness import linux
@@ -125,6 +126,31 @@ def test_only_what_the_host_lists_is_shared_wherever_a_link_leads(p):
     done = p.daemon.cli("domain", "start", "web2", check=False)
     assert done.returncode == 77 and "leads out" in done.stderr, done
     assert p.host.virsh("domstate", "web2") == "shut off"
+
+
+def test_a_merged_snapshot_keeps_what_was_written_before_and_after_it(p):
+    before, on_top, built = p.host.images / "data.img", p.host.images / "data.apart", p.host.images / "built.qcow2"
+    write = lambda what: run(p, "sh", "--arguments", f"-c 'echo {what} >/data/{what} && sync'")
+    delete = ("snapshot", "delete", "web1", "apart", "--yes")
+    write("early")
+    task = p.daemon.json("snapshot", "create", "web1", "--name", "apart", "--external")["task"]
+    assert p.daemon.json("task", "wait", task)["state"] == "done" and on_top.exists()
+    write("late")
+    # What is built on the disk as it was would break by what is written to it.
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(before), str(built)], check=True)
+    p.host.virsh("pool-refresh", "images")
+    done = p.daemon.cli(*delete, check=False)
+    assert done.returncode == 75 and "built.qcow2 is built on" in done.stderr and on_top.exists(), done
+    built.unlink()
+    p.host.virsh("pool-refresh", "images")
+    ended = p.daemon.json("task", "wait", p.daemon.json(*delete)["task"])
+    assert ended["state"] == "done", ended
+    assert p.daemon.json("snapshot", "list", "web1") == [] and not on_top.exists()
+    for options in ((), ("--inactive",)):
+        xml = p.host.virsh("dumpxml", "web1", *options)
+        assert str(before) in xml and "data.apart" not in xml, xml
+    told = run(p, "sh", "--arguments", "-c 'echo 3 >/proc/sys/vm/drop_caches; cat /data/early /data/late'")
+    assert told["output"] == "early\nlate\n", told
 
 
 def run_refused(p, program, *options, jid=RAW):
