@@ -82,6 +82,7 @@ fn words(need: Need, name: &str) -> String {
         Need::Gone => format!("{name} is being deleted, renamed or written anew"),
         Need::Still => format!("the size of {name} is being changed"),
         Need::Quiet => format!("{name} is being copied"),
+        Need::Base => format!("{name} is being built on"),
         Need::Sole | Need::Shared => format!("{name} is being given to a machine"),
     }
 }
@@ -95,7 +96,7 @@ async fn asked(scope: &Scope, wanted: Vec<Wanted>, everybody: bool) -> Result<Ve
     // Whoever else begins now sees that this has begun.
     let tell = |(w, place): (&Wanted, &Place)| -> Box<dyn Any + Send + Sync> {
         match w.need {
-            Need::Quiet | Need::Shared => Box::new(()),
+            Need::Quiet | Need::Base | Need::Shared => Box::new(()),
             _ => Box::new(scope.changing.begin(place.clone(), words(w.need, &w.name))),
         }
     };
@@ -208,7 +209,11 @@ async fn look(scope: &Scope, places: &[Place], parked: Vec<Shelved>, mut changin
     changing.resize(places.len(), Vec::new());
     let there = |(place, changing)| {
         let mut there = UsersThere { changing, ..landscape.users_at(place, &known) };
-        there.users.iter_mut().for_each(|user| user.host = Some(scope.host.name.clone()));
+        for user in &mut there.users {
+            user.host = Some(scope.host.name.clone());
+            let known = scope.board.get(&EntityId::Domain(user.id));
+            user.template = known.and_then(|e| e.domain().map(|facts| facts.template)).unwrap_or(false);
+        }
         there
     };
     Ok(places.iter().zip(changing).map(there).collect())

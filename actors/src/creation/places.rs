@@ -4,13 +4,14 @@
 use crate::{
     making::{is_running, running_pool},
     scope::{SHORT, Scope, within},
+    users,
 };
 use archipel_contract::{
     Bytes, Fault, FaultKind,
     domain::{Card, Creation, Origin, Wanted, volume_names},
     network::{NetworkRecord, NetworkState},
     storage_pool::{PoolRecord, PoolType},
-    volume::{Landscape, PlacedVolume, UNFINISHED},
+    volume::{Landscape, Need, PlacedVolume, UNFINISHED},
 };
 
 /// Everything a creation needs of what is there.
@@ -49,6 +50,9 @@ pub(super) async fn find(scope: &Scope, creation: &Creation, name: &str) -> Resu
             let image = choose(&landscape, wanted, What::Image)?;
             check_image(&landscape, image, creation.size)?;
             found.linked = matches!(creation.origin, Origin::Linked(_));
+            if found.linked {
+                users::of_volume(scope, image.pool, &image.volume.name, Need::Base, None).await?;
+            }
             found.image = Some(image.clone());
         }
         Origin::Disk(wanted) => {

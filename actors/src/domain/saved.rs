@@ -2,7 +2,7 @@
 //! disks that were written to elsewhere. So the right to run is not given out before somebody has thrown it away.
 //!
 //! ```text
-//!   seen here, another host's --memory is saved here--> noted (and does not start with this host)
+//!   seen here, another host's --memory is saved here--> noted
 //!   ours: start ----noted, and still saved--> refused: domain.discard-saved
 //!     |             \--noted, saved no more--> forgotten, started
 //!     +-- saved anew here, thrown away, undefined --> forgotten
@@ -25,10 +25,6 @@ pub(crate) async fn suspect(scope: &Scope, id: DomainId) -> Result<(), Fault> {
     if before.is_none() {
         tracing::warn!(domain = %id, host = %scope.host.name, "old memory of a machine of another host is saved here");
         scope.local.write_document(key(scope, id), None, Some(scope.clock.now().to_string().into_bytes())).await?;
-    }
-    // libvirt would go on from it by itself when this host boots.
-    if let Err(fault) = within(SHORT, scope.host.domains.set_autostart(id, false)).await {
-        tracing::warn!(domain = %id, %fault, "a machine with old saved memory may start with this host");
     }
     Ok(())
 }

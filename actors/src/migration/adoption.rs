@@ -177,6 +177,7 @@ async fn look(scope: &Rc<Scope>, id: DomainId) -> Result<(), Unsettled> {
     if standing != Standing::Absent && held.as_ref().is_some_and(|h| h.owner != *me) {
         saved::suspect(scope, id).await?;
     }
+    let is_off = matches!(standing, Standing::Off(_) | Standing::Departed);
     match (judge(standing, held.as_ref(), me), held) {
         (Verdict::Ours, _) => scope.keeper.start(EntityId::Domain(id)),
         (Verdict::Claim(saga), Some(held)) => drop(arrival::claim(scope, wish(&held, saga, held.epoch)).await?),
@@ -185,13 +186,29 @@ async fn look(scope: &Rc<Scope>, id: DomainId) -> Result<(), Unsettled> {
             let asked = ask(scope, &held.owner, &Yield { domain: id, saga, off }, PEER).await;
             // Whoever has understood and will not has said so for as long as nothing changes.
             let again = |fault: &Fault| !off || fault.kind != FaultKind::WrongState;
-            let yielded = asked.map_err(|fault| Unsettled { again: again(&fault), fault })?;
+            let yielded = match asked {
+                Ok(yielded) => yielded,
+                Err(fault) => {
+                    if is_off {
+                        stays_off(scope, id).await;
+                    }
+                    return Err(Unsettled { again: again(&fault), fault });
+                }
+            };
             take(scope, wish(&held, saga, yielded.epoch)).await?;
         }
         (Verdict::Wrong(why), _) => return Err(Fault::new(FaultKind::Conflict, why).into()),
+        (Verdict::Leave, Some(_)) if is_off => stays_off(scope, id).await,
         (Verdict::Leave | Verdict::Claim(_) | Verdict::Ask { .. }, _) => {}
     }
     Ok(())
+}
+
+/// The definition here is a copy of another host's machine: when this host boots, libvirt must not start it beside that.
+async fn stays_off(scope: &Scope, id: DomainId) {
+    if let Err(fault) = within(SHORT, scope.host.domains.set_autostart(id, false)).await {
+        tracing::warn!(domain = %id, %fault, "what is left of a machine that went elsewhere may start with this host");
+    }
 }
 
 /// Claims it, and tells whoever had it before.
@@ -230,10 +247,8 @@ pub async fn give_up(scope: &Rc<Scope>, command: Yield, caller: Caller) -> Resul
     }
     let step = OwnershipStep::Depart { by: me.clone(), saga: command.saga, to: to.clone() };
     held = within(SHORT, scope.authority.step(id, held.epoch, step)).await?;
-    if standing != Standing::Absent
-        && let Err(fault) = within(SHORT, scope.host.domains.set_autostart(id, false)).await
-    {
-        tracing::warn!(domain = %id, %fault, "what is left of a machine that went elsewhere may start with this host");
+    if standing != Standing::Absent {
+        stays_off(scope, id).await;
     }
     scope.moves.yielded.borrow_mut().insert(id);
     went(scope, id, &to).await;

@@ -176,7 +176,7 @@ impl Handler<Posted<Ask<CreateVolume>>> for PoolActor {
             let volume = command.spec()?;
             let name = volume.name.clone();
             if let Some((pool, base)) = &volume.backing {
-                users::of_named(scope, &format!("{pool}/{base}"), Need::Quiet, None).await?;
+                users::of_named(scope, &format!("{pool}/{base}"), Need::Base, None).await?;
             }
             within(LONG, scope.host.volumes.create(id, volume)).await?;
             Ok(format!("{name} is made"))

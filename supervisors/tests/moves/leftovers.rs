@@ -127,10 +127,8 @@ fn a_copy_with_old_memory_is_not_started_before_that_is_thrown_away() {
     story(&["alpha", "beta"], async |lab| {
         let id = lab.lent("beta", "alpha").await;
         lab.fake("beta").keep_memory(id);
-        lab.fake("beta").set_silently(id, |r| r.facts.autostart = true);
         lab.begin_all().await;
         lab.seen("beta", id, "domain.migrated");
-        assert!(!lab.fake("beta").domain(id).unwrap().facts.autostart, "libvirt would go on from it when the host boots");
         let refused = async |lab: &Lab| {
             let fault = lab.refused("beta", id, "domain.start", json!({})).await;
             assert!(fault.kind == FaultKind::WrongState && fault.message.contains("domain discard-saved"), "{fault}");
@@ -172,5 +170,17 @@ fn old_memory_counts_no_more_when_it_is_gone_or_saved_anew() {
         };
         tokio::time::timeout(SOON, forgotten).await.expect("it is the machine's own now");
         lab.ask("beta", id, "domain.start", json!({})).await.unwrap();
+    });
+}
+
+#[test]
+fn a_copy_of_another_hosts_machine_does_not_start_when_its_host_boots() {
+    story(&["alpha", "beta"], async |lab| {
+        let id = lab.lent("alpha", "alpha").await;
+        lab.fake("alpha").set_silently(id, |r| r.facts.autostart = true);
+        lab.fake("beta").adopt(lab.fake("alpha").domain(id).unwrap());
+        lab.begin_all().await;
+        lab.until("it would not start at beta", |l| !l.fake("beta").domain(id).unwrap().facts.autostart).await;
+        assert!(lab.fake("alpha").domain(id).unwrap().facts.autostart, "its owner starts it");
     });
 }

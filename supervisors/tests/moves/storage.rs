@@ -373,3 +373,19 @@ fn what_a_clone_that_failed_leaves_stays_when_a_machine_of_another_host_has_it()
         assert_eq!(script.calls("volume.delete"), 0);
     });
 }
+
+#[test]
+fn nothing_is_built_on_the_disk_of_a_machine_of_another_host() {
+    story(&["alpha", "beta"], async |lab| {
+        shared(lab).await;
+        let top = json!({"volume": "top.qcow2", "backing": "default/disk.qcow2"});
+        let fault = lab.refused("alpha", pool(lab, "alpha").await, "volume.create", top).await;
+        assert!(
+            fault.kind == FaultKind::Busy && fault.message.contains("web1 (vda) on beta") && fault.message.contains("template"),
+            "{fault}"
+        );
+        let create = json!({"name": "web2", "image": "default/disk.qcow2", "linked": true});
+        let fault = lab.refused("alpha", hv("alpha"), "domain.create", create).await;
+        assert!(fault.kind == FaultKind::Busy && fault.message.contains("breaks as soon as"), "{fault}");
+    });
+}

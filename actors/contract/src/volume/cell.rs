@@ -93,6 +93,8 @@ pub enum Need {
     Still,
     /// It is read as one whole: nobody may write to it meanwhile.
     Quiet,
+    /// Another volume is built on it: nobody may ever write to it again, so no machine may have it as a disk.
+    Base,
     /// A machine will write to it: no other may use it, and nothing may be built on it.
     Sole,
     /// A machine will read it, or share it: no other may have it for itself.
@@ -102,7 +104,7 @@ pub enum Need {
 impl Need {
     /// Whether nobody is harmed but whoever asks when a host that could not be asked has a user of it.
     fn is_harmless(self) -> bool {
-        matches!(self, Need::Quiet | Need::Shared)
+        matches!(self, Need::Quiet | Need::Base | Need::Shared)
     }
 }
 
@@ -211,6 +213,7 @@ impl Inquiry {
             Need::Gone | Need::Sole => users.collect(),
             Need::Still => users.filter(|u| u.running).collect(),
             Need::Quiet => users.filter(|u| u.running && !u.read_only).collect(),
+            Need::Base => users.filter(|u| !u.read_only && !u.template && u.through.is_none()).collect(),
             Need::Shared => users.filter(|u| !u.read_only && !u.shareable).collect(),
         };
         let (who, one) = (told(&in_the_way, on), in_the_way.len() == 1);
@@ -220,6 +223,10 @@ impl Inquiry {
                 Need::Still => Fault::busy(format!("{name} is used by {who}, which runs; resize the disk of the machine instead")),
                 Need::Quiet => Fault::busy(format!(
                     "{name} is written to by {who}, so that a copy would be torn; shut it down first, or make a backup"
+                )),
+                Need::Base => Fault::busy(format!(
+                    "{name} is a disk of {who}, and whatever is built on it breaks as soon as that writes to it; copy it (volume clone), or make \
+                     the machine a template (domain template) and clone that with --linked"
                 )),
                 Need::Sole | Need::Shared => {
                     let what = if one { "a disk" } else { "disks" };
@@ -263,7 +270,7 @@ mod tests {
     use crate::volume::{Attachment, Ground};
     use uuid::Uuid;
 
-    const NEEDS: [Need; 5] = [Need::Gone, Need::Still, Need::Quiet, Need::Sole, Need::Shared];
+    const NEEDS: [Need; 6] = [Need::Gone, Need::Still, Need::Quiet, Need::Base, Need::Sole, Need::Shared];
 
     fn user(running: bool, read_only: bool, shareable: bool) -> VolumeUser {
         VolumeUser {
@@ -275,6 +282,7 @@ mod tests {
             read_only,
             shareable,
             parked: false,
+            template: false,
             through: None,
         }
     }
@@ -301,6 +309,7 @@ mod tests {
                     Need::Gone | Need::Sole => true,
                     Need::Still => running,
                     Need::Quiet => running && !read_only,
+                    Need::Base => !read_only,
                     Need::Shared => !read_only && !shareable,
                 };
                 let said = words(ask(need, true, None, &[on("beta", Ok(there.clone()))]));
@@ -310,6 +319,14 @@ mod tests {
                 assert!(its_own.is_ok(), "it goes with its machine, also where an old definition of it was left");
             }
         }
+    }
+
+    #[test]
+    fn who_only_builds_on_it_does_not_keep_others_from_doing_so() {
+        let above = VolumeUser { through: Some("top".into()), ..user(true, false, false) };
+        let template = VolumeUser { template: true, ..user(false, false, false) };
+        let there = UsersThere { users: vec![above, template], built: vec!["top".into()], ..UsersThere::default() };
+        assert_eq!(words(ask(Need::Base, true, None, &[on("beta", Ok(there))])), "");
     }
 
     #[test]

@@ -99,6 +99,9 @@ pub struct VolumeUser {
     /// Whether the machine is parked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub parked: bool,
+    /// Whether the machine is a template, which never writes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub template: bool,
     /// The machine's own image, when it only builds on the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub through: Option<String>,
@@ -180,6 +183,7 @@ impl Landscape {
                 read_only,
                 shareable: a.shareable,
                 parked: a.parked,
+                template: false,
                 through: own.cloned(),
             }
         };
