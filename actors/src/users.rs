@@ -17,7 +17,7 @@ use crate::{
 };
 use actix::prelude::*;
 use archipel_contract::{
-    Bytes, DomainId, Facts, Fault, FaultKind, HypervisorName, PoolId,
+    Bytes, DomainId, EntityId, Facts, Fault, FaultKind, HypervisorName, PoolId,
     backup::{Archive, Manifest},
     domain::{DomainSpec, Edit, volume_of},
     migration::ShelfNote,
