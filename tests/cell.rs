@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use archipel_contract::{
     BoxFuture, DomainId, Entity, EntityId, Fault, FaultKind, OperationId, RightToRun,
-    domain::{DomainPort, DomainRecord, DomainSpec},
+    domain::{DomainPort, DomainRecord, DomainSpec, StartOrder},
     host::Host,
     volume::Unused,
 };
@@ -67,6 +67,8 @@ impl DomainPort for Trapped {
         fn read(&self, id: DomainId) -> DomainRecord;
         fn define(&self, spec: DomainSpec, disks: Vec<Unused>) -> DomainId;
         fn undefine(&self, id: DomainId) -> ();
+        fn undefine_with_variables(&self, id: DomainId) -> ();
+        fn has_variables(&self, id: DomainId) -> bool;
         fn start(&self, right: RightToRun, paused: bool) -> ();
         fn shutdown(&self, id: DomainId) -> ();
         fn reboot(&self, id: DomainId) -> ();
@@ -75,6 +77,7 @@ impl DomainPort for Trapped {
         fn pause(&self, id: DomainId) -> ();
         fn resume(&self, id: DomainId) -> ();
         fn set_autostart(&self, id: DomainId, enabled: bool) -> ();
+        fn set_start_order(&self, id: DomainId, order: Option<StartOrder>) -> ();
         fn rename(&self, id: DomainId, to: String) -> ();
         fn set_note(&self, id: DomainId, note: Option<String>) -> ();
     }
