@@ -222,7 +222,7 @@ def test_everything_else_is_there_at_the_next_boot(p):
         ("set-boot", "--machine", "q35", "--menu", "true"),
         ("set-cpu", "--model", "Nehalem", "--topology", "1:2:1"),
         ("set-memory", "--maximum", "256MiB", "--memory", "256MiB"),
-        ("set-graphics", "--screen", "vnc", "--socket", "true", "--video", "virtio"),
+        ("set-graphics", "--screen", "vnc", "--socket", "true", "--video", "virtio", "--keymap", "de-ch"),
         ("set-lifecycle", "--clock", "localtime", "--on-crash", "restart"),
         ("add-device", "--kind", "sound"),
         ("add-device", "--kind", "serial"),
@@ -244,6 +244,8 @@ def test_everything_else_is_there_at_the_next_boot(p):
     assert p.guest("cat /sys/class/tty/ttyS1/type") == "4"
     machine = p.live()
     assert machine.find("devices/graphics/listen").get("type") == "socket"
+    assert "\0-k\0de-ch\0" in pathlib.Path(f"/proc/{p.host.qemu_pid('web1')}/cmdline").read_text()
+    p.refused("QEMU knows no keyboard", "set-graphics", "--keymap", "../de", code=64)
     assert machine.find("devices/input[@type='tablet']") is not None and machine.find("devices/disk[@device='cdrom']") is not None
     assert machine.find("clock").get("offset") == "localtime" and machine.find("on_crash").text == "restart"
     assert machine.find("os/bootmenu").get("enable") == "yes"

@@ -68,7 +68,7 @@ export interface CommandArguments {
   'domain.set-cpu': { mode?: 'default' | 'custom' | 'host-model' | 'host-passthrough' | 'maximum'; model?: string; pin?: string; topology?: string; vcpu?: number; when?: 'now' | 'next-boot' | 'both' };
   'domain.set-disk': { disk: string; bandwidth?: number | string; bus?: 'virtio' | 'scsi' | 'sata' | 'ide' | 'usb'; cache?: 'default' | 'none' | 'writethrough' | 'writeback' | 'directsync' | 'unsafe'; discard?: boolean; iops?: number; read_bandwidth?: number | string; read_iops?: number; when?: 'now' | 'next-boot' | 'both'; write_bandwidth?: number | string; write_iops?: number };
   'domain.set-firmware': { firmware?: 'bios' | 'uefi' | 'secure-boot'; tpm?: boolean; when?: 'now' | 'next-boot' | 'both' };
-  'domain.set-graphics': { screen?: 'none' | 'vnc' | 'spice'; socket?: boolean; video?: string; when?: 'now' | 'next-boot' | 'both' };
+  'domain.set-graphics': { keymap?: string; screen?: 'none' | 'vnc' | 'spice'; socket?: boolean; video?: string; when?: 'now' | 'next-boot' | 'both' };
   'domain.set-guest-password': { password: string; user: string };
   'domain.set-lifecycle': { clock?: 'utc' | 'localtime'; on_crash?: 'destroy' | 'restart' | 'preserve'; on_poweroff?: 'destroy' | 'restart' | 'preserve'; on_reboot?: 'destroy' | 'restart' | 'preserve'; when?: 'now' | 'next-boot' | 'both' };
   'domain.set-memory': { huge_pages?: number | string; maximum?: number | string; memory?: number | string; when?: 'now' | 'next-boot' | 'both' };
@@ -2431,6 +2431,12 @@ export const catalog: Catalog = {
    "access": "admin",
    "target": "domain",
    "arguments": [
+    {
+     "name": "keymap",
+     "kind": "text",
+     "required": false,
+     "description": "How the keyboards of those who look are laid out, in QEMU's words: de, en-us, fr-ch. Viewers that send keys and not letters, such as the page, need none; empty for none."
+    },
     {
      "name": "screen",
      "kind": "choice",

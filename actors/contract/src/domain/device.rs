@@ -57,6 +57,9 @@ pub struct SetGraphics {
     pub socket: Option<bool>,
     /// The graphics adapter the guest sees, for example virtio, vga or qxl.
     pub video: Option<String>,
+    /// How the keyboards of those who look are laid out, in QEMU's words: de, en-us, fr-ch. Viewers that send keys and not letters, such as
+    /// the page, need none; empty for none.
+    pub keymap: Option<String>,
     /// When it applies.
     pub when: When,
 }
@@ -145,9 +148,19 @@ editing!(RemoveDevice, "domain.remove-device", Change, RemoveDevice);
 
 // ---------------------------------------------------------------- checks
 
+/// The keyboards that QEMU knows (its `pc-bios/keymaps`).
+const KEYMAPS: [&str; 34] = [
+    "ar", "bepo", "cz", "da", "de", "de-ch", "en-gb", "en-us", "es", "et", "fi", "fo", "fr", "fr-be", "fr-ca", "fr-ch", "hr", "hu", "is",
+    "it", "ja", "lt", "lv", "mk", "nl", "no", "pl", "pt", "pt-br", "ru", "sl", "sv", "th", "tr",
+];
+
 impl SetGraphics {
     fn check(&self) -> Result<(), Fault> {
-        something(self.screen.is_some() || self.socket.is_some() || self.video.is_some())?;
+        something(self.screen.is_some() || self.socket.is_some() || self.video.is_some() || self.keymap.is_some())?;
+        if let Some(keymap) = self.keymap.as_ref().filter(|k| !KEYMAPS.contains(&k.as_str()) && !k.is_empty()) {
+            let shown: String = keymap.chars().take(20).collect();
+            return Err(Fault::invalid(format!("QEMU knows no keyboard {shown:?}; it knows {}", KEYMAPS.join(" "))));
+        }
         self.video.as_deref().into_iter().try_for_each(|v| check_word("a graphics adapter", v, "-_"))?;
         next_boot_only(self.when, "its screen")
     }

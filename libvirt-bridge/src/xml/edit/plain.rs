@@ -37,6 +37,13 @@ pub(super) fn graphics(root: &mut Element, ask: &SetGraphics) -> Result<Change, 
         let screen = devices_mut(root).find(|d| d.name == "graphics").ok_or_else(|| absent("screen"))?;
         listen(screen, socket);
     }
+    if let Some(keymap) = &ask.keymap {
+        let screen = devices_mut(root).find(|d| d.name == "graphics").ok_or_else(|| absent("screen"))?;
+        match keymap.as_str() {
+            "" => screen.unset(&["keymap"]),
+            keymap => screen.set("keymap", keymap),
+        }
+    }
     if let Some(video) = &ask.video {
         let adapter = root.ensure("devices").ensure("video").ensure("model");
         if adapter.attribute("type") != Some(video) {
