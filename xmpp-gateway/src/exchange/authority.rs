@@ -221,6 +221,7 @@ impl Exchange {
         };
         let exchange = self.clone();
         let mut turn = self.desk.turn(&host, &ask);
+        let forgets = if let Ask::Forget(forget) = &ask { Some(forget.domain) } else { None };
         tokio::spawn(async move {
             let _permit = permit;
             turn.come().await;
@@ -236,6 +237,9 @@ impl Exchange {
                     if let Some(after) = handed {
                         tracing::info!(domain = %after.domain, to = %after.owner, epoch = after.epoch.0, "a machine has another owner");
                         exchange.locations.write().handed(&after);
+                    }
+                    if let Some(id) = forgets {
+                        exchange.tell_heirs_of(id);
                     }
                     reply.element(&answer);
                 }

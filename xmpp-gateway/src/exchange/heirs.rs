@@ -1,6 +1,9 @@
 //! A machine is gone from the host that had it, and another host has a copy that nobody looked at since: that host is told to look again.
 //! The copy may be all that is left of the machine, and then it is the machine. No agent hears what is told of another one's machines, so
 //! the exchange says it.
+//!
+//! It says so twice: when the machine's end is told, and when its ownership is given up, which comes over another way and may be later. Who
+//! looked in between found it still owned, and would leave the copy alone for good.
 
 use super::{
     Exchange,
@@ -14,6 +17,12 @@ use archipel_contract::{
 use serde_json::json;
 use std::sync::Arc;
 
+/// The hosts with a copy of a machine, each with the machine.
+fn with_copy(table: &Locations, id: DomainId) -> impl Iterator<Item = (HypervisorName, DomainId)> {
+    let has = move |facts: &Facts| matches!(facts, Facts::Hypervisor(f) if f.strangers.iter().any(|s| s.id == id));
+    table.of_kind(Kind::Hypervisor).filter(move |e| has(&e.facts)).map(move |e| (e.host.clone(), id))
+}
+
 impl Exchange {
     /// Who has a copy of a machine that is gone with these changes.
     fn heirs(&self, table: &Locations, changes: &[Change]) -> Vec<(HypervisorName, DomainId)> {
@@ -21,11 +30,16 @@ impl Exchange {
             EntityId::Domain(id) if change.event.after.is_none() => Some(id),
             _ => None,
         });
-        let with_copy = |id: DomainId| {
-            let has = move |facts: &Facts| matches!(facts, Facts::Hypervisor(f) if f.strangers.iter().any(|s| s.id == id));
-            table.of_kind(Kind::Hypervisor).filter(move |e| has(&e.facts)).map(move |e| (e.host.clone(), id))
-        };
-        gone.flat_map(with_copy).collect()
+        gone.flat_map(|id| with_copy(table, id)).collect()
+    }
+
+    /// Tells whoever has a copy of a machine that nobody owns any more.
+    pub(super) fn tell_heirs_of(self: &Arc<Self>, id: DomainId) {
+        let heirs: Vec<_> = with_copy(&self.locations.read(), id).collect();
+        for (host, id) in heirs {
+            let exchange = self.clone();
+            tokio::spawn(async move { exchange.tell_heir(&host, id).await });
+        }
     }
 
     /// Tells whoever has a copy of a machine that is gone with these changes.

@@ -12,8 +12,10 @@ use crate::{
     },
 };
 use archipel_contract::{
-    Condition, DomainId, Entity, EntityId, Event, Facts, HypervisorName, Seq, Timestamp, domain::DomainState, hypervisor::Stranger,
-    port::Dispatcher,
+    Condition, DomainId, Entity, EntityId, Event, Facts, HypervisorName, Seq, Timestamp,
+    domain::DomainState,
+    hypervisor::Stranger,
+    port::{Authority, Dispatcher},
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -368,6 +370,20 @@ async fn whoever_has_a_copy_of_a_machine_that_is_gone_looks_again() {
     let (iq, request) = beta.request().await;
     assert_eq!((&*request.command, &request.arguments), ("hypervisor.look-again", &json!({ "domain": id(2) })));
     assert_eq!(request.caller.role, archipel_contract::Role::Node);
+    beta.reply(&iq, &json!({ "message": "it is being looked at" }));
+    until("it has answered", || world.exchange.health().waiting == 0).await;
+}
+
+#[tokio::test]
+async fn whoever_has_a_copy_looks_again_when_nobody_owns_the_machine_any_more() {
+    let world = World::new().await;
+    let (alpha, beta) = (world.host("alpha", vec![]).await, world.host("beta", vec![]).await);
+    beta.announce(&[changed(&with_strangers("beta", 2, vec![stranger(2, DomainState::Shutoff)]))]);
+    let held = world.authority.claim_unowned(vec![id(2)], "alpha".parse().unwrap()).await.unwrap();
+    let forget = crate::stanza::authority::Forget { domain: id(2), expected: held[0].epoch };
+    super::authorities::ask::<()>(&alpha, crate::stanza::authority::Ask::Forget(forget)).await.unwrap();
+    let (iq, request) = beta.request().await;
+    assert_eq!((&*request.command, &request.arguments), ("hypervisor.look-again", &json!({ "domain": id(2) })));
     beta.reply(&iq, &json!({ "message": "it is being looked at" }));
     until("it has answered", || world.exchange.health().waiting == 0).await;
 }
