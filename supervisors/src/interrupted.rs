@@ -160,7 +160,8 @@ fn goes_on(scope: &Scope, operation: &Operation) -> bool {
     drains || scope.moves.by_task(id).is_some()
 }
 
-/// What is left of a task's work that belongs to no making: starts after a boot go on by themselves. libvirt goes on with a backup when whoever asked for it has died. Nobody would ever read it back, so it is given up.
+/// What is left of a task's work that belongs to no making: starts after a boot go on by themselves. libvirt goes on with a backup when
+/// whoever asked for it has died. Nobody would ever read it back, so it is given up.
 async fn abandon(scope: &Scope, operation: &Operation) -> Result<Option<String>, Fault> {
     if operation.command == AutostartDomain::NAME {
         return Ok(Some("what it had not started yet is started by another task".to_owned()));

@@ -4,10 +4,11 @@
 //!   seen --place held, executes--> claimed at once, the source is told
 //!     |---its owner moves it here, executes--> claimed
 //!     |---its owner has it no more (hypervisor.yield)--> claimed: adopted
-//!     |---off on both, or moved away from here--> left alone
+//!     |---off on both, or moved away from here--> left alone, and kept from starting with this host
 //!     +---runs on both, or its owner is silent--> stays a stranger, and is asked about again
 //! ```
-//! Nothing is started or stopped for that. Memory that is saved here of a machine of another host is noted (`domain/saved`) before it is claimed. A stranger that is adopted by nobody is shown with its hypervisor and alarmed by the auditor.
+//! Nothing is started or stopped for that. Memory that is saved here of a machine of another host is noted (`domain/saved`) before it is
+//! claimed. A stranger that is adopted by nobody is shown with its hypervisor and alarmed by the auditor.
 
 use super::arrival::{self, Wish};
 use super::{PEER, ask, asker, done};
