@@ -17,7 +17,7 @@ use crate::{
     diary::{DIARY, LINES},
     domain::{self, DomainActor},
     life::{Life, Post, Posted, Undelivered},
-    migration::adoption,
+    migration::{adoption, sweep},
     network::{
         Network,
         define::{Answer, with},
@@ -151,6 +151,9 @@ async fn hear(scope: Rc<Scope>, mut reports: mpsc::Receiver<HostChange>, fresh: 
                     strangers::enter(&scope, id, *state);
                 }
                 domain_changed(&scope, id.into(), change, stranger);
+                if sweep::is_due(&scope, id) {
+                    adoption::noticed(&scope, id);
+                }
             }
             HostChange::Network(id, change) => noun::reported::<Network>(&scope, id, change),
             HostChange::StoragePool(id, change) => noun::reported::<Pool>(&scope, id, change),

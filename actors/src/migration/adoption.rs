@@ -11,7 +11,7 @@
 //! claimed. A stranger that is adopted by nobody is shown with its hypervisor and alarmed by the auditor.
 
 use super::arrival::{self, Wish};
-use super::{PEER, ask, asker, done};
+use super::{PEER, ask, asker, done, sweep};
 use crate::{
     board::Change,
     domain::{saved, turn},
@@ -155,6 +155,7 @@ impl Drop for Looked {
 
 /// One look.
 async fn look(scope: &Rc<Scope>, id: DomainId) -> Result<(), Unsettled> {
+    sweep::again(scope, id).await;
     let me = &scope.host.name;
     let standing = within(SHORT, scope.host.migration.standing(id)).await?;
     if let Some(place) = scope.moves.awaited(id) {

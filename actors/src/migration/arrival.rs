@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   reserve --> held --guest seen here, or receive--> claimed (authority: epoch + 1) --> shown, autostart set --> source told
-//!                 +---unreserve, or the authority says that it stayed or is elsewhere--> given back
+//!                 +---unreserve, or the authority says that it stayed or is elsewhere--> given back (and swept: sweep.rs)
 //! ```
 //! A place is given back only on the word of the source or of the authority; time alone says nothing about where a guest is.
 
-use super::{adoption, asker, done, forbidden, origin, rights};
+use super::{adoption, asker, done, forbidden, origin, rights, sweep};
 use crate::{
     autostart,
     board::{Change, Draft},
@@ -15,7 +15,7 @@ use crate::{
     strangers,
 };
 use archipel_contract::{
-    Caller, DomainId, EntityId, Epoch, Facts, Fault, FaultKind, Hold, HypervisorName, Millis, MoveId, Ownership, OwnershipStep,
+    Caller, DomainId, EntityId, Epoch, Facts, Fault, FaultKind, Hold, HypervisorName, Millis, MoveId, OwnershipStep,
     command::Done,
     event::Cause,
     hypervisor::HypervisorState,
@@ -53,6 +53,9 @@ pub struct Held {
     /// This libvirt did not know the machine when the place was asked for: a definition found later is the transfer's.
     #[serde(default)]
     pub unknown_before: bool,
+    /// Nobody comes any more; what the transfer made here is still to be swept.
+    #[serde(default)]
+    pub given_back: bool,
 }
 
 /// A place held for a machine.
@@ -97,6 +100,14 @@ pub struct Wish {
 
 fn prefix(scope: &Scope) -> String {
     format!("agent/{}/arrival/", scope.host.name)
+}
+
+fn key(scope: &Scope, saga: MoveId) -> String {
+    format!("{}{saga}", prefix(scope))
+}
+
+fn body(held: &Held) -> Result<Vec<u8>, Fault> {
+    serde_json::to_vec(held).map_err(|e| Fault::internal("a place cannot be written down; please report this").because(e))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, Fault> {
@@ -152,7 +163,7 @@ pub async fn reserve(scope: &Rc<Scope>, command: Reserve, caller: Caller) -> Res
         return Ok(Reservation { obstacles, room, landing: Some(landing) });
     }
     let unknown_before = before == Standing::Absent;
-    let held = Held { saga, epoch: command.epoch, passport, way, caller: command.on_behalf_of, unknown_before };
+    let held = Held { saga, epoch: command.epoch, passport, way, caller: command.on_behalf_of, unknown_before, given_back: false };
     let arrival = place(scope, held).await;
     if scope.moves.given_back.borrow().contains(&saga) {
         vacate(scope, saga);
@@ -164,9 +175,7 @@ pub async fn reserve(scope: &Rc<Scope>, command: Reserve, caller: Caller) -> Res
         obstacles.push(Obstacle::new(ObstacleKind::Host, message));
         return Ok(Reservation { obstacles, room, landing: None });
     };
-    let body =
-        serde_json::to_vec(&arrival.held).map_err(|e| Fault::internal("a place cannot be written down; please report this").because(e))?;
-    match scope.local.write_document(format!("{}{saga}", prefix(scope)), None, Some(body)).await {
+    match scope.local.write_document(key(scope, saga), None, Some(body(&arrival.held)?)).await {
         Ok(version) => arrival.version.set(Some(version)),
         Err(fault) => {
             vacate(scope, saga);
@@ -210,9 +219,8 @@ fn vacate(scope: &Scope, saga: MoveId) -> Option<Rc<Arrival>> {
 
 /// Gives a place back, on the disk as well.
 async fn give_back(scope: &Scope, saga: MoveId) -> Result<Option<Rc<Arrival>>, Fault> {
-    let key = format!("{}{saga}", prefix(scope));
-    if let Some(found) = scope.local.document(key.clone()).await? {
-        scope.local.write_document(key, Some(found.version), None).await?;
+    if let Some(found) = scope.local.document(key(scope, saga)).await? {
+        scope.local.write_document(key(scope, saga), Some(found.version), None).await?;
     }
     Ok(vacate(scope, saga))
 }
@@ -224,10 +232,32 @@ pub async fn unreserve(scope: &Rc<Scope>, command: Unreserve, caller: Caller) ->
         return Err(forbidden("only the host that asked for a place gives it back"));
     }
     remember(scope, command.saga);
-    if let Some(arrival) = give_back(scope, command.saga).await? {
-        sweep(scope, &arrival).await;
-    }
+    let place = scope.moves.arrivals.borrow().get(&command.saga).cloned();
+    let Some(place) = place else {
+        give_back(scope, command.saga).await?;
+        return done("the place is given back");
+    };
+    // What its transfer left is swept also if this agent dies now.
+    let place = given_back(scope, &place).await?;
+    vacate(scope, command.saga);
+    sweep::begin(scope, place).await;
     done("the place is given back")
+}
+
+/// Writes down that nobody comes to a place any more.
+async fn given_back(scope: &Scope, place: &Arrival) -> Result<Rc<Arrival>, Fault> {
+    let held = Held { given_back: true, ..place.held.clone() };
+    let version = scope.local.write_document(key(scope, held.saga), place.version.get(), Some(body(&held)?)).await?;
+    Ok(Rc::new(Arrival { held, version: Cell::new(Some(version)), since: place.since }))
+}
+
+/// Removes what is written down of a place. Whether that is done.
+pub(super) async fn erase(scope: &Scope, saga: MoveId) -> bool {
+    let erased = give_back(scope, saga).await;
+    if let Err(fault) = &erased {
+        tracing::warn!(%saga, %fault, "a place that nobody needs is still written down");
+    }
+    erased.is_ok()
 }
 
 /// The request for that place may still be on its way, or wait in the queue.
@@ -239,38 +269,6 @@ fn remember(scope: &Scope, saga: MoveId) {
     }
     drop(given_back);
     scope.moves.vacated.notify_waiters();
-}
-
-/// What the transfer made here is of no use to anybody: a definition (libvirt makes it when the guest arrives, and the guest may have
-/// ended since) and copies of disks. The machine's definition is at its source, which gave the place back. That word may be late or
-/// repeated, so the authority is asked whose the machine is, while nobody claims one here.
-async fn sweep(scope: &Scope, arrival: &Arrival) {
-    let (id, port) = (arrival.domain(), &scope.host.migration);
-    let _turn = scope.moves.claims.lock().await;
-    match within(SHORT, scope.authority.ownership(id)).await {
-        Ok(Some(held)) if stays_elsewhere(&held, &scope.host.name) => {}
-        held => {
-            tracing::warn!(domain = %id, ?held, "what a given-up transfer may have made here is left: the machine may be meant to be here");
-            return;
-        }
-    }
-    if arrival.held.unknown_before && matches!(within(SHORT, port.standing(id)).await, Ok(Standing::Off(_))) {
-        match within(SHORT, port.discard(id)).await {
-            Ok(()) => tracing::info!(domain = %id, "the definition a given-up transfer left is removed"),
-            Err(fault) => tracing::warn!(domain = %id, %fault, "a definition that a given-up transfer made may be left"),
-        }
-    }
-    if arrival.held.way.copy_storage {
-        match within(LONG, scope.host.migration.remove_copies(arrival.held.passport.clone())).await {
-            Ok(removed) => tracing::info!(domain = %arrival.domain(), removed, "half-made copies of disks removed"),
-            Err(fault) => tracing::warn!(domain = %arrival.domain(), %fault, "half-made copies of disks may be left"),
-        }
-    }
-}
-
-/// Whether a machine is another host's and is not on its way here.
-fn stays_elsewhere(held: &Ownership, me: &HypervisorName) -> bool {
-    held.owner != *me && !matches!(&held.hold, Hold::Moving { to, .. } if to == me)
 }
 
 /// `hypervisor.standing`.
@@ -396,7 +394,11 @@ pub(super) async fn load(scope: &Rc<Scope>) -> Result<(), Fault> {
         match serde_json::from_slice::<Held>(&document.body) {
             Ok(held) => {
                 let arrival = Rc::new(Arrival { version: Cell::new(Some(document.version)), held, since: scope.clock.monotonic() });
-                scope.moves.arrivals.borrow_mut().insert(arrival.held.saga, arrival);
+                if arrival.held.given_back {
+                    sweep::keep(scope, arrival);
+                } else {
+                    scope.moves.arrivals.borrow_mut().insert(arrival.held.saga, arrival);
+                }
             }
             Err(error) => tracing::error!(%key, %error, "a place that was held cannot be read; it is given up"),
         }
@@ -406,6 +408,7 @@ pub(super) async fn load(scope: &Rc<Scope>) -> Result<(), Fault> {
 
 /// After a listing: what of the places held is still meant. `false`: that could not be found out for all of them.
 pub(super) async fn settle(scope: &Rc<Scope>) -> bool {
+    sweep::settle(scope);
     let mut all = true;
     let held: Vec<Rc<Arrival>> = scope.moves.arrivals.borrow().values().cloned().collect();
     for arrival in held {
@@ -467,21 +470,5 @@ pub(super) fn wish_of(arrival: &Arrival) -> Wish {
         autostart: held.passport.autostart,
         operations: Vec::new(),
         cause: Cause::Person(held.caller.as_str().into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_ours_or_on_its_way_here_is_never_swept() {
-        let name = |n: &str| -> HypervisorName { n.parse().unwrap() };
-        let held = |owner: &str, hold| Ownership { hold, ..Ownership::owned(DomainId(uuid::Uuid::nil()), Epoch(2), name(owner)) };
-        let moving = |to: &str| Hold::Moving { saga: MoveId(uuid::Uuid::nil()), to: name(to) };
-        assert!(!stays_elsewhere(&held("b", Hold::Owned), &name("b")), "it was claimed, and the word of its source is late");
-        assert!(!stays_elsewhere(&held("a", moving("b")), &name("b")), "another move brings it here");
-        assert!(stays_elsewhere(&held("a", Hold::Owned), &name("b")));
-        assert!(stays_elsewhere(&held("a", moving("c")), &name("b")));
     }
 }

@@ -12,6 +12,7 @@
 //! | [`departure`] | drives it at the source, on the agent's disk before it says what it does |
 //! | [`transit`] | what each step of it does |
 //! | [`arrival`] [`adoption`] | the target's side: places held, claims; machines that other tools brought |
+//! | [`sweep`] | what a transfer that was given up leaves at its target |
 //! | `leftover` | definitions that other tools left behind |
 //! | `rights` [`origin`] | who may have a machine moved here, and which host may ask for one back |
 //! | [`place`] | which host is the best, and why: pure |
@@ -31,6 +32,7 @@ pub mod plan;
 pub mod request;
 mod rights;
 pub mod saga;
+pub mod sweep;
 pub mod transit;
 
 use crate::scope::{SHORT, Scope, within};
@@ -81,6 +83,8 @@ pub struct Moves {
     pub departures: RefCell<HashMap<DomainId, Rc<Departure>>>,
     /// Places held for machines that come, by move.
     pub arrivals: RefCell<HashMap<MoveId, Rc<Arrival>>>,
+    /// Places given back, by move, of which libvirt has not let go yet.
+    pub unswept: RefCell<HashMap<MoveId, Rc<Arrival>>>,
     /// A place became free.
     pub vacated: Notify,
     /// How many travel at the same time.
@@ -116,6 +120,7 @@ impl Moves {
             limits,
             departures: RefCell::default(),
             arrivals: RefCell::default(),
+            unswept: RefCell::default(),
             vacated: Notify::new(),
             outgoing: Arc::new(Semaphore::new(limits.out)),
             noticed: RefCell::default(),

@@ -184,3 +184,33 @@ fn a_copy_of_another_hosts_machine_does_not_start_when_its_host_boots() {
         assert!(lab.fake("alpha").domain(id).unwrap().facts.autostart, "its owner starts it");
     });
 }
+
+#[test]
+fn what_libvirt_makes_of_a_transfer_after_that_was_given_up_is_swept_when_its_guest_has_ended() {
+    story(&["alpha", "beta"], async |lab| {
+        let id = lab.fake("alpha").add_domain("web1", DomainState::Running, true);
+        lab.begin_all().await;
+        let node = || Caller { jid: "hv.alpha@vm.localhost/x".into(), role: Role::Node, operation: OperationId::fresh() };
+        let passport = serde_json::to_string(&lab.fake("alpha").host().migration.passport(id).await.unwrap()).unwrap();
+        for (n, restarted) in [(1, false), (2, true)] {
+            let saga = uuid::Uuid::from_u128(n);
+            let place = json!({"saga": saga, "epoch": 1, "passport": passport, "way": "{}", "on_behalf_of": "x", "role": "admin"});
+            lab.as_caller("beta", node(), hv("beta"), "hypervisor.reserve", place).await.unwrap();
+            // A libvirtd that stood still takes the last step now, and its source has given the move up.
+            let mut arrived = lab.fake("alpha").domain(id).unwrap();
+            arrived.facts.state = DomainState::Paused;
+            lab.fake("beta").adopt(arrived);
+            lab.as_caller("beta", node(), hv("beta"), "hypervisor.unreserve", json!({"saga": saga})).await.unwrap();
+            assert!(lab.fake("beta").domain(id).is_some(), "its emulator is there");
+            if restarted {
+                lab.end("beta").await;
+                lab.begin_again("beta").await;
+            }
+            lab.until("beta tells of it", |l| l.strangers("beta").len() == 1).await;
+            lab.fake("beta").enter(id, DomainState::Shutoff, "failed");
+            lab.until("the definition is gone", |l| l.fake("beta").domain(id).is_none()).await;
+            lab.until("it is told of no more", |l| l.strangers("beta").is_empty()).await;
+            lab.at_rest(id, "alpha").await;
+        }
+    });
+}

@@ -146,7 +146,7 @@ class Cluster:
         done = self.cell.cli("--json", "task", "show", task, check=False)
         return json.loads(done.stdout) if done.returncode == 0 else None
 
-    def ended(self, task, seconds=90, forgotten=lambda: False):
+    def ended(self, task, seconds=60, forgotten=lambda: False):
         """Waits for the end of a task. None: nobody knows it any more, and that is right."""
         found = {}
         def over():
@@ -155,7 +155,7 @@ class Cluster:
         try:
             until(over, seconds, f"the end of task {task}", pause=0.1)
         except Late as e:
-            raise Late(f"{e}; it stands {found.get('t')}") from None
+            raise Late(f"{e}; it stands {found.get('t')}; libvirt says {self.hosts.standing()}") from None
         return found["t"]
 
     def arrived(self, name, source, to):
@@ -233,7 +233,7 @@ class Cluster:
         try:
             until(nothing, seconds, "nothing to be left behind", pause=0.2)
         except Late:
-            raise AssertionError(f"left behind after {seconds} s: {self.left}") from None
+            raise AssertionError(f"left behind after {seconds} s: {self.left}; libvirt says {self.hosts.standing()}") from None
 
     def forget(self, name):
         """Ends a machine everywhere, by libvirt itself, so that the next test begins afresh."""

@@ -153,6 +153,11 @@ class Node(LibvirtHost):
                 found[name] = (words[1].replace("shut off", "shutoff"), words[2])
         return found
 
+    def told(self, name):
+        """What the job of a machine says, and its emulator of a migration."""
+        asked = (self._virsh("domjobinfo", name), self._virsh("qemu-monitor-command", name, "--hmp", "info migrate"))
+        return [" ".join((done.stdout or done.stderr).split())[:300] for done in asked]
+
     def listeners(self):
         """TCP ports on which a migration could still be waited for (memory from 49152 on, disks too)."""
         said = run("nsenter", "-t", str(self.keeper.pid), "-n", "ss", "-Hltn")
@@ -285,6 +290,10 @@ class Hosts:
     def running_on(self, name):
         """Hosts whose libvirt says that the machine is running, for the auditor: never more than one."""
         return [n.name for n in self.nodes if n.states().get(name, ("absent",))[0] == "running"]
+
+    def standing(self):
+        """For whoever looks at a test that failed: what libvirt says of each machine, and the emulators of those that are active."""
+        return {n.name: {name: (*state, *(n.told(name) if state[0] != "shutoff" else ())) for name, state in n.states().items()} for n in self.nodes}
 
     def history(self, name, path=None):
         """Reads the writer's disk and judges it: no block may belong to another past than the one before it. Gives back (runs, blocks)."""

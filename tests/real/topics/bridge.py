@@ -42,7 +42,7 @@ def suite(p, name):
     }
     done = subprocess.run(
         ["cargo", "test", "--locked", "-q", "-p", "archipel-libvirt", "--test", name, "--", "--test-threads=1", "--nocapture"],
-        cwd=ROOT, env=env, capture_output=True, text=True, timeout=140,
+        cwd=ROOT, env=env, capture_output=True, text=True, timeout=280,
     )
     said = done.stdout + done.stderr
     failed = re.search(r"panicked at[^\n]*\n[^\n]*", said)

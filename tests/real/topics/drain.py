@@ -166,7 +166,7 @@ def test_the_plan_says_where_each_machine_would_go(p):
 def test_three_people_on_three_hosts_follow_the_drain(p):
     p.before = p.events.seen.mark()
     task = p.cell.json("hypervisor", "drain", AWAY, "--trust-storage", "--at-a-time", str(TOGETHER))["task"]
-    end = p.cluster.ended(task, 120)
+    end = p.cluster.ended(task, 70)
     assert end["progress_state"] == "done", end
     p.page.said("gone", 10)
     everything_runs_once(p, ("h2", "h3"))
@@ -181,7 +181,7 @@ def test_three_people_on_three_hosts_follow_the_drain(p):
 
 def test_the_machines_come_back(p):
     task = p.cell.json("hypervisor", "undrain", AWAY)["task"]
-    end = p.cluster.ended(task, 120)
+    end = p.cluster.ended(task, 70)
     assert end["progress_state"] == "done", end
     everything_runs_once(p, (AWAY,))
     return end["message"]

@@ -275,6 +275,22 @@ def test_k_the_libvirtd_of_the_target_stands_still(p):
     return f"{end['progress_state']}, it runs on {where}"
 
 
+def test_k2_the_libvirtd_of_the_target_takes_the_last_step_after_the_move_was_given_up(p):
+    """It stands still while the memory arrives. Afterwards it defines the machine, finds its disks taken, and ends the guest: nothing may be left."""
+    home(p)
+    target, source = p.hosts[2].watch(), p.hosts[1].watch()
+    there, here = target.mark(), source.mark()
+    task = p.cluster.move(NAME, "h2", "--bandwidth-mib", "12")
+    p.cluster.under_way(NAME)
+    p.hosts[2].freeze()
+    source.wait(lambda line: f"'{NAME}'" in line and "Resumed Migrated" in line, here, 60, "the source to go on with its guest")
+    assert p.cluster.ended(task)["progress_state"] == "failed"
+    p.hosts[2].thaw()
+    target.wait(lambda line: f"'{NAME}'" in line and "Stopped" in line, there, 60, "the end of what arrived")
+    p.cluster.restore()
+    judge(p, on="h1")
+
+
 def test_l_the_libvirtd_of_the_target_is_killed_at_the_handing_over(p):
     home(p)
     watch = p.hosts[1].watch()
@@ -305,7 +321,7 @@ def test_g_the_cable_is_out_for_a_while_in_post_copy(p):
         p.hosts[2].cut()
         wait_gap(8)
         p.hosts[2].mend()
-    end = p.cluster.ended(post_copy(p, out), 120)
+    end = p.cluster.ended(post_copy(p, out), 70)
     p.cluster.restore()
     assert end["progress_state"] == "done", end
     judge(p, on="h2", seconds=15)
@@ -431,7 +447,7 @@ def by_chance(p, dice, name):
     p.cluster.restore()
     # An agent that was killed when its move had just ended knows no task of it any more; then the machine is at its target.
     forgotten = lambda: what == "agent of the source" and p.cluster.arrived(name, source, to)  # noqa: E731
-    end = p.cluster.ended(task, 120, forgotten) or {"progress_state": "done"}
+    end = p.cluster.ended(task, 70, forgotten) or {"progress_state": "done"}
     if what == "qemu of the source" and not p.hosts.running_on(name):
         # Its own death: it is told, nobody started it, and it starts where it was.
         assert end["progress_state"] != "done" or not here.states().get(name), end
