@@ -31,6 +31,8 @@ use archipel_contract::{
     work::Follower,
 };
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,6 +128,7 @@ async fn start_all(scope: Rc<Scope>, mut written: Written, caller: Caller, follo
     follower.on_cancel(Box::new(move || stopper.notify_one()));
     let all = written.note.due.len();
     let (mut started, mut failed, mut pause) = (0, Vec::new(), Duration::ZERO);
+    let ran = Ran::watch(&scope, &written.note.due);
     while let Some(id) = written.note.due.first().copied() {
         if !pause.is_zero() {
             tokio::select! { () = stop.notified() => {}, () = tokio::time::sleep(pause) => {} }
@@ -152,7 +155,14 @@ async fn start_all(scope: Rc<Scope>, mut written: Written, caller: Caller, follo
         let name = name_of(&scope, id);
         let done = percent(all - written.note.due.len() - 1, all);
         follower.advance(Some(done), &format!("starting {name}"));
-        match start(&scope, id, caller.clone()).await {
+        let outcome = match ran.is_one(id) {
+            true => {
+                tracing::info!(domain = %id, "not started after the boot: somebody has started it since");
+                Ok(None)
+            }
+            false => start(&scope, id, caller.clone()).await,
+        };
+        match outcome {
             Ok(Some(delay)) => {
                 started += 1;
                 pause = delay;
@@ -172,6 +182,37 @@ async fn start_all(scope: Rc<Scope>, mut written: Written, caller: Caller, follo
             let why: Vec<String> = failed.iter().map(|(name, fault)| format!("{name} was not: {}", fault.message)).collect();
             (TaskState::Failed, Err(Fault::new(kind, format!("{told}; {}", why.join("; ")))))
         }
+    }
+}
+
+/// Machines that ran while they waited for their turn. libvirt would tell too, but forgets why one is off when it is restarted.
+struct Ran {
+    seen: Rc<RefCell<HashSet<DomainId>>>,
+    watch: actix_rt::task::JoinHandle<()>,
+}
+
+impl Ran {
+    fn watch(scope: &Rc<Scope>, due: &[DomainId]) -> Ran {
+        let seen = Rc::new(RefCell::new(HashSet::new()));
+        let one = |id: DomainId| {
+            let (scope, seen) = (scope.clone(), seen.clone());
+            async move {
+                scope.board.until(&EntityId::Domain(id), |e| e.and_then(|e| e.domain()).is_some_and(|f| f.state.is_active())).await;
+                seen.borrow_mut().insert(id);
+            }
+        };
+        let all: Vec<_> = due.iter().copied().map(one).collect();
+        Ran { seen, watch: actix_rt::spawn(async move { drop(futures::future::join_all(all).await) }) }
+    }
+
+    fn is_one(&self, id: DomainId) -> bool {
+        self.seen.borrow().contains(&id)
+    }
+}
+
+impl Drop for Ran {
+    fn drop(&mut self) {
+        self.watch.abort();
     }
 }
 

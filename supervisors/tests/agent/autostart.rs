@@ -115,6 +115,27 @@ fn what_a_person_stopped_since_the_boot_stays_off() {
 }
 
 #[test]
+fn what_a_person_stopped_while_it_waited_stays_off_also_when_libvirt_has_forgotten_why_it_is_off() {
+    story(async |lab| {
+        lab.fake.boots(BOOTS[0]);
+        let [first, second] = ["a", "b"].map(|n| lab.fake.add_domain(n, DomainState::Shutoff, true));
+        lab.begin().await;
+        lab.ordered(first, 1, 4).await;
+        lab.ordered(second, 2, 0).await;
+        lab.boot(BOOTS[1]).await;
+        lab.told(first, "domain.started");
+        lab.done(second, "domain.start").await;
+        lab.told(second, "domain.started");
+        lab.done(second, "domain.force-off").await;
+        lab.told(second, "domain.stopped");
+        // As after a restart of libvirtd.
+        lab.fake.set_silently(second, |record| record.facts.reason = None);
+        assert_eq!(lab.end_of_starts()["message"], "1 of 2 machines were started");
+        assert!(!lab.runs(second));
+    });
+}
+
+#[test]
 fn a_machine_that_cannot_be_started_is_told_and_stops_no_other() {
     story(async |lab| {
         lab.fake.boots(BOOTS[0]);
