@@ -14,6 +14,7 @@
 //! | `definition` | its XML, name, note, autostart, undefine: what stays when it is off |
 //! | `edit` | its processors, memory, disks, cards ...: one change at a time, now and at the next boot |
 //! | `history` | the versions of its definition, and the way back; raw XML |
+//! | `past` | those versions follow their machine to its next host |
 //! | `clone` | copies of it, and templates |
 //! | `reading` | how what libvirt says gets onto the board |
 //! | `backup` | backups of it, the way back to one, checkpoints |
@@ -33,6 +34,7 @@ mod export;
 mod guest;
 mod history;
 pub(crate) mod lifecycle;
+pub(crate) mod past;
 mod reading;
 pub(crate) mod saved;
 mod snapshot;

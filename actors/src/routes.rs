@@ -21,8 +21,8 @@ use archipel_contract::{
     domain::*,
     hypervisor::*,
     migration::{
-        AskStanding, CheckMigration, DrainHypervisor, ListParked, LookAgain, MigrateDomain, ParkDomain, PlanDrain, Receive, Release,
-        RemoveCopy, Reserve, SendBack, UndrainHypervisor, UnparkDomain, Unreserve, Yield,
+        AskPast, AskStanding, CheckMigration, DrainHypervisor, ListParked, LookAgain, MigrateDomain, ParkDomain, PlanDrain, Receive,
+        Release, RemoveCopy, Reserve, SendBack, UndrainHypervisor, UnparkDomain, Unreserve, Yield,
     },
     network::*,
     storage_pool::*,
@@ -187,6 +187,7 @@ pub fn list() -> Vec<Route> {
         of::<HypervisorActor, Receive>(),
         of::<HypervisorActor, Release>(),
         of::<HypervisorActor, AskStanding>(),
+        of::<HypervisorActor, AskPast>(),
         of::<HypervisorActor, Yield>(),
         of::<HypervisorActor, LookAgain>(),
         of::<HypervisorActor, Expel>(),

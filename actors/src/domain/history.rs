@@ -5,8 +5,8 @@
 //!                  \--> after --> a version with who asked
 //!   libvirt tells of a definition --(in the machine's turn)--> differs from the newest? --> a version nobody asked for
 //! ```
-//! The first version is what was found before the first change. What is kept here does not go with a machine that moves: its new
-//! host begins with what it finds.
+//! The first version is what was found before the first change. A host that gets a machine asks the one before for its past
+//! ([`super::past`]).
 
 use super::{
     After, Answer, DomainActor, command,
@@ -24,12 +24,12 @@ use crate::{
 use actix::prelude::*;
 use archipel_contract::{Command, DomainId, Fault, command::Document, domain::*};
 
-fn folder(id: DomainId) -> String {
+pub(super) fn folder(id: DomainId) -> String {
     format!("history/{id}/")
 }
 
 /// All versions that are kept, oldest first.
-async fn kept(scope: &Scope, id: DomainId) -> Result<Vec<Kept>, Fault> {
+pub(super) async fn kept(scope: &Scope, id: DomainId) -> Result<Vec<Kept>, Fault> {
     let documents = scope.local.documents(folder(id)).await?;
     let read = documents.into_iter().filter_map(|(_, document)| serde_json::from_slice(&document.body).ok());
     Ok(read.collect())

@@ -10,6 +10,7 @@ use super::{adoption, asker, done, forbidden, origin, rights, sweep};
 use crate::{
     autostart,
     board::{Change, Draft},
+    domain::past,
     hypervisor,
     scope::{LONG, SHORT, Scope, within},
     strangers,
@@ -380,6 +381,7 @@ async fn show(scope: &Rc<Scope>, id: DomainId, epoch: Epoch, from: &HypervisorNa
             if !known {
                 let detail = Some(format!("from {from}").into());
                 scope.board.publish(Change::to(id, "domain.migrated", cause, draft).with_detail(detail));
+                past::follow(scope, id, from.clone());
             }
         }
         // The actor reads it again, and shows it then.

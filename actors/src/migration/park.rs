@@ -11,7 +11,7 @@ use crate::{
     ask::bare,
     autostart,
     board::{Change, Draft},
-    domain::turn::Turn,
+    domain::{past, turn::Turn},
     hypervisor,
     scope::{LONG, SHORT, Scope, within},
 };
@@ -135,6 +135,9 @@ async fn take_down(scope: &Rc<Scope>, note: &ShelfNote, epoch: Epoch, cause: Cau
     if scope.board.get(&EntityId::Domain(id)).is_none_or(|e| e.epoch != epoch) {
         let draft = Draft::new(record.name, epoch, Facts::Domain(record.facts));
         scope.board.publish(Change::to(id, "domain.added", cause, draft).with_detail(Some("from the shelf".into())));
+        if let Ok(from) = note.parked.from.parse() {
+            past::follow(scope, id, from);
+        }
     }
     scope.keeper.start(EntityId::Domain(id));
     write(scope, id, None).await

@@ -7,8 +7,7 @@ use super::{
 };
 use crate::{
     ask::{Ask, ending},
-    domain::turn::Turn,
-    domain::{After, Answer, DomainActor},
+    domain::{After, Answer, DomainActor, past, turn::Turn},
     hypervisor::HypervisorActor,
     life::Posted,
     scope::{SHORT, Scope, within},
@@ -191,6 +190,7 @@ asked!(Unreserve, arrival::unreserve);
 asked!(Receive, arrival::receive);
 asked!(Release, arrival::release);
 asked!(AskStanding, arrival::standing);
+asked!(AskPast, past::tell);
 asked!(Yield, adoption::give_up);
 asked!(LookAgain, adoption::look_again);
 asked!(SendBack, send_back);

@@ -217,3 +217,42 @@ fn a_place_asked_for_too_late_is_not_held() {
         lab.at_rest(id, "alpha").await;
     });
 }
+
+#[test]
+fn the_past_of_its_definition_goes_where_the_machine_goes() {
+    story(&["alpha", "beta", "gamma"], async |lab| {
+        let id = lab.fake("alpha").add_domain("web1", DomainState::Running, true);
+        lab.begin_all().await;
+        let past = async |lab: &Lab, at: &str| lab.ask(at, id, "domain.history", json!({})).await.unwrap();
+        let arrives = async |lab: &Lab, at: &str, whole: &Value| {
+            let arrived = async {
+                while past(lab, at).await != *whole {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(SOON, arrived).await.unwrap_or_else(|_| panic!("{at} does not have {whole}"));
+        };
+        lab.ask("alpha", id, "domain.set-memory", json!({"memory": 1 << 29, "when": "next-boot"})).await.unwrap();
+        let before = past(lab, "alpha").await;
+        assert_eq!(before.as_array().unwrap().len(), 2, "as it was found, and the change: {before}");
+
+        let task = lab.started("alpha", id, "domain.migrate", json!({"to": "beta"})).await;
+        assert_eq!(lab.ends("alpha", task).await["state"], "done");
+        arrives(lab, "beta", &before).await;
+        // Whoever does not have the machine is told nothing of it.
+        let node = Caller { jid: "hv.gamma@vm.localhost/x".into(), role: Role::Node, operation: OperationId::fresh() };
+        let refused = lab.as_caller("alpha", node, hv("alpha"), "hypervisor.past", json!({"domain": id})).await.unwrap_err();
+        assert_eq!(refused.kind, FaultKind::Forbidden, "{refused}");
+
+        // It is changed there, and comes back, over the shelf: nothing is told twice.
+        lab.ask("beta", id, "domain.set-memory", json!({"memory": 1 << 28, "when": "next-boot"})).await.unwrap();
+        let longer = past(lab, "beta").await;
+        assert!(longer.as_array().unwrap().len() > 2, "{longer}");
+        lab.ask("beta", id, "domain.force-off", json!({})).await.unwrap();
+        lab.seen("beta", id, "domain.stopped");
+        lab.ask("beta", id, "domain.park", json!({})).await.unwrap();
+        lab.ask("alpha", hv("alpha"), "domain.unpark", json!({"machine": "web1"})).await.unwrap();
+        arrives(lab, "alpha", &longer).await;
+        lab.at_rest(id, "alpha").await;
+    });
+}

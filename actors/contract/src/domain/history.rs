@@ -1,7 +1,8 @@
 //! What became of a machine's definition: its versions, the difference between two of them, and the way back. Pure.
 //!
 //! A version is what libvirt says of the definition, without secrets, after a change: ours, with who asked for it, or one of somebody
-//! else, noticed when libvirt tells of it or before the next change of ours. The last [`KEPT`] are kept on the host; they do not move.
+//! else, noticed when libvirt tells of it or before the next change of ours. The last [`KEPT`] are kept on the host; a host that gets the
+//! machine asks for them.
 
 use super::edit::{Applies, When};
 use crate::{
@@ -64,7 +65,7 @@ pub struct Replaced {
 /// One version of a definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Version {
-    /// Its number, counted from 1 on this host.
+    /// Its number, counted from 1.
     pub version: u32,
     /// When it was noticed.
     pub at: Timestamp,
@@ -78,13 +79,31 @@ pub struct Version {
 }
 
 /// A version with its text, as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Kept {
     /// What is shown of it.
     #[serde(flatten)]
     pub version: Version,
     /// The definition.
     pub xml: String,
+}
+
+/// What is kept here and what was kept where the machine was before, as one past: in the order of time, nothing twice, the newest
+/// [`KEPT`] of them. Numbers go on from the first; those that were seen at the host before stay as they are.
+pub fn joined(here: Vec<Kept>, there: Vec<Kept>) -> Vec<Kept> {
+    let mut all = there;
+    all.sort_by_key(|k| k.version.version);
+    let same = |a: &Kept, b: &Kept| (a.version.at, &a.version.what, &a.xml) == (b.version.at, &b.version.what, &b.xml);
+    let ours: Vec<Kept> = here.into_iter().filter(|k| !all.iter().any(|known| same(known, k))).collect();
+    all.extend(ours);
+    // Stable: of one moment those of the host before come first.
+    all.sort_by_key(|k| k.version.at);
+    all.drain(..all.len().saturating_sub(KEPT));
+    let first = all.first().map_or(1, |k| k.version.version);
+    for (number, kept) in (first..).zip(&mut all) {
+        kept.version.version = number;
+    }
+    all
 }
 
 impl EditDomainXml {
@@ -198,6 +217,39 @@ mod tests {
         assert_eq!(counted(old, new), "+1 -1");
         assert_eq!(unified(old, old, ("1", "2")), "");
         assert_eq!(unified("", "x\n", ("1", "2")), "--- 1\n+++ 2\n@@ -0,0 +1,1 @@\n+x\n");
+    }
+
+    fn version(number: u32, at: u64, xml: &str) -> Kept {
+        let version = Version { version: number, at: Timestamp(at), by: None, what: "x".to_owned(), lines: String::new() };
+        Kept { version, xml: xml.to_owned() }
+    }
+
+    fn numbers(all: &[Kept]) -> Vec<(u32, &str)> {
+        all.iter().map(|k| (k.version.version, k.xml.as_str())).collect()
+    }
+
+    #[test]
+    fn a_past_goes_on_where_the_machine_went() {
+        let there = || vec![version(3, 10, "c"), version(4, 20, "d")];
+        assert_eq!(numbers(&joined(Vec::new(), there())), [(3, "c"), (4, "d")], "as they were seen there");
+        assert_eq!(numbers(&joined(there(), there())), [(3, "c"), (4, "d")], "asked for twice");
+        // It was here before, went, was changed there, and came back.
+        assert_eq!(numbers(&joined(vec![version(3, 10, "c")], there())), [(3, "c"), (4, "d")]);
+        // It was changed here before the past arrived.
+        assert_eq!(numbers(&joined(vec![version(1, 30, "e")], there())), [(3, "c"), (4, "d"), (5, "e")]);
+        // What was between was never asked for.
+        let gap = joined(vec![version(1, 5, "a"), version(2, 15, "b")], vec![version(1, 10, "c")]);
+        assert_eq!(numbers(&gap), [(1, "a"), (2, "c"), (3, "b")]);
+        assert!(joined(Vec::new(), Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn of_a_long_past_the_newest_is_kept() {
+        let of = |from: u32, count: u32| (from..from + count).map(|n| version(n, u64::from(n), "x")).collect::<Vec<_>>();
+        let all = joined(of(40, 30), of(1, 50));
+        assert_eq!(all.len(), KEPT);
+        assert_eq!(all.last().map(|k| k.version.at), Some(Timestamp(69)));
+        assert!(all.windows(2).all(|w| w[1].version.version == w[0].version.version + 1));
     }
 
     #[test]

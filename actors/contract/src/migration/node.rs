@@ -5,6 +5,7 @@ use super::{Landing, Obstacle, Room, Standing};
 use crate::{
     DomainId, Effect, Epoch, MoveId, Role, Target,
     command::{Command, Done, Started, declare},
+    domain::Kept,
     port::Request,
 };
 use schemars::JsonSchema;
@@ -137,6 +138,19 @@ pub struct Yielded {
     /// The epoch from which it may be claimed under that move.
     pub epoch: Epoch,
 }
+
+/// From the host that has a machine now: what became of its definition where it was before. Answers the versions after that one, oldest
+/// first, as many as go into one answer; none: there are no more.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AskPast {
+    /// The machine.
+    pub domain: DomainId,
+    /// The number of the last version that is known already.
+    #[serde(default)]
+    pub after: u32,
+}
+declare!(AskPast, "hypervisor.past", Read, Node, Hypervisor, Vec<Kept>);
 
 /// From a host that was emptied and is open again: move this machine of yours to me.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
