@@ -69,6 +69,25 @@ impl Session {
         Ok(raw::abort(&self.domain(id)?)?)
     }
 
+    /// QEMU's own word is only asked for, and the machine marked by that in libvirt (`custom-monitor`), when libvirt has given the transfer
+    /// up.
+    fn free_given_up(&self, id: DomainId) -> Result<bool, Trouble> {
+        let domain = self.domain(id)?;
+        match raw::job(&domain, false) {
+            Ok(job) if job.is_given_up() => {}
+            Ok(_) => return Ok(false),
+            Err(error) if fault::may_be_state(&error) || fault::is_unknown_flag(&error) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        let ask_monitor = |order: &str| ask(|| domain.qemu_monitor_command(order, 0));
+        if !hangs(&ask_monitor(r#"{"execute":"query-migrate"}"#)?) {
+            return Ok(false);
+        }
+        let answer = ask_monitor(r#"{"execute":"migrate-continue","arguments":{"state":"cancelling"}}"#)?;
+        tracing::warn!(domain = %id, answer, "QEMU hung in giving a transfer up, and was told to go on");
+        Ok(true)
+    }
+
     /// Runs `act` on a machine that is on its way from here.
     fn on_the_way(&self, id: DomainId, act: impl FnOnce(&virt::domain::Domain) -> Result<(), virt::error::Error>) -> Result<(), Trouble> {
         let domain = self.domain(id)?;
@@ -153,6 +172,11 @@ impl Session {
     }
 }
 
+/// Whether QEMU says that it is about to give up, in its answer to `query-migrate`.
+fn hangs(answer: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(answer).is_ok_and(|answer| answer["return"]["status"] == "cancelling")
+}
+
 impl MigrationPort for Link {
     fn passport(&self, id: DomainId) -> BoxFuture<'_, Result<Passport, Fault>> {
         let config = self.config().clone();
@@ -185,6 +209,10 @@ impl MigrationPort for Link {
         self.call(Lane::Change, "giving a move up", move |session| session.on_the_way(id, raw::abort))
     }
 
+    fn free_given_up(&self, id: DomainId) -> BoxFuture<'_, Result<bool, Fault>> {
+        self.call(Lane::Change, "freeing a transfer that was given up", move |session| session.free_given_up(id))
+    }
+
     fn switch_to_post_copy(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>> {
         self.call(Lane::Change, "switching to post-copy", move |session| session.on_the_way(id, raw::start_post_copy))
     }
@@ -208,5 +236,16 @@ impl MigrationPort for Link {
     fn remove_copies(&self, passport: Passport) -> BoxFuture<'_, Result<u32, Fault>> {
         // It lists pools anew, which takes as long as they are large.
         self.call(Lane::Long, "removing what was copied", move |session| session.remove_copies(&passport))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn qemu_hangs_only_while_it_says_that_it_gives_up() {
+        let answer = |status: &str| format!(r#"{{"return":{{"status":"{status}","ram":{{"total":1}}}},"id":"libvirt-9"}}"#);
+        assert!(super::hangs(&answer("cancelling")));
+        assert!(!super::hangs(&answer("cancelled")) && !super::hangs(&answer("active")));
+        assert!(!super::hangs(r#"{"error":{"class":"GenericError"}}"#) && !super::hangs("cancelling"));
     }
 }

@@ -11,6 +11,7 @@ use crate::{
 };
 use archipel_contract::{
     Bytes, EntityId, Fault, FaultKind, OwnershipStep, Timestamp,
+    domain::DomainState,
     migration::{AskStanding, Progress, Receive, Reserve, Standing, Transferred, Unreserve},
 };
 use std::rc::Rc;
@@ -18,6 +19,8 @@ use std::time::Duration;
 
 /// How often the progress of a transfer is read while one is under way.
 const SAMPLE: Duration = Duration::from_secs(1);
+/// After how many reads that told of no transfer, while libvirt has not answered, it is looked whether it hangs.
+const QUIET: u32 = 5;
 /// How often it is read until post-copy may begin.
 const FIRST_PASS: Duration = Duration::from_millis(200);
 /// Operations of a machine that are told to its next host.
@@ -83,7 +86,13 @@ pub(super) async fn perform(scope: Rc<Scope>, departure: Rc<Departure>, output: 
         }
         Output::Disarm => Input::Disarmed(within(SHORT, scope.host.domains.set_autostart(id, false)).await),
         Output::Transfer => Input::Transferred(transfer(&scope, &departure, &saga).await),
-        Output::AskOwn => Input::Own(within(SHORT, migration.standing(id)).await),
+        Output::AskOwn => Input::Own(match within(SHORT, migration.standing(id)).await {
+            // The transfer is one of an earlier life of this agent, for which nobody waits.
+            Ok(Standing::Here(DomainState::Paused)) if free(&scope, &saga).await => {
+                Err(Fault::busy("QEMU was freed, and ends the transfer"))
+            }
+            standing => standing,
+        }),
         Output::AskTarget => Input::Theirs(ask(&scope, &saga.to, &AskStanding { domain: id }, SHORT).await),
         Output::AwaitJob => {
             job_ended(&scope, &departure, &saga).await;
@@ -168,15 +177,34 @@ enum Never {}
 /// Reads the progress while a transfer runs, and switches to post-copy once its first pass is done.
 async fn watch(scope: &Rc<Scope>, departure: &Departure, saga: &Saga, mut to_switch: bool) -> Never {
     let migration = &scope.host.migration;
+    let mut quiet = 0;
     loop {
         tokio::time::sleep(if to_switch { FIRST_PASS } else { SAMPLE }).await;
-        let Ok(Some(progress)) = within(SHORT, migration.progress(saga.domain)).await else { continue };
+        let Ok(Some(progress)) = within(SHORT, migration.progress(saga.domain)).await else {
+            quiet += 1;
+            if quiet % QUIET == 0 {
+                free(scope, saga).await;
+            }
+            continue;
+        };
+        quiet = 0;
         told(scope, departure, &progress);
         if to_switch && progress.iteration >= 1 {
             match within(SHORT, migration.switch_to_post_copy(saga.domain)).await {
                 Ok(()) => to_switch = false,
                 Err(fault) => tracing::debug!(saga = %saga.id, %fault, "not switched to post-copy yet"),
             }
+        }
+    }
+}
+
+/// A transfer that libvirt has given up and that does not end may hang. Whether it did.
+async fn free(scope: &Rc<Scope>, saga: &Saga) -> bool {
+    match within(SHORT, scope.host.migration.free_given_up(saga.domain)).await {
+        Ok(hung) => hung,
+        Err(fault) => {
+            tracing::debug!(saga = %saga.id, %fault, "whether a transfer that was given up hangs is not known");
+            false
         }
     }
 }
@@ -235,7 +263,7 @@ pub(super) async fn abort(scope: Rc<Scope>, departure: Rc<Departure>) {
 mod tests {
     use super::super::saga::Input;
     use super::*;
-    use archipel_contract::{DomainId, Epoch, MoveId, domain::DomainState};
+    use archipel_contract::{DomainId, Epoch, MoveId};
 
     /// What is told while a move goes through these inputs.
     fn told(mut saga: Saga, inputs: impl IntoIterator<Item = Input>) -> Vec<String> {

@@ -96,6 +96,12 @@ impl Job {
         matches!(self.kind, sys::VIR_DOMAIN_JOB_BOUNDED | sys::VIR_DOMAIN_JOB_UNBOUNDED)
             && self.operation == sys::VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
     }
+
+    /// Whether it is an outgoing migration that libvirt has given up and not ended yet.
+    pub(super) fn is_given_up(&self) -> bool {
+        matches!(self.kind, sys::VIR_DOMAIN_JOB_FAILED | sys::VIR_DOMAIN_JOB_CANCELLED)
+            && self.operation == sys::VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
+    }
 }
 
 /// The job that goes on, or with `completed` the one that was last completed (`virDomainGetJobStats`).

@@ -289,3 +289,23 @@ fn a_machine_that_is_being_given_up_is_not_started() {
         assert_eq!(lab.fake("alpha").script.calls("domain.start"), 0);
     });
 }
+
+#[test]
+fn a_transfer_that_hangs_after_it_was_given_up_is_freed_and_its_guest_goes_on() {
+    for restarted in [false, true] {
+        story(&["alpha", "beta"], async |lab| {
+            let id = lab.fake("alpha").add_domain("web1", DomainState::Running, true);
+            lab.begin_all().await;
+            let task = held_at(lab, "migration.finish", id).await;
+            lab.fake("alpha").hangs_in_giving_up(id);
+            if restarted {
+                lab.end("alpha").await;
+                lab.begin_again("alpha").await;
+            }
+            assert_eq!(lab.ends("alpha", task).await["state"], "failed");
+            lab.at_rest(id, "alpha").await;
+            lab.until("the guest goes on", |l| l.fake("alpha").executes(id)).await;
+            assert!(lab.fake("alpha").unfinished().is_empty() && !lab.fake("beta").executes(id));
+        });
+    }
+}

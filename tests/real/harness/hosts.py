@@ -158,6 +158,11 @@ class Node(LibvirtHost):
         asked = (self._virsh("domjobinfo", name), self._virsh("qemu-monitor-command", name, "--hmp", "info migrate"))
         return [" ".join((done.stdout or done.stderr).split())[:300] for done in asked]
 
+    def last_words(self, name):
+        """What the last emulator of a machine on this host has said."""
+        log = self.work / "log/qemu" / f"{name}.log"
+        return log.read_text(errors="replace").rsplit(": starting up", 1)[-1] if log.exists() else ""
+
     def listeners(self):
         """TCP ports on which a migration could still be waited for (memory from 49152 on, disks too)."""
         said = run("nsenter", "-t", str(self.keeper.pid), "-n", "ss", "-Hltn")

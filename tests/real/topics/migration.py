@@ -34,7 +34,22 @@ def setup(stack, work):
 
 
 def judge(p, name=NAME, on=None, seconds=5):
-    """The judgement of every test. Gives back where it runs."""
+    """The judgement of every test. Gives back where it runs. Where the emulator itself aborted, that its end was told, that nobody started
+    it, and that it starts where it was."""
+    try:
+        return judged(p, name, on, seconds)
+    except AssertionError as e:
+        where = p.cluster.ended_by_qemu(name)
+        if where is None:
+            raise
+        print(f"     the emulator of {name} aborted on {where}: {p.hosts[int(where[1])].last_words(name).strip().splitlines()[-2:]}; {e}", flush=True)
+    p.cell.wait_state(name, "crashed")
+    p.cluster.settled(name, seconds=seconds)
+    p.cell.cli("domain", "start", name)
+    return judged(p, name, on, seconds)
+
+
+def judged(p, name, on, seconds):
     where = p.cluster.once(name)
     assert on is None or where == on, f"{name} runs on {where} and not on {on}"
     p.cluster.settled(name, seconds=seconds)

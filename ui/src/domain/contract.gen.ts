@@ -97,6 +97,7 @@ export interface CommandArguments {
   'hypervisor.log': { level?: 'error' | 'warn' | 'info' | 'debug'; lines?: number };
   'hypervisor.look-again': { domain: string };
   'hypervisor.maintenance': { enabled?: boolean };
+  'hypervisor.past': { domain: string; after?: number };
   'hypervisor.receive': { domain: string; epoch: number; saga: string; autostart?: boolean; definition?: string; operations?: string };
   'hypervisor.release': { domain: string; epoch: number; saga: string };
   'hypervisor.remove-copy': { machine: string };
@@ -3267,6 +3268,33 @@ export const catalog: Catalog = {
      "required": false,
      "default": true,
      "description": "Whether it is in maintenance."
+    }
+   ],
+   "refused": {}
+  },
+  {
+   "name": "hypervisor.past",
+   "noun": "hypervisor",
+   "verb": "past",
+   "title": "From the host that has a machine now: what became of its definition where it was before",
+   "description": "From the host that has a machine now: what became of its definition where it was before. Answers the versions after that one, oldest first, as many as go into one answer; none: there are no more.",
+   "effect": "read",
+   "access": "node",
+   "target": "hypervisor",
+   "arguments": [
+    {
+     "name": "domain",
+     "kind": "text",
+     "required": true,
+     "description": "The machine."
+    },
+    {
+     "name": "after",
+     "kind": "integer",
+     "required": false,
+     "default": 0,
+     "minimum": 0,
+     "description": "The number of the last version that is known already."
     }
    ],
    "refused": {}

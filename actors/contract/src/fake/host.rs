@@ -53,6 +53,8 @@ pub(super) struct Model {
     pub(super) arriving: BTreeMap<DomainId, Option<DomainRecord>>,
     /// Machines that stand still for their hand-over and run on if it fails.
     pub(super) standing_still: BTreeSet<DomainId>,
+    /// Their transfer was given up, and QEMU does not end it.
+    pub(super) hanging: BTreeSet<DomainId>,
     /// Machines whose post-copy broke here.
     pub(super) split: BTreeSet<DomainId>,
     /// Machines whose file systems stand still.
@@ -188,6 +190,7 @@ impl FakeHost {
             inbound: BTreeMap::new(),
             arriving: BTreeMap::new(),
             standing_still: BTreeSet::new(),
+            hanging: BTreeSet::new(),
             split: BTreeSet::new(),
             to_wake: Vec::new(),
             lines: Default::default(),

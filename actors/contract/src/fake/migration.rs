@@ -74,7 +74,7 @@ impl Model {
             Standing::Arriving
         } else if self.split.contains(&id) {
             Standing::Split
-        } else if self.leaving.contains_key(&id) && state.is_active() {
+        } else if self.leaving.contains_key(&id) && state.is_active() && !self.hanging.contains(&id) {
             Standing::Leaving
         } else if state.is_active() {
             Standing::Here(state)
@@ -212,6 +212,11 @@ impl FakeHost {
         self.change(|model| model.memory = memory);
     }
 
+    /// Its transfer was given up, and QEMU hangs in that.
+    pub fn hangs_in_giving_up(&self, id: DomainId) {
+        self.change(|model| model.hanging.insert(id));
+    }
+
     /// How a machine really stands, whether our connection is up or not.
     pub fn really(&self, id: DomainId) -> Standing {
         lock(&self.model).standing(id)
@@ -312,7 +317,8 @@ impl MigrationPort for FakeHost {
     fn progress(&self, id: DomainId) -> BoxFuture<'_, Result<Option<Progress>, Fault>> {
         self.call("migration.progress", id.to_string(), move |model| {
             let record = model.domains.get(&id).ok_or_else(|| absent(id))?;
-            Ok(model.leaving.get(&id).map(|voyage| voyage.progress(record.facts.memory)))
+            let goes_on = model.leaving.get(&id).filter(|_| !model.hanging.contains(&id));
+            Ok(goes_on.map(|voyage| voyage.progress(record.facts.memory)))
         })
     }
 
@@ -323,6 +329,17 @@ impl MigrationPort for FakeHost {
             let waker = voyage.cancel()?;
             model.to_wake.extend(waker);
             Ok(())
+        })
+    }
+
+    fn free_given_up(&self, id: DomainId) -> BoxFuture<'_, Result<bool, Fault>> {
+        self.call("migration.free-given-up", id.to_string(), move |model| {
+            let hung = model.hanging.remove(&id);
+            if let Some(voyage) = model.leaving.get(&id).filter(|_| hung) {
+                let waker = voyage.cancel()?;
+                model.to_wake.extend(waker);
+            }
+            Ok(hung)
         })
     }
 

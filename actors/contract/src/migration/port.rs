@@ -22,6 +22,10 @@ pub trait MigrationPort: Send + Sync {
     /// Asks libvirt to give a transfer up (`virDomainAbortJob`); `wrong-state` when none is under way. It is over when
     /// [`Self::transfer`] has answered.
     fn cancel(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Frees a transfer that libvirt has given up while QEMU does not end it, and answers whether that was so. A QEMU that is told to give
+    /// up in the moment in which it hands over may wait for ever for a word that nobody says (seen with 7.2): libvirt waits for QEMU, and
+    /// the guest stands still. The word is said (`virDomainQemuMonitorCommand`: `migrate-continue`); where nothing hangs nothing is done.
+    fn free_given_up(&self, id: DomainId) -> BoxFuture<'_, Result<bool, Fault>>;
     /// Switches a transfer to post-copy (`virDomainMigrateStartPostCopy`); possible once its first pass is done.
     fn switch_to_post_copy(&self, id: DomainId) -> BoxFuture<'_, Result<(), Fault>>;
     /// Goes on with a post-copy that broke (`VIR_MIGRATE_POSTCOPY_RESUME`). Only after the target was seen executing.
