@@ -43,7 +43,7 @@ def judge(p, name=NAME, on=None, seconds=5):
         if where is None:
             raise
         print(f"     the emulator of {name} aborted on {where}: {p.hosts[int(where[1])].last_words(name).strip().splitlines()[-2:]}; {e}", flush=True)
-    p.cell.wait_state(name, "crashed")
+    until(lambda: p.cell.machine(name)["state"] in ("crashed", "shutoff"), 10, f"the end of {name} to be told")
     p.cluster.settled(name, seconds=seconds)
     p.cell.cli("domain", "start", name)
     return judged(p, name, on, seconds)
