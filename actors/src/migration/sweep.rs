@@ -14,7 +14,7 @@ use super::{
     arrival::{self, Arrival},
 };
 use crate::scope::{LONG, SHORT, Scope, within};
-use archipel_contract::{DomainId, Hold, HypervisorName, Ownership, domain::DomainState, migration::Standing};
+use archipel_contract::{DomainId, FaultKind, Hold, HypervisorName, MoveId, Ownership, domain::DomainState, migration::Standing};
 use std::rc::Rc;
 
 /// What is to be done. Pure.
@@ -41,10 +41,14 @@ fn judge(standing: Standing, held: Option<&Ownership>, me: &HypervisorName) -> V
 
 /// A place was given back: sweeps what its transfer made, now or as soon as that may be.
 pub(super) async fn begin(scope: &Rc<Scope>, arrival: Rc<Arrival>) {
-    if !sweep(scope, &arrival).await {
-        let id = arrival.domain();
-        tracing::info!(domain = %id, "libvirt has not let go of a given-up transfer; what it leaves is removed when it has");
-        keep(scope, arrival);
+    let id = arrival.domain();
+    let then = sweep(scope, &arrival).await;
+    if then == Then::Done {
+        return;
+    }
+    tracing::info!(domain = %id, "libvirt has not let go of a given-up transfer; what it leaves is removed when it has");
+    keep(scope, arrival);
+    if then == Then::Again {
         // It may have let go just before.
         adoption::noticed(scope, id);
     }
@@ -64,7 +68,7 @@ pub fn is_due(scope: &Scope, id: DomainId) -> bool {
 pub(super) async fn again(scope: &Scope, id: DomainId) {
     let due: Vec<Rc<Arrival>> = scope.moves.unswept.borrow().values().filter(|a| a.domain() == id).cloned().collect();
     for arrival in due {
-        if sweep(scope, &arrival).await {
+        if sweep(scope, &arrival).await == Then::Done {
             scope.moves.unswept.borrow_mut().remove(&arrival.held().saga);
         }
     }
@@ -76,20 +80,34 @@ pub(super) fn settle(scope: &Rc<Scope>) {
     due.into_iter().for_each(|id| adoption::noticed(scope, id));
 }
 
-/// Sweeps; `false`: not yet. The source's word may be late or repeated, so the authority is asked whose the machine is, while nobody
+/// What came of a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// It is swept, or left for good.
+    Done,
+    /// Not yet: it is looked at again soon, and when something is told of the machine.
+    Again,
+    /// libvirt is lost: it is looked at after the next listing.
+    Listing,
+}
+
+/// Sweeps, if that may be now. The source's word may be late or repeated, so the authority is asked whose the machine is, while nobody
 /// claims one here.
-async fn sweep(scope: &Scope, arrival: &Arrival) -> bool {
+async fn sweep(scope: &Scope, arrival: &Arrival) -> Then {
     let (id, held, port) = (arrival.domain(), arrival.held(), &scope.host.migration);
     let _turn = scope.moves.claims.lock().await;
-    let (Ok(owned), Ok(standing)) = (within(SHORT, scope.authority.ownership(id)).await, within(SHORT, port.standing(id)).await) else {
-        return false;
+    let standing = match within(SHORT, port.standing(id)).await {
+        Ok(standing) => standing,
+        Err(fault) if fault.kind == FaultKind::Unavailable => return Then::Listing,
+        Err(_) => return Then::Again,
     };
+    let Ok(owned) = within(SHORT, scope.authority.ownership(id)).await else { return Then::Again };
     match judge(standing, owned.as_ref(), &scope.host.name) {
         Verdict::Sweep => {}
-        Verdict::Later => return false,
+        Verdict::Later => return Then::Again,
         Verdict::Leave => {
             tracing::warn!(domain = %id, ?owned, ?standing, "what a given-up transfer may have made here is left: the machine may be meant to be here");
-            return arrival::erase(scope, held.saga).await;
+            return erased(scope, held.saga).await;
         }
     }
     if held.unknown_before && matches!(standing, Standing::Off(_)) {
@@ -97,7 +115,7 @@ async fn sweep(scope: &Scope, arrival: &Arrival) -> bool {
             Ok(()) => tracing::info!(domain = %id, "the definition a given-up transfer left is removed"),
             Err(fault) => {
                 tracing::warn!(domain = %id, %fault, "a definition that a given-up transfer made is still here");
-                return false;
+                return Then::Again;
             }
         }
     }
@@ -107,13 +125,17 @@ async fn sweep(scope: &Scope, arrival: &Arrival) -> bool {
             Err(fault) => tracing::warn!(domain = %id, %fault, "half-made copies of disks may be left"),
         }
     }
-    arrival::erase(scope, held.saga).await
+    erased(scope, held.saga).await
+}
+
+async fn erased(scope: &Scope, saga: MoveId) -> Then {
+    if arrival::erase(scope, saga).await { Then::Done } else { Then::Again }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use archipel_contract::{Epoch, MoveId};
+    use archipel_contract::Epoch;
 
     const OFF: Standing = Standing::Off(DomainState::Shutoff);
 

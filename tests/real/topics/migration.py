@@ -109,9 +109,13 @@ def test_by_every_way(p):
 
 def test_a_machine_that_is_off_changes_its_place(p):
     p.cluster.guest("sleeper", start=False)
+    p.cell.cli("domain", "set-vcpus", "sleeper", "--vcpus", "2")
+    past = p.cell.json("domain", "history", "sleeper")
+    assert [v["what"] for v in past] == ["as it was found", "domain.set-vcpus"], past
     end = p.cluster.ended(p.cluster.move("sleeper", "h3"))
     assert end["progress_state"] == "done", end
     assert p.cell.wait_state("sleeper", "shutoff")["host"] == "h3"
+    until(lambda: p.cell.json("domain", "history", "sleeper") == past, 15, "the past of its definition to follow")
     p.cluster.settled("sleeper")
     p.cluster.clean("sleeper")
     p.cell.cli("domain", "start", "sleeper")
