@@ -35,7 +35,14 @@ pub(super) async fn kept(scope: &Scope, id: DomainId) -> Result<Vec<Kept>, Fault
     Ok(read.collect())
 }
 
-async fn write(scope: &Scope, id: DomainId, all: &mut Vec<Kept>, by: Option<String>, what: &str, xml: &str) -> Result<(), Fault> {
+pub(super) async fn write(
+    scope: &Scope,
+    id: DomainId,
+    all: &mut Vec<Kept>,
+    by: Option<String>,
+    what: &str,
+    xml: &str,
+) -> Result<(), Fault> {
     let last = all.last();
     let lines = last.map_or_else(|| format!("+{} -0", xml.lines().count()), |l| counted(&l.xml, xml));
     let number = last.map_or(1, |l| l.version.version + 1);

@@ -7,7 +7,7 @@
 //!                                          +--> given up: told in the log; the past begins anew here
 //! ```
 
-use super::history::{folder, kept};
+use super::history::{folder, kept, write};
 use crate::{
     migration::{PEER, ask, asker, forbidden},
     scope::{SHORT, Scope, within},
@@ -65,8 +65,14 @@ async fn fetch(scope: &Scope, id: DomainId, from: &HypervisorName) -> Result<(),
     }
     let desk = scope.desks.of(id);
     let _place = desk.turn.clone().lock_owned().await;
-    let all = joined(kept(scope, id).await?, there);
-    put(scope, id, &all).await
+    let mut all = joined(kept(scope, id).await?, there);
+    put(scope, id, &all).await?;
+    // Every libvirt writes it in its own way.
+    let now = within(SHORT, scope.host.domains.xml(id, true)).await?;
+    if all.last().is_none_or(|newest| newest.xml != now) {
+        write(scope, id, &mut all, None, &format!("moved here from {from}"), &now).await?;
+    }
+    Ok(())
 }
 
 /// Puts these in place of what is kept, each where its number says.

@@ -339,6 +339,7 @@ pub async fn claim(scope: &Rc<Scope>, wish: Wish) -> Result<Epoch, Fault> {
         let step = OwnershipStep::Claim { by: me.clone(), saga: wish.saga };
         let claimed = within(SHORT, scope.authority.step(id, now.epoch, step)).await?;
         tracing::info!(domain = %id, from = %wish.from, host = %me, epoch = claimed.epoch.0, "claimed");
+        past::follow(scope, id, wish.from.clone());
         claimed.epoch
     };
     origin::note(scope, id, &wish.from, epoch).await;
@@ -381,7 +382,6 @@ async fn show(scope: &Rc<Scope>, id: DomainId, epoch: Epoch, from: &HypervisorNa
             if !known {
                 let detail = Some(format!("from {from}").into());
                 scope.board.publish(Change::to(id, "domain.migrated", cause, draft).with_detail(detail));
-                past::follow(scope, id, from.clone());
             }
         }
         // The actor reads it again, and shows it then.

@@ -128,6 +128,9 @@ pub(super) async fn unpark(scope: &Rc<Scope>, command: UnparkDomain, caller: Cal
 /// It is defined here: what is left is to let it start with the host again, to show it, and to empty the shelf.
 async fn take_down(scope: &Rc<Scope>, note: &ShelfNote, epoch: Epoch, cause: Cause) -> Result<(), Fault> {
     let id = note.parked.id;
+    if let Ok(from) = note.parked.from.parse() {
+        past::follow(scope, id, from);
+    }
     if note.autostart {
         autostart::rearm(scope, id).await?;
     }
@@ -135,9 +138,6 @@ async fn take_down(scope: &Rc<Scope>, note: &ShelfNote, epoch: Epoch, cause: Cau
     if scope.board.get(&EntityId::Domain(id)).is_none_or(|e| e.epoch != epoch) {
         let draft = Draft::new(record.name, epoch, Facts::Domain(record.facts));
         scope.board.publish(Change::to(id, "domain.added", cause, draft).with_detail(Some("from the shelf".into())));
-        if let Ok(from) = note.parked.from.parse() {
-            past::follow(scope, id, from);
-        }
     }
     scope.keeper.start(EntityId::Domain(id));
     write(scope, id, None).await
