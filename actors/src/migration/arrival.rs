@@ -26,7 +26,6 @@ use archipel_contract::{
     port::DoneOperation,
 };
 use serde::{Deserialize, Serialize};
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -62,7 +61,6 @@ pub struct Held {
 /// A place held for a machine.
 pub struct Arrival {
     held: Held,
-    version: Cell<Option<u64>>,
     /// Since when it is held, or was found written down.
     since: Millis,
 }
@@ -176,12 +174,9 @@ pub async fn reserve(scope: &Rc<Scope>, command: Reserve, caller: Caller) -> Res
         obstacles.push(Obstacle::new(ObstacleKind::Host, message));
         return Ok(Reservation { obstacles, room, landing: None });
     };
-    match scope.local.write_document(key(scope, saga), None, Some(body(&arrival.held)?)).await {
-        Ok(version) => arrival.version.set(Some(version)),
-        Err(fault) => {
-            vacate(scope, saga);
-            return Err(fault);
-        }
+    if let Err(fault) = scope.local.write_document(key(scope, saga), None, Some(body(&arrival.held)?)).await {
+        vacate(scope, saga);
+        return Err(fault);
     }
     Ok(Reservation { obstacles, room, landing: Some(landing) })
 }
@@ -189,7 +184,7 @@ pub async fn reserve(scope: &Rc<Scope>, command: Reserve, caller: Caller) -> Res
 /// A place for it, as soon as there is one.
 async fn place(scope: &Rc<Scope>, held: Held) -> Option<Rc<Arrival>> {
     prune(scope).await;
-    let arrival = Rc::new(Arrival { held, version: Cell::new(None), since: scope.clock.monotonic() });
+    let arrival = Rc::new(Arrival { held, since: scope.clock.monotonic() });
     let free = async {
         loop {
             let mut news = std::pin::pin!(scope.moves.vacated.notified());
@@ -248,8 +243,10 @@ pub async fn unreserve(scope: &Rc<Scope>, command: Unreserve, caller: Caller) ->
 /// Writes down that nobody comes to a place any more.
 async fn given_back(scope: &Scope, place: &Arrival) -> Result<Rc<Arrival>, Fault> {
     let held = Held { given_back: true, ..place.held.clone() };
-    let version = scope.local.write_document(key(scope, held.saga), place.version.get(), Some(body(&held)?)).await?;
-    Ok(Rc::new(Arrival { held, version: Cell::new(Some(version)), since: place.since }))
+    // Read, as the answer to an earlier write may have been lost: whoever asks again would be refused for ever.
+    let before = scope.local.document(key(scope, held.saga)).await?.map(|found| found.version);
+    scope.local.write_document(key(scope, held.saga), before, Some(body(&held)?)).await?;
+    Ok(Rc::new(Arrival { held, since: place.since }))
 }
 
 /// Removes what is written down of a place. Whether that is done.
@@ -395,7 +392,7 @@ pub(super) async fn load(scope: &Rc<Scope>) -> Result<(), Fault> {
     for (key, document) in scope.local.documents(prefix(scope)).await? {
         match serde_json::from_slice::<Held>(&document.body) {
             Ok(held) => {
-                let arrival = Rc::new(Arrival { version: Cell::new(Some(document.version)), held, since: scope.clock.monotonic() });
+                let arrival = Rc::new(Arrival { held, since: scope.clock.monotonic() });
                 if arrival.held.given_back {
                     sweep::keep(scope, arrival);
                 } else {
