@@ -190,17 +190,15 @@ fn what_libvirt_makes_of_a_transfer_after_that_was_given_up_is_swept_when_its_gu
     story(&["alpha", "beta"], async |lab| {
         let id = lab.fake("alpha").add_domain("web1", DomainState::Running, true);
         lab.begin_all().await;
-        let node = || Caller { jid: "hv.alpha@vm.localhost/x".into(), role: Role::Node, operation: OperationId::fresh() };
-        let passport = serde_json::to_string(&lab.fake("alpha").host().migration.passport(id).await.unwrap()).unwrap();
         for (n, restarted) in [(1, false), (2, true)] {
-            let saga = uuid::Uuid::from_u128(n);
-            let place = json!({"saga": saga, "epoch": 1, "passport": passport, "way": "{}", "on_behalf_of": "x", "role": "admin"});
-            lab.as_caller("beta", node(), hv("beta"), "hypervisor.reserve", place).await.unwrap();
+            let place = lab.place("alpha", id, n).await;
+            let saga = place["saga"].clone();
+            lab.as_caller("beta", node("alpha"), hv("beta"), "hypervisor.reserve", place).await.unwrap();
             // A libvirtd that stood still takes the last step now, and its source has given the move up.
             let mut arrived = lab.fake("alpha").domain(id).unwrap();
             arrived.facts.state = DomainState::Paused;
             lab.fake("beta").adopt(arrived);
-            lab.as_caller("beta", node(), hv("beta"), "hypervisor.unreserve", json!({"saga": saga})).await.unwrap();
+            lab.as_caller("beta", node("alpha"), hv("beta"), "hypervisor.unreserve", json!({"saga": saga})).await.unwrap();
             assert!(lab.fake("beta").domain(id).is_some(), "its emulator is there");
             if restarted {
                 lab.end("beta").await;

@@ -71,6 +71,11 @@ fn admin() -> Caller {
     Caller { jid: "admin@vm.localhost/web".into(), role: Role::Admin, operation: OperationId::fresh() }
 }
 
+/// The agent of a host, as the exchange stamps it.
+fn node(host: &str) -> Caller {
+    Caller { jid: format!("hv.{host}@vm.localhost/x"), role: Role::Node, operation: OperationId::fresh() }
+}
+
 fn person() -> Cause {
     Cause::Person("admin@vm.localhost".into())
 }
@@ -199,6 +204,13 @@ impl Lab {
 
     async fn ownership(&self, id: DomainId) -> Ownership {
         self.authority.ownership(id).await.unwrap().expect("somebody owns it")
+    }
+
+    /// How a host asks another for a place for one of its machines (`hypervisor.reserve`).
+    async fn place(&self, from: &str, id: DomainId, saga: u128) -> Value {
+        let passport = serde_json::to_string(&self.fake(from).host().migration.passport(id).await.unwrap()).unwrap();
+        let saga = uuid::Uuid::from_u128(saga);
+        json!({"saga": saga, "epoch": 1, "passport": passport, "way": "{}", "on_behalf_of": "x", "role": "admin"})
     }
 
     /// What every story ends with: the guest executes on exactly these hosts, one of them shows it, and nothing is left behind.

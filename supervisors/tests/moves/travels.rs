@@ -196,24 +196,22 @@ fn a_place_asked_for_too_late_is_not_held() {
     story(&["alpha", "beta"], async |lab| {
         let id = lab.fake("alpha").add_domain("web1", DomainState::Running, true);
         lab.begin_all().await;
-        let node = || Caller { jid: "hv.alpha@vm.localhost/x".into(), role: Role::Node, operation: OperationId::fresh() };
-        let passport = serde_json::to_string(&lab.fake("alpha").host().migration.passport(id).await.unwrap()).unwrap();
         let saga = |n| uuid::Uuid::from_u128(n);
-        let reserve = |n| json!({"saga": saga(n), "epoch": 1, "passport": passport, "way": "{}", "on_behalf_of": "x", "role": "admin"});
         // The two requests have overtaken each other on the way.
-        lab.as_caller("beta", node(), hv("beta"), "hypervisor.unreserve", json!({"saga": saga(1)})).await.unwrap();
-        let late = lab.as_caller("beta", node(), hv("beta"), "hypervisor.reserve", reserve(1)).await.unwrap_err();
+        lab.as_caller("beta", node("alpha"), hv("beta"), "hypervisor.unreserve", json!({"saga": saga(1)})).await.unwrap();
+        let late =
+            lab.as_caller("beta", node("alpha"), hv("beta"), "hypervisor.reserve", lab.place("alpha", id, 1).await).await.unwrap_err();
         assert!(late.message.contains("given back"), "{late}");
         lab.at_rest(id, "alpha").await;
         // A source that never begins to move keeps no place for ever.
         for n in 2..4 {
-            lab.as_caller("beta", node(), hv("beta"), "hypervisor.reserve", reserve(n)).await.unwrap();
+            lab.as_caller("beta", node("alpha"), hv("beta"), "hypervisor.reserve", lab.place("alpha", id, n).await).await.unwrap();
         }
         lab.clock.advance(archipel_contract::Millis::seconds(301));
-        lab.as_caller("beta", node(), hv("beta"), "hypervisor.reserve", reserve(4)).await.unwrap();
+        lab.as_caller("beta", node("alpha"), hv("beta"), "hypervisor.reserve", lab.place("alpha", id, 4).await).await.unwrap();
         let held = lab.site("beta").local.documents("agent/beta/arrival/".to_owned()).await.unwrap();
         assert_eq!(held.len(), 1);
-        lab.as_caller("beta", node(), hv("beta"), "hypervisor.unreserve", json!({"saga": saga(4)})).await.unwrap();
+        lab.as_caller("beta", node("alpha"), hv("beta"), "hypervisor.unreserve", json!({"saga": saga(4)})).await.unwrap();
         lab.at_rest(id, "alpha").await;
     });
 }
@@ -241,8 +239,7 @@ fn the_past_of_its_definition_goes_where_the_machine_goes() {
         assert_eq!(lab.ends("alpha", task).await["state"], "done");
         arrives(lab, "beta", &before).await;
         // Whoever does not have the machine is told nothing of it.
-        let node = Caller { jid: "hv.gamma@vm.localhost/x".into(), role: Role::Node, operation: OperationId::fresh() };
-        let refused = lab.as_caller("alpha", node, hv("alpha"), "hypervisor.past", json!({"domain": id})).await.unwrap_err();
+        let refused = lab.as_caller("alpha", node("gamma"), hv("alpha"), "hypervisor.past", json!({"domain": id})).await.unwrap_err();
         assert_eq!(refused.kind, FaultKind::Forbidden, "{refused}");
 
         // It is changed there, and comes back, over the shelf: nothing is told twice.
